@@ -1,0 +1,93 @@
+"""What a policy sees of an observation: normalised vectors, one-hot grids, convolved images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
+
+# Integer observations with at most this many values a component are encoded one-hot.
+ONE_HOT_VALUES = 64
+# Normalised observations are clipped to ±CLIP standard deviations.
+CLIP = 10.0
+
+
+class NormalizedVector(BaseFeaturesExtractor):
+    """Flattens observations and normalises them by running statistics of their own.
+
+    The statistics are buffers of the policy, so that they are saved, copied and aligned with the
+    network that they feed. They change only when ``update`` is called.
+    """
+
+    mean: torch.Tensor
+    var: torch.Tensor
+    count: torch.Tensor
+
+    def __init__(self, observation_space: spaces.Box) -> None:
+        size = int(np.prod(observation_space.shape))
+        super().__init__(observation_space, size)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("var", torch.ones(size))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Return the normalised features ``(batch, size)``."""
+        centred = observations.flatten(1) - self.mean
+        return (centred * (self.var + 1e-6).rsqrt()).clamp(-CLIP, CLIP)
+
+    def update(self, observations: torch.Tensor) -> None:
+        """Count ``observations``, ``(batch, *shape)``, in (Chan et al.'s parallel variance)."""
+        batch = observations.flatten(1).to(torch.float64)
+        size = len(batch)
+        total = self.count + size
+        delta = batch.mean(0) - self.mean
+        squares = self.var.double() * self.count + batch.var(0, unbiased=False) * size
+        squares += delta.square() * (self.count * size / total)
+        self.mean.copy_(self.mean + delta * (size / total))
+        self.var.copy_(squares / total)
+        self.count.copy_(total)
+
+    def decay(self, factor: float) -> None:
+        """Let old statistics fade: multiply the count of observations by ``factor``."""
+        self.count *= factor
+
+
+class OneHot(BaseFeaturesExtractor):
+    """Encodes every component of an integer vector one-hot."""
+
+    offsets: torch.Tensor
+
+    def __init__(self, observation_space: spaces.Box) -> None:
+        low = observation_space.low.astype(np.int64)
+        sizes = observation_space.high.astype(np.int64) - low + 1
+        super().__init__(observation_space, int(sizes.sum()))
+        offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        self.register_buffer("offsets", torch.as_tensor(offsets - low))
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Return the features ``(batch, sum of the components' values)``."""
+        features = observations.new_zeros(len(observations), self.features_dim)
+        return features.scatter_(1, observations.long() + self.offsets, 1.0)
+
+
+def features_for(space: spaces.Space[Any]) -> type[BaseFeaturesExtractor]:
+    """Return the feature extractor that suits an observation space."""
+    if is_image_space(space):
+        return NatureCNN
+    if is_one_hot(space):
+        return OneHot
+    return NormalizedVector
+
+
+def is_one_hot(space: spaces.Space[Any]) -> bool:
+    """Whether ``space`` holds vectors of integers with few values each, such as grid positions."""
+    return (
+        isinstance(space, spaces.Box)
+        and len(space.shape) == 1
+        and np.issubdtype(space.dtype, np.integer)
+        and bool((space.high.astype(float) - space.low.astype(float) < ONE_HOT_VALUES).all())
+    )

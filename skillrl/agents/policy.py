@@ -1,0 +1,247 @@
+"""The policy of SkillPPO: an SB3 actor-critic with squashed, state-dependent noise."""
+
+from __future__ import annotations
+
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import MlpExtractor
+from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
+
+from skillrl.agents.distributions import ActionDistribution, Categorical, SquashedNormal
+from skillrl.agents.features import NormalizedVector, features_for
+from skillrl.agents.spaces import check_spaces, space_from_json, space_to_json
+from skillrl.errors import DamagedFileError, InvalidValueError
+from skillrl.files import load_state, read_tensors, write_tensors
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "tanh": nn.Tanh, "relu": nn.ReLU}
+
+
+class SkillPolicy(ActorCriticPolicy):
+    """Actor and critic of a skill, with the observation normaliser that feeds them.
+
+    For a Box action space the actor gives means and state-dependent standard deviations (through
+    a softplus), and actions are squashed by tanh to the bounds of the space; for a Discrete one it
+    gives logits. ``predict`` is Stable-Baselines3's.
+
+    Args:
+        observation_space: a Box.
+        action_space: a bounded Box, or Discrete.
+        lr_schedule: learning rate as a function of the remaining progress.
+        hidden: units of the hidden layers, for actor and critic each.
+        activation: non-linearity of the hidden layers: ``"silu"``, ``"tanh"`` or ``"relu"``.
+        hidden_learning_rate: learning rate of the actor's hidden layers, as a share.
+
+    Raises:
+        InvalidValueError: if a space or the activation is not supported.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        hidden: tuple[int, ...] = (128, 128),
+        activation: str = "silu",
+        hidden_learning_rate: float = 1.0,
+        use_sde: bool = False,
+    ) -> None:
+        check_spaces(observation_space, action_space)
+        if activation not in ACTIVATIONS:
+            raise InvalidValueError(
+                f"activation should be one of {', '.join(ACTIVATIONS)}. Received {activation!r}."
+            )
+        if use_sde:
+            raise InvalidValueError("use_sde is not supported: the noise depends on the state.")
+        self.hidden = tuple(hidden)
+        self.activation = activation
+        self.hidden_learning_rate = hidden_learning_rate
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch={"pi": list(hidden), "vf": list(hidden)},
+            activation_fn=ACTIVATIONS[activation],
+            features_extractor_class=features_for(observation_space),
+        )
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self.mlp_extractor = MlpExtractor(
+            self.features_dim,
+            self.net_arch,
+            self.activation_fn,
+            # The default device: `load` builds policies on the meta device.
+            device=torch.empty(0).device,
+        )
+        if isinstance(self.action_space, spaces.Discrete):
+            outputs = int(self.action_space.n)
+        else:
+            outputs = 2 * int(np.prod(self.action_space.shape))
+        self.action_net = nn.Linear(self.mlp_extractor.latent_dim_pi, outputs)
+        self.value_net = nn.Linear(self.mlp_extractor.latent_dim_vf, 1)
+        self.reset_actor()
+        self.reset_critic()
+        self.reset_optimizer(lr_schedule(1))
+
+    def reset_actor(self) -> None:
+        """Draw the actor's weights anew."""
+        self.mlp_extractor.policy_net.apply(partial(self.init_weights, gain=np.sqrt(2)))
+        self.init_weights(self.action_net, gain=0.01)
+
+    def reset_critic(self) -> None:
+        """Draw the critic's weights anew."""
+        self.mlp_extractor.value_net.apply(partial(self.init_weights, gain=np.sqrt(2)))
+        self.init_weights(self.value_net, gain=1.0)
+
+    def reset_optimizer(self, learning_rate: float = 0.0) -> None:
+        """Give the policy a new Adam optimiser, without the old one's moments.
+
+        Args:
+            learning_rate: of all parts; SkillPPO sets it before every update.
+        """
+        hidden = list(self.mlp_extractor.policy_net.parameters())
+        slow = {id(parameter) for parameter in hidden}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in slow]
+        self.optimizer = torch.optim.Adam(
+            [
+                {"params": rest, "lr_share": 1.0},
+                {"params": hidden, "lr_share": self.hidden_learning_rate},
+            ],
+            lr=learning_rate,
+            eps=1e-5,
+            # One kernel for all parameters: with networks this small the usual loop over them
+            # takes longer than the arithmetic.
+            fused=True,
+        )
+
+    @property
+    def squash_output(self) -> bool:
+        """Whether actions lie in [-1, 1] and are scaled to the bounds of the space."""
+        return isinstance(self.action_space, spaces.Box)
+
+    @property
+    def normalizer(self) -> NormalizedVector | None:
+        """The observation normaliser; None where observations are one-hot or images."""
+        extractor = self.features_extractor
+        return extractor if isinstance(extractor, NormalizedVector) else None
+
+    def action_parameters(self, observations: torch.Tensor) -> torch.Tensor:
+        """Return the actor's output: means and raw standard deviations, or logits."""
+        features = self.extract_features(observations)
+        return self.action_net(self.mlp_extractor.forward_actor(features))
+
+    def distribution(self, parameters: torch.Tensor) -> ActionDistribution:
+        """Return the distribution of actions that the actor's output describes."""
+        return SquashedNormal(parameters) if self.squash_output else Categorical(parameters)
+
+    def forward(
+        self, obs: torch.Tensor, deterministic: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return actions (before the tanh), values and log-probabilities."""
+        values, distribution = self._evaluate(obs)
+        actions = distribution.mode() if deterministic else distribution.sample()
+        return actions, values, distribution.log_prob(actions)
+
+    def evaluate_actions(  # type: ignore[override]
+        self, obs: torch.Tensor, actions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return values ``(batch, 1)``, log-probabilities and entropies ``(batch,)``."""
+        values, distribution = self._evaluate(obs)
+        return values, distribution.log_prob(actions), distribution.entropy()
+
+    def _evaluate(self, obs: torch.Tensor) -> tuple[torch.Tensor, ActionDistribution]:
+        features = self.extract_features(obs)
+        actor, critic = self.mlp_extractor(features)
+        return self.value_net(critic), self.distribution(self.action_net(actor))
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
+        distribution = self.distribution(self.action_parameters(observation))
+        actions = distribution.mode() if deterministic else distribution.sample()
+        if isinstance(self.action_space, spaces.Discrete):
+            return actions.squeeze(-1) + int(self.action_space.start)
+        return actions.tanh()
+
+    def environment_actions(self, actions: torch.Tensor) -> np.ndarray:
+        """Return what an environment is given for actions ``(batch, …)`` before the tanh."""
+        if isinstance(self.action_space, spaces.Box):
+            scaled = self.unscale_action(actions.tanh().cpu().numpy())
+            scaled = scaled.reshape(-1, *self.action_space.shape)
+            # Rounding can leave the bounds by the last bit.
+            return np.clip(scaled, self.action_space.low, self.action_space.high)
+        assert isinstance(self.action_space, spaces.Discrete)  # checked by the constructor
+        return actions.squeeze(-1).cpu().numpy() + self.action_space.start
+
+    def explore(self, observations: torch.Tensor, std: float) -> torch.Tensor:
+        """Sample actions (before the tanh) with the policy's own noise, widened.
+
+        The raw standard deviations are shifted until the largest of each observation is ``std``.
+        Source: Meier & Mujika 2022 (arXiv 2202.08266).
+        """
+        if not self.squash_output:
+            raise InvalidValueError(
+                "Exploration by scaled noise needs continuous actions. "
+                "Set samples.exploration to 'uniform'."
+            )
+        parameters = self.action_parameters(observations)
+        return SquashedNormal(SquashedNormal.widen(parameters, std)).sample()
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write actor, critic and normaliser to a safetensors file that describes them fully."""
+        description = {
+            "format": "skill-policy",
+            "observation_space": space_to_json(self.observation_space),
+            "action_space": space_to_json(self.action_space),
+            "hidden": list(self.hidden),
+            "activation": self.activation,
+        }
+        # SB3 lists the one feature extractor under three names.
+        tensors = {
+            name: tensor
+            for name, tensor in self.state_dict().items()
+            if not name.startswith(("pi_features_extractor", "vf_features_extractor"))
+        }
+        write_tensors(Path(path), tensors, description)
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls, path: str | PathLike[str], device: torch.device | str = "cpu"
+    ) -> SkillPolicy:
+        """Return the policy saved in ``path``. Runs no code of the file.
+
+        Raises:
+            DamagedFileError: if the file is missing, damaged, or no policy.
+        """
+        path = Path(path)
+        tensors, description = read_tensors(path)
+        if description.get("format") != "skill-policy":
+            raise DamagedFileError(
+                f"{path} holds no policy but {description.get('format')!r}. "
+                "Give the policy.safetensors of a skill."
+            )
+        try:
+            with torch.device("meta"):
+                policy = cls(
+                    space_from_json(description["observation_space"]),
+                    space_from_json(description["action_space"]),
+                    lambda _: 0.0,
+                    hidden=tuple(description["hidden"]),
+                    activation=description["activation"],
+                )
+        except (InvalidValueError, KeyError, TypeError, RuntimeError) as error:
+            raise DamagedFileError(f"{path} describes no valid policy: {error}") from None
+        shared = {
+            f"{alias}_{name}": tensor
+            for name, tensor in tensors.items()
+            if name.startswith("features_extractor")
+            for alias in ("pi", "vf")
+        }
+        load_state(policy, {**tensors, **shared}, path)
+        policy.set_training_mode(False)
+        return policy.to(device)

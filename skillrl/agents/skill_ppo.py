@@ -1,0 +1,299 @@
+"""SkillPPO: Stable-Baselines3's PPO with what learning from a neural reward needs."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.vec_env import VecEnv
+
+from skillrl.agents.policy import SkillPolicy
+from skillrl.errors import InvalidValueError
+
+
+class SkillPPO(PPO):
+    """PPO with squashed state-dependent noise, a guide, and entropy by reward.
+
+    What differs from Stable-Baselines3's PPO, after Meier & Mujika 2022 (arXiv 2202.08266):
+
+    - the policy is a ``SkillPolicy``: it carries its own observation normaliser, which counts in
+      each rollout after it was learnt from;
+    - a *guide*, another policy, may act first in an episode. Guided transitions are not learnt
+      from, and environment 0 is never guided;
+    - the entropy bonus may differ where the reward is positive;
+    - rewards are scaled, and the actor's hidden layers may learn more slowly than the rest
+      (``policy_kwargs={"hidden_learning_rate": 0.5}``).
+
+    Args:
+        policy: ``"SkillPolicy"``, or a subclass of it.
+        env: as in Stable-Baselines3.
+        ent_coef_rewarded: weight of the entropy where the reward is positive; ``ent_coef``
+            where None.
+        reward_scale: factor on the environment's reward.
+
+    The other arguments are those of Stable-Baselines3's PPO.
+
+    >>> from stable_baselines3.common.env_util import make_vec_env
+    >>> env = make_vec_env("CartPole-v1", n_envs=4, seed=0)
+    >>> agent = SkillPPO("SkillPolicy", env, n_steps=16, batch_size=64, seed=0, device="cpu")
+    >>> agent.learn(128).num_timesteps
+    128
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"SkillPolicy": SkillPolicy}
+    policy: SkillPolicy
+
+    def __init__(
+        self,
+        policy: str | type[SkillPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 3e-4,
+        n_steps: int = 64,
+        batch_size: int = 1_024,
+        n_epochs: int = 4,
+        *,
+        ent_coef: float = 0.0,
+        ent_coef_rewarded: float | None = None,
+        reward_scale: float = 1.0,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        unsupported = {"use_sde", "clip_range_vf", "target_kl"} & set(kwargs)
+        if unsupported:
+            raise InvalidValueError(f"SkillPPO takes no {', '.join(sorted(unsupported))}.")
+        self.ent_coef_rewarded = ent_coef if ent_coef_rewarded is None else ent_coef_rewarded
+        self.reward_scale = reward_scale
+        self._guide: SkillPolicy | None = None
+        self._guide_max_steps = 0
+        self._guided_until = 0
+        # Steps for which each environment is still guided.
+        self.guided_steps = np.zeros(0, np.int64)
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            n_steps,
+            batch_size,
+            n_epochs,
+            ent_coef=ent_coef,
+            _init_setup_model=_init_setup_model,
+            **kwargs,
+        )
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_guide"]
+
+    def set_guide(self, guide: SkillPolicy | None, max_steps: int, until: int) -> None:
+        """Let ``guide`` act for the first U[0, max_steps) steps of each episode.
+
+        Args:
+            guide: the policy that acts first; None for no guide.
+            max_steps: the bound on guided steps of an episode.
+            until: episodes that begin at or after this number of time steps are not guided.
+        """
+        self._guide = guide if max_steps > 0 else None
+        self._guide_max_steps = max_steps
+        self._guided_until = until
+        self.guided_steps = np.zeros(self.n_envs, np.int64)
+
+    def start_from_reset(self, seed: int) -> None:
+        """Reset the environments with ``seed``; the next ``learn`` goes on from there."""
+        assert self.env is not None  # an agent made or loaded with an environment
+        self.env.seed(seed)
+        self._last_obs = self.env.reset()
+        self._last_episode_starts = np.ones(self.n_envs, bool)
+        self.guided_steps = np.zeros(self.n_envs, np.int64)
+
+    def rollout_state(self) -> dict[str, np.ndarray]:
+        """Return what the next rollout starts from, besides the environments' own state."""
+        return {
+            "last_obs": np.asarray(self._last_obs),
+            "last_episode_starts": np.asarray(self._last_episode_starts, bool),
+            "guided_steps": self.guided_steps,
+        }
+
+    def set_rollout_state(self, state: dict[str, np.ndarray]) -> None:
+        """Start the next rollout from what ``rollout_state`` returned."""
+        self._last_obs = state["last_obs"]
+        self._last_episode_starts = state["last_episode_starts"]
+        self.guided_steps = state["guided_steps"]
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+    ) -> bool:
+        """Fill ``rollout_buffer`` with ``n_rollout_steps`` steps of every environment."""
+        self.policy.set_training_mode(False)
+        rollout_buffer.reset()
+        shape = (n_rollout_steps, env.num_envs)
+        # False where the guide acted.
+        self._learnt = np.ones(shape, bool)
+        timeouts: list[tuple[int, int, np.ndarray]] = []
+        callback.on_rollout_start()
+        for step in range(n_rollout_steps):
+            observations = torch.as_tensor(self._last_obs, device=self.device).float()
+            with torch.no_grad():
+                distribution = self.policy.distribution(self.policy.action_parameters(observations))
+                actions = distribution.sample()
+                log_probs = distribution.log_prob(actions)
+            environment_actions = self.policy.environment_actions(actions)
+            if self._guide is not None:
+                guided = self._guided()
+                self._learnt[step] = ~guided
+                if guided.any():
+                    choices, _ = self._guide.predict(self._last_obs[guided])
+                    environment_actions[guided] = choices
+
+            new_obs, rewards, dones, infos = env.step(environment_actions)
+            self.num_timesteps += env.num_envs
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+            self._update_info_buffer(infos, dones)
+            for index in np.flatnonzero(dones):
+                if infos[index].get("TimeLimit.truncated", False):
+                    timeouts.append((step, int(index), infos[index]["terminal_observation"]))
+
+            row = rollout_buffer.pos
+            rollout_buffer.observations[row] = self._last_obs
+            rollout_buffer.actions[row] = actions.cpu().numpy()
+            rollout_buffer.rewards[row] = rewards
+            rollout_buffer.episode_starts[row] = self._last_episode_starts
+            rollout_buffer.log_probs[row] = log_probs.cpu().numpy()
+            rollout_buffer.pos += 1
+            self._last_obs = new_obs
+            self._last_episode_starts = dones
+        rollout_buffer.full = True
+
+        self._rewarded = rollout_buffer.rewards > 0
+        # What the agent's own actions earned, per step and unscaled.
+        self.mean_reward = float(rollout_buffer.rewards[self._learnt].mean())
+        self.logger.record("rollout/mean_reward", self.mean_reward)
+        rollout_buffer.rewards *= self.reward_scale
+        self._estimate_returns(rollout_buffer, timeouts)
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def _guided(self) -> np.ndarray:
+        """Whether the guide acts now, per environment; draws the share of new episodes."""
+        starts = np.asarray(self._last_episode_starts, bool)
+        # torch's generator: one source of randomness to save and restore.
+        drawn = torch.randint(self._guide_max_steps, (self.n_envs,)).numpy()
+        drawn[0] = 0
+        if self.num_timesteps >= self._guided_until:
+            drawn[:] = 0
+        self.guided_steps = np.where(starts, drawn, np.maximum(self.guided_steps - 1, 0))
+        return self.guided_steps > 0
+
+    def _estimate_returns(
+        self, buffer: RolloutBuffer, timeouts: list[tuple[int, int, np.ndarray]]
+    ) -> None:
+        """Evaluate the critic on the whole rollout in one pass, then the advantages (GAE)."""
+        rows = [buffer.observations.reshape(-1, *buffer.obs_shape), np.asarray(self._last_obs)]
+        rows += [observation[None] for _, _, observation in timeouts]
+        with torch.no_grad():
+            tensor = torch.as_tensor(np.concatenate(rows), device=self.device).float()
+            values = self.policy.predict_values(tensor).squeeze(-1)
+        size = buffer.buffer_size * buffer.n_envs
+        buffer.values[:] = values[:size].view(buffer.buffer_size, -1).cpu().numpy()
+        last_values = values[size : size + buffer.n_envs]
+        final_values = values[size + buffer.n_envs :].cpu().numpy()
+        # An episode cut by its time limit goes on in the agent's eyes.
+        for (step, index, _), value in zip(timeouts, final_values, strict=True):
+            buffer.rewards[step, index] += self.gamma * value
+        buffer.compute_returns_and_advantage(last_values, np.asarray(self._last_episode_starts))
+
+    def train(self) -> None:
+        """Update the policy with the transitions of the rollout that were not guided."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
+        buffer = self.rollout_buffer
+        learnt = self._learnt.reshape(-1)
+        ent_coef = np.where(self._rewarded, self.ent_coef_rewarded, self.ent_coef)
+
+        def flat(array: np.ndarray) -> torch.Tensor:
+            rows = array.reshape(learnt.size, *array.shape[2:])
+            tensor = torch.as_tensor(rows, device=self.device).float()
+            return tensor if learnt.all() else tensor[torch.as_tensor(learnt, device=self.device)]
+
+        data = [
+            flat(array)
+            for array in (
+                buffer.observations,
+                buffer.actions,
+                buffer.log_probs,
+                buffer.advantages,
+                buffer.returns,
+                ent_coef,
+            )
+        ]
+        parameters = list(self.policy.parameters())
+        logs: list[torch.Tensor] = []
+        for _ in range(self.n_epochs):
+            order = torch.randperm(len(data[0]))
+            # Shuffled once an epoch: the batches are then views.
+            shuffled = [tensor[order] for tensor in data]
+            for batch in zip(*(t.split(self.batch_size) for t in shuffled), strict=True):
+                observations, actions, old_log_prob, advantages, returns, coefficients = batch
+                if len(advantages) < 2:
+                    continue
+                values, log_prob, entropy = self.policy.evaluate_actions(observations, actions)
+                if self.normalize_advantage:
+                    advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+                log_ratio = log_prob - old_log_prob
+                ratio = log_ratio.exp()
+                clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+                policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()
+                value_loss = (values.squeeze(-1) - returns).square().mean()
+                loss = policy_loss + self.vf_coef * value_loss - (coefficients * entropy).mean()
+                self.policy.optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+                self.policy.optimizer.step()
+                with torch.no_grad():
+                    logs.append(
+                        torch.stack(
+                            [
+                                policy_loss,
+                                value_loss,
+                                entropy.mean(),
+                                (ratio - 1 - log_ratio).mean(),
+                                (ratio != clipped).float().mean(),
+                            ]
+                        )
+                    )
+            self._n_updates += 1
+        if self.policy.normalizer is not None:
+            self.policy.normalizer.update(data[0])
+        self._log(logs, clip_range)
+
+    def _log(self, logs: list[torch.Tensor], clip_range: float) -> None:
+        names = ("policy_gradient_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
+        if logs:
+            for name, value in zip(names, torch.stack(logs).mean(0).tolist(), strict=True):
+                self.logger.record(f"train/{name}", value)
+        buffer = self.rollout_buffer
+        variance = float(buffer.returns.var())
+        error = float((buffer.returns - buffer.values).var())
+        explained = 1 - error / variance if variance > 0 else float("nan")
+        self.logger.record("train/explained_variance", explained)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/clip_range", clip_range)
+
+    def _update_learning_rate(self, optimizers: Any) -> None:
+        """Set the learning rate of every part of the policy."""
+        rate = self.lr_schedule(self._current_progress_remaining)
+        self.logger.record("train/learning_rate", rate)
+        for group in optimizers.param_groups:
+            group["lr"] = rate * group["lr_share"]

@@ -1,0 +1,84 @@
+"""Spaces that agents can learn in, and their description as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from skillrl.errors import InvalidValueError
+
+
+def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+    """Refuse spaces that the agents cannot learn in.
+
+    Raises:
+        InvalidValueError: unless observations are a Box, actions a bounded Box or Discrete.
+    """
+    if not isinstance(observation_space, spaces.Box):
+        raise InvalidValueError(
+            f"Observations should be a Box. Received {observation_space}. "
+            "gymnasium.wrappers.FlattenObservation turns most other spaces into one."
+        )
+    if isinstance(action_space, spaces.Discrete):
+        return
+    if not isinstance(action_space, spaces.Box):
+        raise InvalidValueError(f"Actions should be a Box or Discrete. Received {action_space}.")
+    if not (np.isfinite(action_space.low).all() and np.isfinite(action_space.high).all()):
+        raise InvalidValueError(
+            f"Actions should be bounded. Received {action_space}. "
+            "gymnasium.wrappers.RescaleAction or ClipAction give an action space bounds."
+        )
+
+
+def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
+    """Return a Box or Discrete space as JSON values; ``null`` stands for an infinite bound."""
+    if isinstance(space, spaces.Discrete):
+        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, spaces.Box):
+        return {
+            "type": "Box",
+            "shape": list(space.shape),
+            "dtype": str(space.dtype),
+            "low": _bounds_to_json(space.low),
+            "high": _bounds_to_json(space.high),
+        }
+    raise InvalidValueError(f"Only Box and Discrete spaces can be saved. Received {space}.")
+
+
+def space_from_json(value: dict[str, Any]) -> spaces.Space[Any]:
+    """Return the space that ``space_to_json`` described.
+
+    Raises:
+        InvalidValueError: if the description is of no such space.
+    """
+    try:
+        if value["type"] == "Discrete":
+            return spaces.Discrete(value["n"], start=value["start"])
+        if value["type"] == "Box":
+            shape, dtype = tuple(value["shape"]), np.dtype(value["dtype"])
+            low = _bounds_from_json(value["low"], -np.inf, shape, dtype)
+            high = _bounds_from_json(value["high"], np.inf, shape, dtype)
+            return spaces.Box(low, high, shape, dtype=dtype.type)
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        raise InvalidValueError(f"No valid description of a space: {error!r}.") from None
+    raise InvalidValueError(f"A space should be a Box or Discrete. Received {value['type']!r}.")
+
+
+def _bounds_to_json(bounds: np.ndarray) -> list[float | None] | float | None:
+    values = [float(bound) if np.isfinite(bound) else None for bound in bounds.flat]
+    # One number where all are equal: an image's bounds would fill pages.
+    return values[0] if len(set(values)) == 1 else values
+
+
+def _bounds_from_json(
+    value: list[float | None] | float | None,
+    infinite: float,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+) -> np.ndarray:
+    values = value if isinstance(value, list) else [value]
+    bounds = np.array([infinite if bound is None else bound for bound in values])
+    bounds = bounds.reshape(shape) if isinstance(value, list) else np.broadcast_to(bounds[0], shape)
+    return bounds.astype(dtype)

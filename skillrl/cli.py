@@ -1,0 +1,381 @@
+"""The ``skillrl`` command: parses its arguments, calls one function of `skillrl.commands`, prints.
+
+Every verb is a dataclass: its fields are the arguments, its docstring is the help. Commands are
+imported when they are called, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import errno
+import importlib
+import inspect
+import json
+import os
+import select
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Protocol, Self
+
+import gymnasium as gym
+import tyro
+
+from skillrl import __version__
+from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.errors import InvalidValueError, SkillrlError
+
+USAGE = """\
+usage: skillrl VERB [ARGUMENTS] [--debug]
+
+Discover skills without a task reward, look at them, and use them.
+
+verbs:
+{verbs}
+
+  skillrl VERB --help      what a verb does, its arguments and their defaults
+  skillrl --version        the version of skillrl
+  --debug                  with any verb: show the traceback of an error
+
+examples:
+  skillrl discover HalfCheetah-v5 --run runs/cheetah
+  skillrl list runs/cheetah
+  skillrl render runs/cheetah
+"""
+
+
+class Verb(Protocol):
+    """A verb with its parsed arguments."""
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> Self:
+        """Read the arguments that follow the verb on the command line."""
+        ...
+
+    def execute(self) -> None:
+        """Call the verb's command and print what it returns."""
+        ...
+
+
+class _Parsed:
+    """Arguments that are read by tyro from a dataclass's fields."""
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str], default: Self | None = None) -> Self:
+        """Read the arguments; ``--help`` and mistakes in them end the program."""
+        if not {"-h", "--help"}.isdisjoint(arguments):
+            # Printed here, because tyro rearranges lines; --help goes on alone, because tyro
+            # leaves out of it what the line has given already.
+            print(inspect.getdoc(cls), end="\n\n")
+            arguments = ["--help"]
+        return tyro.cli(
+            cls,
+            prog=f"skillrl {cls.__name__.lower()}",
+            description="",
+            args=arguments,
+            default=tyro.MISSING_NONPROP if default is None else default,
+            # One flag a boolean, the one that changes its default.
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+
+
+# An option's value as a JSON object.
+_Json = Annotated[
+    dict[str, Any],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=lambda strings: _json_object(strings[0]),
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    ),
+]
+_Imports = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(name="import", metavar="PACKAGE"),
+    tyro.conf.UseAppendAction,
+]
+
+
+@dataclass(frozen=True)
+class _RecipeArguments(Recipe):
+    """A recipe whose environment is a positional argument."""
+
+    env: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ID")]
+    """Id of the environment, as in `gymnasium.make`: HalfCheetah-v5, skillrl/Maze2D-v0, or any
+    other with Box observations and Box or Discrete actions."""
+    env_kwargs: _Json = field(default_factory=dict)
+    """Keyword arguments of the environment, for example '{"forward_reward_weight": 0}'."""
+
+    @classmethod
+    def defaults(cls, env: str) -> Self:
+        """The recipe of ``env``, whose id has still to be given on the command line."""
+        return cls(**{**_shallow_dict(recipe_for(env)), "env": tyro.MISSING})
+
+    def recipe(self) -> Recipe:
+        return Recipe(**_shallow_dict(self))
+
+
+@dataclass(frozen=True)
+class Discover(_Parsed):
+    """Discover skills in an environment, without using its reward.
+
+    Skills are found one after another: each one learns to reach what the ones before it do not.
+    They are saved in the run's folder as soon as they are finished. The defaults below are the
+    recipe of the environment ID that comes first on the line (a generic recipe if none does).
+
+    Examples:
+      skillrl discover HalfCheetah-v5
+      skillrl discover HalfCheetah-v5 --generations 20 --seed 3 --run runs/cheetah-3
+      skillrl discover HalfCheetah-v5 --run runs/cheetah-3 --resume
+      skillrl discover MyRobot-v0 --import my_package --agent.learning-rate 1e-4
+      skillrl discover Ant-v5 --help      (the recipe of Ant-v5)
+    """
+
+    recipe: Annotated[_RecipeArguments, tyro.conf.arg(name="")]
+    run: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: a new one in runs/)"),
+    ] = None
+    """Folder of the run, which must not exist yet, unless with --resume."""
+    seed: int = 0
+    """Seed of everything random: the same seed finds the same skills."""
+    resume: bool = False
+    """Go on from the run's last checkpoint; start it where there is none."""
+    imports: _Imports = ()
+    """Package to import first, because it registers the environment."""
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str], default: Self | None = None) -> Self:
+        """Read the arguments; what is not given is taken from the environment's recipe."""
+        env = next((word for word in arguments if not word.startswith("-")), "")
+        parsed = super().parse(arguments, cls(_RecipeArguments.defaults(env)))
+        if parsed.recipe.env != env:  # The id came after an option, whose value was taken for it.
+            env = parsed.recipe.env
+            parsed = super().parse(arguments, cls(_RecipeArguments.defaults(env)))
+        return parsed
+
+    def execute(self) -> None:
+        """Discover skills; the command shows its progress itself."""
+        _import(self.imports)
+        from skillrl.commands.discover import discover
+
+        run = discover(self.recipe.recipe(), run=self.run, seed=self.seed, resume=self.resume)
+        print(f"The skills are in {run}. Look at them: skillrl render {run}")
+
+
+@dataclass(frozen=True)
+class List(_Parsed):
+    """List the skills of a run: how they were trained and what they do.
+
+    Examples:
+      skillrl list runs/cheetah
+    """
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Folder of the run."""
+
+    def execute(self) -> None:
+        """Print a table of the skills."""
+        from skillrl.commands.list_skills import list_skills
+
+        print(list_skills(self.run))
+
+
+@dataclass(frozen=True)
+class Render(_Parsed):
+    """Film the skills of a run: one video a skill, and a labelled grid of all of them.
+
+    Needs no display and no settings. Where no OpenGL is found, the message says what to install.
+
+    Examples:
+      skillrl render runs/cheetah
+      skillrl render runs/cheetah --skills 0 3 --gif --out animations
+      skillrl render runs/cheetah --skills 3 --live
+    """
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Folder of the run."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("videos")
+    """Folder that the videos are written to."""
+    skills: Annotated[
+        tuple[int, ...] | None,
+        tyro.conf.arg(metavar="N [N ...]", help_behavior_hint="(default: all)"),
+    ] = None
+    """Numbers of the skills to film."""
+    gif: bool = False
+    """Write animated GIFs as well as H.264 videos (MP4)."""
+    live: bool = False
+    """Open a window and show the skills in it instead of writing files."""
+    steps: Annotated[
+        int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: one episode)")
+    ] = None
+    """Environment steps to show of each skill."""
+    seed: int = 0
+    """Seed of the reset that every video starts from."""
+    imports: _Imports = ()
+    """Package to import first, because it registers the environment."""
+
+    def execute(self) -> None:
+        """Render the skills and print the files written."""
+        _import(self.imports)
+        from skillrl.commands.render import render
+
+        videos = render(
+            self.run,
+            out=self.out,
+            skills=self.skills,
+            gif=self.gif,
+            live=self.live,
+            steps=self.steps,
+            seed=self.seed,
+        )
+        for video in videos:
+            print(video)
+
+
+@dataclass(frozen=True)
+class Info(_Parsed):
+    """Describe this installation: what a bug report needs.
+
+    Versions, processor, threads, devices, and whether rendering and video encoding work.
+
+    Examples:
+      skillrl info
+      skillrl info --json
+    """
+
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+    def execute(self) -> None:
+        """Print the description."""
+        from skillrl.commands.info import info
+
+        print(info(as_json=self.json))
+
+
+VERBS: dict[str, type[Verb]] = {
+    verb.__name__.lower(): verb for verb in (Discover, List, Render, Info)
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the ``skillrl`` command and return its exit status.
+
+    0: done; 1: an error, explained in one line; 2: a mistake in the arguments; 130: interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        status = _dispatch(words)
+        sys.stdout.flush()
+        return status
+    except (KeyboardInterrupt, Exception) as error:
+        if isinstance(error, BrokenPipeError) and _stdout_is_gone():
+            return 1
+        if debug:
+            traceback.print_exc()
+        print(_message(error, words), file=sys.stderr)
+        return 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
+def _dispatch(words: Sequence[str]) -> int:
+    """Print the usage or the version, or execute the verb."""
+    match words:
+        case [] | ["-h" | "--help" | "help", *_]:
+            print(USAGE.format(verbs="\n".join(map(_summary, VERBS))), end="")
+        case ["--version", *_]:
+            print(f"skillrl {__version__}")
+        case [name, *rest] if name in VERBS:
+            VERBS[name].parse(rest).execute()
+        case [name, *_]:
+            near = difflib.get_close_matches(name, VERBS, n=1)
+            hint = f"Did you mean {near[0]}? " if near else ""
+            print(
+                f"error: {name!r} is no verb of skillrl. {hint}There are: {', '.join(VERBS)}.",
+                file=sys.stderr,
+            )
+            return 2
+    return 0
+
+
+def _summary(name: str) -> str:
+    return f"  {name:<10} {(inspect.getdoc(VERBS[name]) or '').splitlines()[0]}"
+
+
+def _message(error: BaseException, words: Sequence[str]) -> str:
+    """One line that says what went wrong and, where it is known, what to do."""
+    # The line breaks of a message made elsewhere would hide its end from a log.
+    text = " ".join(str(error).split())
+    match error:
+        case KeyboardInterrupt():
+            return text or "Interrupted."
+        case SkillrlError() | gym.error.Error():
+            return f"error: {text}"
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            where = f" while writing {error.filename}" if error.filename else ""
+            again = (
+                "Free some space and run the command again with --resume: it goes on from the "
+                "run's last checkpoint."
+                if words[:1] == ["discover"]
+                else "Free some space and run the command again."
+            )
+            return f"error: the disk is full{where}. {again}"
+        case OSError(filename=None):
+            return f"error: {text}"
+        case OSError():
+            return f"error: {error.filename}: {error.strerror}"
+    return (
+        f"unexpected {type(error).__name__}{': ' if text else ''}{text}; "
+        "this is a bug, run again with --debug for the traceback"
+    )
+
+
+def _stdout_is_gone() -> bool:
+    """Whether the reader of our output has left, as in ``skillrl list runs/a | head -1``.
+
+    If so, standard output leads nowhere from now on: Python's own flush at exit would complain.
+    """
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
+
+
+def _import(packages: Sequence[str]) -> None:
+    """Import the packages that register the user's environments.
+
+    The current folder is searched as well, as ``python -m`` would.
+    """
+    if packages and "" not in sys.path:
+        sys.path.insert(0, "")
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise InvalidValueError(
+                f"--import {package} failed: {error}. It must be installed in the environment of "
+                f"{sys.executable}, or lie in the current folder."
+            ) from error
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"a JSON object such as '{{\"key\": 1}}' is needed, not {text}")
+    return value
+
+
+def _shallow_dict(recipe: Recipe) -> dict[str, Any]:
+    return {item.name: getattr(recipe, item.name) for item in dataclasses.fields(Recipe)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

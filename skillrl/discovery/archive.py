@@ -1,0 +1,61 @@
+"""The archive of negatives: what all earlier skills looked like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from skillrl.errors import DamagedFileError
+from skillrl.files import read_tensors, write_tensors
+
+
+class Archive:
+    """A sample of the observations of every earlier generation.
+
+    Args:
+        shape: shape of one observation.
+        dtype: of the observations.
+        per_generation: observations kept of each generation; memory is this times the number of
+            generations.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, per_generation: int) -> None:
+        self.per_generation = per_generation
+        self.observations = np.empty((0, *shape), dtype)
+        self._generations = np.empty(0, np.int64)
+
+    def add(self, observations: np.ndarray, generation: int, rng: np.random.Generator) -> None:
+        """Keep a random sample of ``observations``, the negatives of ``generation``."""
+        if len(observations) > self.per_generation:
+            rows = rng.choice(len(observations), self.per_generation, replace=False)
+            observations = observations[rows]
+        self.observations = np.concatenate([self.observations, observations])
+        new = np.full(len(observations), generation)
+        self._generations = np.concatenate([self._generations, new])
+
+    def save(self, path: Path) -> None:
+        """Write the archive to a safetensors file."""
+        tensors = {"observations": self.observations, "generations": self._generations}
+        write_tensors(path, tensors, {"format": "archive"})
+
+    def restore(self, path: Path, generation: int) -> None:
+        """Read the negatives of all generations before ``generation``.
+
+        A run that was killed may have saved more; they are gathered again.
+        """
+        tensors, description = read_tensors(path)
+        if description.get("format") != "archive" or tensors.keys() != {
+            "observations",
+            "generations",
+        }:
+            raise DamagedFileError(f"{path} holds no archive of observations.")
+        observations = tensors["observations"].numpy()
+        if observations.shape[1:] != self.observations.shape[1:]:
+            raise DamagedFileError(
+                f"{path} holds observations of shape {observations.shape[1:]}; the environment's "
+                f"have shape {self.observations.shape[1:]}."
+            )
+        earlier = tensors["generations"].numpy() < generation
+        self.observations = observations[earlier]
+        self._generations = tensors["generations"].numpy()[earlier]

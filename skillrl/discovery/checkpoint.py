@@ -1,0 +1,110 @@
+"""Checkpoints inside a skill: everything needed to go on as if never stopped, without pickles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+
+from skillrl.agents import SkillPPO
+from skillrl.errors import DamagedFileError
+from skillrl.files import load_state, read_tensors, write_tensors
+from skillrl.rewards import NeuralReward
+
+
+def save_checkpoint(
+    path: Path,
+    agent: SkillPPO,
+    env: VectorEnv[Any, Any, Any],
+    reward: NeuralReward,
+    progress: Mapping[str, Any],
+) -> None:
+    """Write agent, environments, reward and random state between two rollouts, atomically.
+
+    Args:
+        path: the safetensors file to write.
+        agent: with its optimiser and the observations that it acts on next.
+        env: environments with ``get_state``.
+        reward: the reward that is trained on.
+        progress: JSON values that describe the generation.
+    """
+    tensors: dict[str, torch.Tensor | np.ndarray] = {"random.torch": torch.get_rng_state()}
+    _flatten("reward", reward.state_dict(), tensors)
+    _flatten("policy", agent.policy.state_dict(), tensors)
+    _flatten("optimizer", agent.policy.optimizer.state_dict()["state"], tensors)
+    plain = _flatten("env", env.get_state(), tensors)  # type: ignore[attr-defined]
+    _flatten("agent", agent.rollout_state(), tensors)
+    description = {
+        "format": "checkpoint",
+        "progress": dict(progress),
+        "num_timesteps": agent.num_timesteps,
+        "n_updates": agent._n_updates,
+        "env": plain,
+    }
+    write_tensors(path, tensors, description)
+
+
+def read_progress(path: Path) -> dict[str, Any]:
+    """Return the ``progress`` that a checkpoint was saved with."""
+    return dict(_read(path)[1]["progress"])
+
+
+def load_checkpoint(
+    path: Path, agent: SkillPPO, env: VectorEnv[Any, Any, Any], reward: NeuralReward
+) -> None:
+    """Put agent, environments, reward and random state back as ``save_checkpoint`` found them.
+
+    Raises:
+        DamagedFileError: if the file is damaged or belongs to another recipe.
+    """
+    tensors, description = _read(path)
+    groups: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        group, _, rest = name.partition(".")
+        groups.setdefault(group, {})[rest] = tensor
+    try:
+        load_state(reward, groups["reward"], path)
+        agent.policy.load_state_dict(groups["policy"])
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in groups.get("optimizer", {}).items():
+            index, _, key = name.partition(".")
+            moments.setdefault(int(index), {})[key] = tensor
+        optimizer = agent.policy.optimizer
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        state = {name: tensor.numpy() for name, tensor in groups["env"].items()}
+        env.set_state({**state, **description["env"]})  # type: ignore[attr-defined]
+        agent.set_rollout_state({name: t.numpy() for name, t in groups["agent"].items()})
+        agent.num_timesteps = description["num_timesteps"]
+        agent._n_updates = description["n_updates"]
+        torch.set_rng_state(groups["random"]["torch"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise DamagedFileError(
+            f"{path} does not fit the run's recipe or is damaged: {error}. "
+            "Delete it to train the present skill from its start."
+        ) from None
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    tensors, description = read_tensors(path)
+    if description.get("format") != "checkpoint":
+        raise DamagedFileError(f"{path} holds no checkpoint but {description.get('format')!r}.")
+    return tensors, description
+
+
+def _flatten(
+    prefix: str, values: Mapping[Any, Any], tensors: dict[str, torch.Tensor | np.ndarray]
+) -> dict[str, Any]:
+    """Add the arrays of nested ``values`` to ``tensors``; return what is no array."""
+    plain: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            _flatten(f"{prefix}.{name}", value, tensors)
+        elif isinstance(value, (torch.Tensor, np.ndarray)):
+            tensors[f"{prefix}.{name}"] = value
+        else:
+            plain[str(name)] = value
+    return plain

@@ -1,0 +1,219 @@
+"""The skill library: a run's folder on disk, readable by people and free of code.
+
+::
+
+    runs/<name>/run.json            recipe, versions, seed, machine
+                skills/000/skill.json · policy.safetensors · reward.safetensors · video.mp4
+                archive.safetensors  checkpoint/  progress.csv  (TensorBoard events)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from skillrl.agents import SkillPolicy
+from skillrl.discovery.recipes import Recipe, recipe_from_json
+from skillrl.envs import NeuralRewardWrapper
+from skillrl.errors import DamagedFileError, InvalidValueError
+from skillrl.files import read_json, write_json
+from skillrl.rewards import NeuralReward
+
+FORMAT = 1
+PACKAGES = ("skillrl", "gymnasium", "mujoco", "ale-py", "stable-baselines3", "torch", "numpy")
+
+
+@dataclass(frozen=True)
+class Skill:
+    """A skill on disk: its policy, the reward that it was trained on, and what is known of it.
+
+    Files are read when they are first asked for.
+    """
+
+    path: Path
+    """The skill's folder."""
+    record: Mapping[str, Any]
+    """What ``skill.json`` says: environment, steps, rewards, whether the skill is live."""
+
+    @property
+    def index(self) -> int:
+        """The skill's number within its run, from 0."""
+        return int(self.record["index"])
+
+    @cached_property
+    def policy(self) -> SkillPolicy:
+        """The trained policy with its observation normaliser; ``predict`` is SB3's."""
+        return SkillPolicy.load(self.path / "policy.safetensors")
+
+    @cached_property
+    def reward(self) -> NeuralReward:
+        """The reward that the skill was trained on."""
+        return NeuralReward.load(self.path / "reward.safetensors")
+
+    def make_env(self, **kwargs: Any) -> gym.Env[Any, Any]:
+        """Make the skill's environment with the skill's reward as its reward.
+
+        Args:
+            kwargs: passed on to ``gymnasium.make``, for example ``render_mode="rgb_array"``.
+        """
+        env = gym.make(self.record["env"], **{**self.record["env_kwargs"], **kwargs})
+        return NeuralRewardWrapper(env, self.path / "reward.safetensors")
+
+
+class SkillLibrary:
+    """The skills of a run, in the order in which they were learnt.
+
+    Args:
+        path: the run's folder.
+
+    Raises:
+        DamagedFileError: if the folder holds no run, or a file of it is damaged.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+        if not (self.path / "run.json").is_file():
+            raise DamagedFileError(
+                f"{self.path} is not a run: it has no run.json. "
+                "A run is the folder that `skillrl discover` wrote."
+            )
+        self.run = read_json(self.path / "run.json")
+        if self.run.get("format") != FORMAT:
+            raise DamagedFileError(
+                f"{self.path / 'run.json'} has format {self.run.get('format')!r}, and this "
+                f"skillrl reads format {FORMAT}: use the skillrl that wrote it."
+            )
+        try:
+            self.recipe = recipe_from_json(self.run["recipe"])
+            self.seed = int(self.run["seed"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedFileError(f"{self.path / 'run.json'} is damaged: {error}") from None
+
+    @classmethod
+    def create(cls, path: str | PathLike[str], recipe: Recipe, seed: int) -> SkillLibrary:
+        """Begin a run in a new folder.
+
+        Raises:
+            InvalidValueError: if the folder exists and is not empty.
+        """
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InvalidValueError(
+                f"{path} exists. Name another folder, or resume the run in it with --resume."
+            )
+        write_json(
+            path / "run.json",
+            {
+                "format": FORMAT,
+                "recipe": dataclasses.asdict(recipe),
+                "seed": seed,
+                "versions": {name: version(name) for name in PACKAGES},
+                "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+            },
+        )
+        return cls(path)
+
+    @property
+    def untrained(self) -> Path:
+        """The policy that generation 0 starts from."""
+        return self.path / "untrained.safetensors"
+
+    def check_resumable(self, recipe: Recipe, seed: int) -> None:
+        """Refuse to go on with another recipe (up to its number of generations) or seed.
+
+        Raises:
+            InvalidValueError: naming what differs.
+        """
+        wanted = dataclasses.replace(recipe, generations=self.recipe.generations)
+        old, new = (_settings(dataclasses.asdict(r)) for r in (self.recipe, wanted))
+        differing = [
+            f"{name} {old[name]} there and {new[name]} here"
+            for name in old
+            if old[name] != new[name]
+        ]
+        if self.seed != seed:
+            differing.append(f"seed {self.seed} there and {seed} here")
+        if differing:
+            raise InvalidValueError(
+                f"The run in {self.path} cannot be resumed with other settings: "
+                f"{'; '.join(differing)}. Name another folder for a new run."
+            )
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._folders())
+
+    def __getitem__(self, index: int) -> Skill:
+        count = len(self)
+        if not -count <= index < count:
+            raise InvalidValueError(
+                f"{self.path} has {count} skill(s), numbered from 0. Received {index}."
+            )
+        return load_skill(self.path / "skills" / f"{index % count:03d}")
+
+    def __iter__(self) -> Iterator[Skill]:
+        return (load_skill(folder) for folder in self._folders())
+
+    def _folders(self) -> Iterator[Path]:
+        """The finished skills' folders: 000, 001, … up to the first gap."""
+        index = 0
+        while (folder := self.path / "skills" / f"{index:03d}").is_dir():
+            yield folder
+            index += 1
+
+    def add(self, policy: SkillPolicy, reward: NeuralReward, record: Mapping[str, Any]) -> Skill:
+        """Save a finished skill. Its folder appears complete or not at all."""
+        index = len(self)
+        folder = self.path / "skills" / f"{index:03d}"
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        policy.save(partial / "policy.safetensors")
+        reward.save(partial / "reward.safetensors")
+        about = {"index": index, "env": self.recipe.env, "env_kwargs": self.recipe.env_kwargs}
+        write_json(partial / "skill.json", {**about, **record})
+        partial.rename(folder)
+        return load_skill(folder)
+
+
+def load_skill(path: str | PathLike[str]) -> Skill:
+    """Return the skill saved in the folder ``path``, for example ``runs/demo/skills/003``.
+
+    Loading runs no code of the files.
+
+    Raises:
+        DamagedFileError: if the folder holds no skill, or its ``skill.json`` is damaged.
+    """
+    path = Path(path)
+    if not (path / "skill.json").is_file():
+        raise DamagedFileError(
+            f"{path} is not a skill: it has no skill.json. "
+            "A skill is a folder such as runs/<name>/skills/000."
+        )
+    record = read_json(path / "skill.json")
+    missing = {"index", "env", "env_kwargs"} - record.keys()
+    if missing:
+        raise DamagedFileError(
+            f"{path / 'skill.json'} is damaged: it lacks {', '.join(sorted(missing))}."
+        )
+    return Skill(path, record)
+
+
+def _settings(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one mapping with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in recipe.items():
+        if isinstance(value, Mapping):
+            flat.update(_settings(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,336 @@
+"""Open-ended skill discovery with neural reward functions.
+
+The method of Meier & Mujika (NeurIPS 2022, arXiv 2202.08266), top to bottom. Each generation
+
+1. gathers *negatives*, what the last skill does, and *positives*, what lies just beyond it;
+2. fits the reward network further, so that it asks for the positives and for nothing seen before;
+3. trains the agent on that reward alone, from the last skill's weights;
+4. evaluates the new skill and adds it to the library.
+
+Generation 0 begins with the untrained policy in the place of a last skill.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from stable_baselines3.common.callbacks import BaseCallback
+
+from skillrl.agents import SkillPolicy, SkillPPO
+from skillrl.discovery.archive import Archive
+from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
+from skillrl.discovery.events import OnEvent, RewardFitted, SkillFinished, Trained
+from skillrl.discovery.library import Skill, SkillLibrary
+from skillrl.discovery.logs import run_logger
+from skillrl.discovery.recipes import Recipe
+from skillrl.discovery.samples import episodes, gather_negatives, gather_positives
+from skillrl.discovery.transfer import transfer
+from skillrl.envs import NeuralRewardVectorWrapper, SB3VecEnv, make_vec, reward_for
+from skillrl.errors import RunStopped
+from skillrl.rewards import NeuralReward, Separation, fit_reward
+
+# Seconds between two checkpoints inside a skill.
+CHECKPOINT_INTERVAL = 20.0
+# A skill is live if it earns this share of the target and this multiple of what the last one does.
+LIVE_SHARE, LIVE_RATIO = 0.2, 2.0
+
+
+def discover(
+    recipe: Recipe,
+    run: str | PathLike[str],
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    on_event: OnEvent = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> SkillLibrary:
+    """Discover skills and save them to the folder ``run``.
+
+    A run that is stopped at any moment resumes from its last checkpoint and ends with the same
+    skills as one that never was (on the same machine, with the same number of torch threads).
+
+    Args:
+        recipe: every setting.
+        run: folder of the skill library; it should not exist unless ``resume``.
+        seed: of everything random.
+        resume: go on with the run in the folder; its own recipe should equal ``recipe``, up to
+            the number of generations.
+        on_event: called when a reward was fitted, after each rollout, and with each new skill.
+        should_stop: asked between rollouts; where it says so, a checkpoint is written and
+            ``RunStopped`` raised.
+
+    Returns:
+        The library of all skills of the run.
+
+    Raises:
+        InvalidValueError: if the folder, the recipe or the environment cannot be used.
+        RunStopped: if ``should_stop`` said so.
+    """
+    library = open_library(run, recipe, seed, resume)
+    discovery = Discovery(library, recipe, on_event, should_stop)
+    try:
+        for generation in range(len(library), recipe.generations):
+            if not discovery.resumed(generation):
+                discovery.begin(generation)
+                negatives, positives = discovery.gather_samples()
+                discovery.fit_reward(negatives, positives)
+                discovery.transfer()
+            discovery.train()
+            discovery.finish_skill()
+    finally:
+        discovery.close()
+    return library
+
+
+def open_library(run: str | PathLike[str], recipe: Recipe, seed: int, resume: bool) -> SkillLibrary:
+    """Create the run's library, or open it to resume."""
+    if not (resume and (Path(run) / "run.json").exists()):
+        return SkillLibrary.create(run, recipe, seed)
+    library = SkillLibrary(run)
+    library.check_resumable(recipe, seed)
+    return library
+
+
+class Discovery:
+    """The state of a run, and its steps in the order in which ``discover`` takes them."""
+
+    def __init__(
+        self,
+        library: SkillLibrary,
+        recipe: Recipe,
+        on_event: OnEvent,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.library = library
+        self.recipe = recipe
+        self.on_event = on_event
+        self.should_stop = should_stop
+        self.generation = 0
+        self.checkpoint = library.path / "checkpoint" / "latest.safetensors"
+
+        torch.manual_seed(self._seed("networks"))
+        samples = recipe.samples
+        self.sample_env = make_envs(recipe, samples.num_envs)
+        space = self.sample_env.single_observation_space
+        self.reward = reward_for(space, target=recipe.reward.target, hidden=recipe.reward.hidden)
+        self.train_env = make_envs(recipe, recipe.agent.num_envs, self.reward)
+        self.evaluation_env = make_envs(recipe, recipe.evaluation_episodes, self.reward)
+        self.archive = Archive(space.shape, space.dtype, samples.archived)
+        self.agent = make_agent(recipe, self.train_env)
+        self.agent.set_logger(run_logger(library.path))
+        if not library.untrained.exists():
+            self._save_untrained_policy()
+        # The last skill's policy.
+        self.previous = SkillPolicy.load(library.untrained)
+        self.progress: dict[str, Any] = {}
+
+    def _seed(self, purpose: str) -> int:
+        """A seed for one purpose in the present generation, so that runs can be resumed."""
+        words = [self.library.seed, self.generation, *purpose.encode()]
+        return int(np.random.SeedSequence(words).generate_state(1)[0] >> 1)
+
+    def _save_untrained_policy(self) -> None:
+        """Let the untrained policy's normaliser see what the untrained policy does, and save it."""
+        policy, seed = self.agent.policy, self._seed("untrained")
+        if policy.normalizer is not None:
+            visited = gather_negatives(self.sample_env, policy, self.recipe.samples, seed)
+            policy.normalizer.update(torch.as_tensor(visited))
+        policy.save(self.library.untrained)
+
+    def begin(self, generation: int) -> None:
+        """Take up the last skill's policy and reward, and the archive before it."""
+        self.generation = generation
+        torch.manual_seed(self._seed("generation"))
+        self.progress = {"generation": generation, "seconds": 0.0}
+        if generation > 0:
+            last = self.library[generation - 1]
+            self.previous = last.policy
+            self.reward.load_state_dict(last.reward.state_dict())
+            self.archive.restore(self.library.path / "archive.safetensors", generation - 1)
+
+    def resumed(self, generation: int) -> bool:
+        """Go on inside ``generation`` if a checkpoint of it exists."""
+        if not self.checkpoint.exists():
+            return False
+        progress = read_progress(self.checkpoint)
+        if progress["generation"] != generation:
+            return False
+        self.begin(generation)
+        self._set_guide()
+        load_checkpoint(self.checkpoint, self.agent, self.train_env, self.reward)
+        self.progress = progress
+        return True
+
+    def gather_samples(self) -> tuple[np.ndarray, np.ndarray]:
+        """Gather what the last skill does and what exploration from there reaches."""
+        started = time.monotonic()
+        samples, envs, policy = self.recipe.samples, self.sample_env, self.previous
+        negatives = gather_negatives(envs, policy, samples, self._seed("negatives"))
+        positives = gather_positives(envs, policy, samples, self._seed("positives"))
+        if self.generation == 0:
+            # Frozen from here on: a reward must mean the same in every generation.
+            self.reward.standardise(torch.as_tensor(np.concatenate([negatives, positives])))
+        self.progress["seconds"] += time.monotonic() - started
+        return negatives, positives
+
+    def fit_reward(self, negatives: np.ndarray, positives: np.ndarray) -> None:
+        """Train the reward network on, and archive the negatives for later generations."""
+        started = time.monotonic()
+        fit = self.recipe.reward
+        separation = fit_reward(
+            self.reward,
+            positives,
+            negatives,
+            self.archive.observations,
+            steps=fit.steps,
+            batch_size=fit.batch_size,
+            learning_rate=fit.learning_rate,
+            weight_decay=fit.weight_decay,
+            generator=torch.Generator().manual_seed(self._seed("fit")),
+        )
+        rng = np.random.default_rng(self._seed("archive"))
+        self.archive.add(negatives, self.generation, rng)
+        self.archive.save(self.library.path / "archive.safetensors")
+        self.progress["separation"] = dataclasses.asdict(separation)
+        self.progress["seconds"] += time.monotonic() - started
+
+    def transfer(self) -> None:
+        """Start the new skill's agent from the last one's weights."""
+        transfer(self.previous, self.agent, self.recipe.transfer)
+        self.agent.num_timesteps = self.generation * self.recipe.steps_per_skill
+        self._set_guide()
+        self.agent.start_from_reset(self._seed("training"))
+        fresh_reward, _ = self._evaluate(self.agent.policy, deterministic=False)
+        self.progress["fresh_reward"] = fresh_reward
+        separation = Separation(**self.progress["separation"])
+        self.on_event(RewardFitted(self.generation, separation, fresh_reward))
+
+    def train(self) -> None:
+        """Train the agent on the reward alone."""
+        started, before = time.monotonic(), self.progress["seconds"]
+        end = (self.generation + 1) * self.recipe.steps_per_skill
+        steps = end - self.agent.num_timesteps
+
+        def between_rollouts() -> None:
+            self.progress["seconds"] = before + time.monotonic() - started
+            self._report_and_checkpoint()
+
+        self._saved = time.monotonic()
+        self.agent.learn(
+            max(steps, 0), _Between(between_rollouts), log_interval=4, reset_num_timesteps=False
+        )
+        self.progress["seconds"] = before + time.monotonic() - started
+
+    def finish_skill(self) -> None:
+        """Evaluate the skill beside the last one, from ordinary resets, and save it."""
+        policy, target = self.agent.policy, self.recipe.reward.target
+        mean_reward, task_return = self._evaluate(policy)
+        previous_reward, _ = self._evaluate(self.previous)
+        live = mean_reward >= LIVE_SHARE * target and mean_reward >= LIVE_RATIO * previous_reward
+        skill = self.library.add(
+            policy,
+            self.reward,
+            {
+                "steps": self.recipe.steps_per_skill,
+                "seconds": round(self.progress["seconds"], 1),
+                "mean_reward": mean_reward,
+                "target": target,
+                "previous_mean_reward": previous_reward,
+                "live": live,
+                "task_return": task_return,
+                "fresh_reward": self.progress["fresh_reward"],
+                "separation": self.progress["separation"],
+            },
+        )
+        self.checkpoint.unlink(missing_ok=True)
+        self.on_event(SkillFinished(skill))
+
+    def close(self) -> None:
+        """Close the environments and the logs."""
+        for env in (self.sample_env, self.train_env, self.evaluation_env):
+            env.close()
+        self.agent.logger.close()
+
+    def _set_guide(self) -> None:
+        guide, steps = self.recipe.guide, self.recipe.steps_per_skill
+        until = int((self.generation + guide.until) * steps)
+        self.agent.set_guide(self.previous, guide.max_steps, until)
+
+    def _evaluate(self, policy: SkillPolicy, *, deterministic: bool = True) -> tuple[float, float]:
+        seed = self._seed("evaluation")
+        # Evaluation draws no numbers that training would have drawn.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return episodes(self.evaluation_env, policy, seed, deterministic=deterministic)
+
+    def _report_and_checkpoint(self) -> None:
+        """Between two rollouts: tell of the last one, write a checkpoint if one is due."""
+        steps = self.agent.num_timesteps - self.generation * self.recipe.steps_per_skill
+        if steps > 0:
+            self.on_event(Trained(self.generation, steps, self.agent.mean_reward))
+        stop = self.should_stop()
+        due = time.monotonic() - self._saved > CHECKPOINT_INTERVAL
+        if (stop or due) and hasattr(self.train_env, "get_state"):
+            save_checkpoint(self.checkpoint, self.agent, self.train_env, self.reward, self.progress)
+            self._saved = time.monotonic()
+        if stop:
+            raise RunStopped(f"Stopped. The run in {self.library.path} can be resumed.")
+
+
+class _Between(BaseCallback):
+    """Calls a function between two rollouts, when the agent's state is consistent."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        super().__init__()
+        self._function = function
+
+    def _on_rollout_start(self) -> None:
+        self._function()
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def make_envs(
+    recipe: Recipe, num_envs: int, reward: NeuralReward | None = None
+) -> VectorEnv[Any, Any, Any]:
+    """Make ``num_envs`` of the recipe's environments, with a learned reward where one is given."""
+    env = make_vec(
+        recipe.env, num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **recipe.env_kwargs
+    )
+    return env if reward is None else NeuralRewardVectorWrapper(env, reward)
+
+
+def make_agent(recipe: Recipe, env: VectorEnv[Any, Any, Any]) -> SkillPPO:
+    """Make the recipe's agent for an environment with a learned reward."""
+    settings = recipe.agent
+    return SkillPPO(
+        "SkillPolicy",
+        SB3VecEnv(env, info_keys=()),
+        learning_rate=settings.learning_rate,
+        n_steps=settings.n_steps,
+        batch_size=settings.batch_size,
+        n_epochs=settings.n_epochs,
+        gamma=settings.gamma,
+        gae_lambda=settings.gae_lambda,
+        clip_range=settings.clip_range,
+        ent_coef=settings.ent_coef,
+        ent_coef_rewarded=settings.ent_coef_rewarded,
+        vf_coef=settings.vf_coef,
+        max_grad_norm=settings.max_grad_norm,
+        reward_scale=settings.reward_scale,
+        policy_kwargs={
+            "hidden": settings.hidden,
+            "activation": settings.activation,
+            "hidden_learning_rate": settings.hidden_learning_rate,
+        },
+        device="cpu",
+    )

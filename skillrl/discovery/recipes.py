@@ -1,0 +1,203 @@
+"""Recipes: every setting of a discovery run, documented where it is defined.
+
+A recipe is a frozen dataclass. The Python API, the command line and a run's ``run.json`` all come
+from it. ``recipe_for`` gives the recipe of an environment: one tuned for it where there is one, a
+generic one otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_type_hints
+
+from skillrl.errors import InvalidValueError
+
+
+@dataclass(frozen=True)
+class RewardRecipe:
+    """The neural reward function and how it is fitted to positives and negatives."""
+
+    target: float = 5.0
+    """Activation that positives are drawn towards, negatives towards minus it. An observation's
+    reward is its activation clipped to [0, target]."""
+    hidden: int = 128
+    """Units of the hidden layer."""
+    steps: int = 2_000
+    """Adam steps of a fit."""
+    batch_size: int = 768
+    """Observations a step: one third positives, current negatives and archived negatives each."""
+    learning_rate: float = 1e-3
+    """Adam's learning rate."""
+    weight_decay: float = 0.0
+    """Weight of the squared parameters (L2) in the loss."""
+
+
+@dataclass(frozen=True)
+class SampleRecipe:
+    """How the observations that a reward is fitted to are gathered."""
+
+    num_envs: int = 64
+    """Environments that gather samples side by side."""
+    negative_steps: int = 300
+    """Steps of the finished skill, from an ordinary reset: its observations are the negatives."""
+    positive_steps: int = 40
+    """Steps of exploration that follow the finished skill: their observations are the positives."""
+    positive_repeats: int = 8
+    """Times that every environment gathers positives."""
+    exploration: Literal["scaled-noise", "uniform"] = "scaled-noise"
+    """Exploration: the policy's own noise shifted until its largest standard deviation is
+    `exploration_std`, or uniformly random actions."""
+    exploration_std: float = 1.0
+    """Largest standard deviation (before the tanh) of exploration by scaled noise."""
+    archived: int = 5_000
+    """Negatives of each finished skill that the archive keeps."""
+
+
+@dataclass(frozen=True)
+class GuideRecipe:
+    """The previous skill acts first, so that the new one starts where the last one led.
+
+    Guided transitions are not learnt from. Environment 0 is never guided.
+    """
+
+    max_steps: int = 0
+    """The previous skill acts for the first U[0, max_steps) steps of an episode; 0 switches the
+    guide off."""
+    until: float = 2 / 3
+    """Share of a skill's training during which episodes are guided."""
+
+
+@dataclass(frozen=True)
+class AgentRecipe:
+    """SkillPPO: the agent that learns a skill."""
+
+    num_envs: int = 64
+    """Environments that are trained in side by side."""
+    n_steps: int = 64
+    """Steps of each environment between two updates."""
+    batch_size: int = 1_024
+    """Transitions of a gradient step."""
+    n_epochs: int = 4
+    """Passes over the transitions of an update."""
+    learning_rate: float = 3e-4
+    """Adam's learning rate of the last policy layer and of the value network."""
+    hidden_learning_rate: float = 0.5
+    """Learning rate of the policy's hidden layers, as a share of `learning_rate`."""
+    gamma: float = 0.99
+    """Discount factor of future rewards, in [0, 1]."""
+    gae_lambda: float = 0.95
+    """Discount of the advantage estimator (GAE), in [0, 1]."""
+    clip_range: float = 0.2
+    """Largest relative change of an action's probability that is rewarded in an update."""
+    ent_coef: float = 6e-4
+    """Weight of the policy's entropy in the loss."""
+    ent_coef_rewarded: float = 6e-4
+    """The same at transitions with a positive reward."""
+    vf_coef: float = 0.5
+    """Weight of the value function's error in the loss."""
+    max_grad_norm: float = 0.5
+    """Largest norm of the gradient."""
+    reward_scale: float = 0.25
+    """Factor on the reward, so that returns fit the value function."""
+    hidden: tuple[int, ...] = (128, 128)
+    """Units of the hidden layers, of the policy and of the value network alike."""
+    activation: Literal["silu", "tanh", "relu"] = "silu"
+    """Non-linearity of the hidden layers."""
+
+
+@dataclass(frozen=True)
+class TransferRecipe:
+    """What a new skill's agent takes over from the last one."""
+
+    reset_head: bool = True
+    """Set the last policy layer to zero, so that the new skill starts undecided."""
+    reuse_value: bool = True
+    """Keep the value network."""
+    reuse_features: bool = True
+    """Keep the policy's hidden layers."""
+    normalizer_decay: float = 0.1
+    """Factor on the observation normaliser's step count: old statistics fade, but are not lost."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every setting of a discovery run."""
+
+    env: str
+    """Id of the environment, as in ``gymnasium.make``."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the environment, written as JSON on the command line."""
+    generations: int = 10
+    """Skills to discover."""
+    steps_per_skill: int = 1_000_000
+    """Environment steps that a skill is trained for."""
+    evaluation_episodes: int = 10
+    """Episodes, from ordinary resets, that a finished skill is evaluated on."""
+    reward: RewardRecipe = RewardRecipe()
+    samples: SampleRecipe = SampleRecipe()
+    guide: GuideRecipe = GuideRecipe()
+    agent: AgentRecipe = AgentRecipe()
+    transfer: TransferRecipe = TransferRecipe()
+
+
+HALF_CHEETAH = Recipe(env="HalfCheetah-v5")
+
+MAZE = Recipe(
+    env="skillrl/Maze2D-v0",
+    generations=20,
+    steps_per_skill=500_000,
+    reward=RewardRecipe(target=0.05, steps=500, batch_size=255, hidden=100),
+    samples=SampleRecipe(
+        num_envs=64,
+        negative_steps=201,
+        positive_steps=49,
+        positive_repeats=2,
+        exploration="uniform",
+    ),
+    guide=GuideRecipe(max_steps=200),
+    agent=AgentRecipe(ent_coef=0.005, ent_coef_rewarded=0.055, reward_scale=1.0),
+)
+
+RECIPES = {recipe.env: recipe for recipe in (HALF_CHEETAH, MAZE)}
+
+
+def recipe_for(env: str) -> Recipe:
+    """Return the recipe of the environment with id ``env``, or a generic one for that id.
+
+    >>> recipe_for("HalfCheetah-v5").env
+    'HalfCheetah-v5'
+    """
+    name = env.removeprefix("skillrl/")
+    for recipe in RECIPES.values():
+        if recipe.env.removeprefix("skillrl/") == name:
+            return dataclasses.replace(recipe, env=env)
+    return Recipe(env=env)
+
+
+def recipe_from_json(value: dict[str, Any]) -> Recipe:
+    """Return the recipe that ``dataclasses.asdict`` turned into JSON.
+
+    Raises:
+        InvalidValueError: if a field is missing, unknown, or not of its type.
+    """
+    recipe = _from_json(Recipe, value, "recipe")
+    assert isinstance(recipe, Recipe)  # for the type checker
+    return recipe
+
+
+def _from_json(cls: type[Any], value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise InvalidValueError(f"{where} should be an object. Received {value!r}.")
+    types = get_type_hints(cls)
+    names = {f.name for f in dataclasses.fields(cls)}
+    if value.keys() != names:
+        odd = ", ".join(sorted(value.keys() ^ names))
+        raise InvalidValueError(f"{where} lacks fields or has unknown ones: {odd}.")
+    arguments = {}
+    for name, item in value.items():
+        if dataclasses.is_dataclass(types[name]):
+            arguments[name] = _from_json(types[name], item, f"{where}.{name}")
+        else:
+            arguments[name] = tuple(item) if isinstance(item, list) else item
+    return cls(**arguments)

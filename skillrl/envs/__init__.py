@@ -1,0 +1,43 @@
+"""Environments: wrappers with learned rewards, batched physics, mazes, adapters."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skillrl.envs.make import make_vec
+    from skillrl.envs.maze import MazeEnv, MazeVectorEnv
+    from skillrl.envs.mujoco import MujocoVectorEnv
+    from skillrl.envs.neural_reward import NeuralRewardVectorWrapper, NeuralRewardWrapper
+    from skillrl.envs.spaces import reward_for
+    from skillrl.envs.sb3 import SB3VecEnv
+
+# Imported when first used: MuJoCo, torch and Stable-Baselines3 take seconds to load.
+_MODULES = {
+    "MazeEnv": "maze",
+    "MazeVectorEnv": "maze",
+    "MujocoVectorEnv": "mujoco",
+    "NeuralRewardVectorWrapper": "neural_reward",
+    "NeuralRewardWrapper": "neural_reward",
+    "SB3VecEnv": "sb3",
+    "make_vec": "make",
+    "reward_for": "spaces",
+}
+
+__all__ = [
+    "MazeEnv",
+    "MazeVectorEnv",
+    "MujocoVectorEnv",
+    "NeuralRewardVectorWrapper",
+    "NeuralRewardWrapper",
+    "SB3VecEnv",
+    "make_vec",
+    "reward_for",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,0 +1,71 @@
+"""Registers skillrl's environments with Gymnasium, by name only: nothing heavy is imported."""
+
+from typing import Any
+
+import gymnasium as gym
+
+# id -> (Gymnasium's own class, batched entry point, steps in an episode, reward threshold), the
+# last two as Gymnasium registers them.
+_MUJOCO = {
+    "Ant-v5": ("ant_v5:AntEnv", "ant", 1000, 6000.0),
+    "HalfCheetah-v5": ("half_cheetah_v5:HalfCheetahEnv", "half_cheetah", 1000, 4800.0),
+    "Hopper-v5": ("hopper_v5:HopperEnv", "hopper", 1000, 3800.0),
+    "Humanoid-v5": ("humanoid_v5:HumanoidEnv", "humanoid", 1000, None),
+    "HumanoidStandup-v5": (
+        "humanoidstandup_v5:HumanoidStandupEnv",
+        "humanoid_standup",
+        1000,
+        None,
+    ),
+    "InvertedDoublePendulum-v5": (
+        "inverted_double_pendulum_v5:InvertedDoublePendulumEnv",
+        "inverted_double_pendulum",
+        1000,
+        9100.0,
+    ),
+    "InvertedPendulum-v5": (
+        "inverted_pendulum_v5:InvertedPendulumEnv",
+        "inverted_pendulum",
+        1000,
+        950.0,
+    ),
+    "Pusher-v5": ("pusher_v5:PusherEnv", "pusher", 100, 0.0),
+    "Reacher-v5": ("reacher_v5:ReacherEnv", "reacher", 50, -3.75),
+    "Swimmer-v5": ("swimmer_v5:SwimmerEnv", "swimmer", 1000, 360.0),
+    "Walker2d-v5": ("walker2d_v5:Walker2dEnv", "walker2d", 1000, None),
+}
+
+MUJOCO_IDS = tuple(_MUJOCO)
+"""Gymnasium's ids of the MuJoCo tasks that ``skillrl/<id>`` steps in batches."""
+
+
+def register_envs() -> None:
+    """Register ``skillrl/HalfCheetah-v5`` and the others; repeated calls change nothing.
+
+    ``gymnasium.make`` builds Gymnasium's own class of the task, ``gymnasium.make_vec`` the batched
+    one. Gymnasium's ids stay as they are.
+
+    Example:
+        >>> register_envs()
+        >>> gym.spec("skillrl/HalfCheetah-v5").vector_entry_point
+        'skillrl.envs.mujoco:half_cheetah'
+    """
+    for name, (single, batched, max_episode_steps, reward_threshold) in _MUJOCO.items():
+        _register(
+            id=f"skillrl/{name}",
+            entry_point=f"gymnasium.envs.mujoco.{single}",
+            vector_entry_point=f"skillrl.envs.mujoco:{batched}",
+            max_episode_steps=max_episode_steps,
+            reward_threshold=reward_threshold,
+        )
+    _register(
+        id="skillrl/Maze2D-v0",
+        entry_point="skillrl.envs.maze:MazeEnv",
+        vector_entry_point="skillrl.envs.maze:MazeVectorEnv",
+        max_episode_steps=250,
+    )
+
+
+def _register(id: str, **arguments: Any) -> None:
+    if id not in gym.registry:  # Gymnasium warns of a second registration
+        gym.register(id=id, **arguments)

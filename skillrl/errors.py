@@ -1,0 +1,20 @@
+"""Exceptions for mistakes that a user can mend; their message tells how."""
+
+
+class SkillrlError(Exception):
+    """Base of every error that skillrl raises on purpose.
+
+    The command line prints its message without a traceback.
+    """
+
+
+class InvalidValueError(SkillrlError, ValueError):
+    """An argument, a space or an observation that cannot be used as it is."""
+
+
+class DamagedFileError(SkillrlError, OSError):
+    """A file that is missing, incomplete, or not what its name says."""
+
+
+class RunStopped(SkillrlError):
+    """A run that was asked to stop; it can be resumed."""

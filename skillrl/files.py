@@ -1,0 +1,117 @@
+"""Files that are never half written and never run code when they are read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from skillrl.errors import DamagedFileError
+
+# The key of the safetensors header under which the JSON description is stored.
+DESCRIPTION = "skillrl"
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call ``write(temporary)`` beside ``path``, then rename the result to ``path``.
+
+    A reader sees the old file or the new one, never a part of either. Where writing fails (a full
+    disk, an interrupt) the temporary file is removed and the old file stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: writers of videos choose their format by it.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in ``path``.
+
+    Raises:
+        DamagedFileError: if the file is missing, unreadable, or holds no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DamagedFileError(f"{path} does not exist.") from None
+    except (OSError, ValueError) as error:
+        raise DamagedFileError(f"{path} cannot be read as JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise DamagedFileError(f"{path} should hold a JSON object, not {type(value).__name__}.")
+    return value
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, torch.Tensor | np.ndarray],
+    description: Mapping[str, Any] | None = None,
+) -> None:
+    """Write named tensors and a JSON description into one safetensors file, atomically."""
+    plain = {
+        # A clone: safetensors refuses tensors that share memory, and views of larger ones.
+        name: torch.as_tensor(tensor).detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    metadata = {DESCRIPTION: json.dumps(description or {})}
+    write_atomically(path, lambda temporary: save_file(plain, temporary, metadata=metadata))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return the named tensors and the JSON description in a safetensors file.
+
+    Reading such a file runs none of its content as code.
+
+    Raises:
+        DamagedFileError: if the file is missing, incomplete, or not one written by skillrl.
+    """
+    if not path.is_file():
+        raise DamagedFileError(f"{path} does not exist.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        description = json.loads(metadata[DESCRIPTION])
+    except KeyError:
+        raise DamagedFileError(
+            f"{path} has no {DESCRIPTION!r} description: it was not written by skillrl."
+        ) from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DamagedFileError(f"{path} is damaged: {error}.") from None
+    if not isinstance(description, dict):
+        raise DamagedFileError(f"{path} is damaged: its description is not a JSON object.")
+    return tensors, description
+
+
+def load_state(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Make ``tensors`` the state of ``module`` (which may lie on the meta device), strictly.
+
+    Raises:
+        DamagedFileError: if a tensor is missing, superfluous, of another shape, or not finite.
+    """
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise DamagedFileError(f"{path} is damaged: {name} holds values that are not finite.")
+    try:
+        module.load_state_dict(dict(tensors), strict=True, assign=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise DamagedFileError(f"{path} does not fit its own description: {reason}") from None

@@ -1,0 +1,246 @@
+"""The command line: quick help, one clear line an error, honest exit codes."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+
+from skillrl import __version__, cli
+from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.errors import DamagedFileError, SkillrlError
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "skillrl.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A verb that raises what it is given."""
+
+    error: BaseException
+
+    def parse(self, arguments: object) -> "Failing":
+        return self
+
+    def execute(self) -> None:
+        raise self.error
+
+
+def fail(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, *arguments: str, verb: str = "list"
+) -> int:
+    monkeypatch.setitem(cli.VERBS, verb, Failing(error))
+    return cli.main([verb, *arguments])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["discover", "HalfCheetah-v5", "--help"]])
+def test_help_answers_within_a_second(arguments: list[str]) -> None:
+    seconds = []
+    for _ in range(5):  # The quickest of several: other tests may keep the cores busy.
+        start = time.perf_counter()
+        assert run(*arguments).returncode == 0
+        seconds.append(time.perf_counter() - start)
+        if seconds[-1] < 1:
+            break
+    assert min(seconds) < 1
+
+
+def test_help_loads_nothing_heavy() -> None:
+    loaded = [
+        line.split("|")[-1].strip()
+        for verb in cli.VERBS
+        for line in subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "skillrl.cli", verb, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stderr.splitlines()
+    ]
+    assert "gymnasium" in loaded
+    assert {"torch", "mujoco", "stable_baselines3", "imageio", "scipy"}.isdisjoint(loaded)
+
+
+def test_usage_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    usage = capsys.readouterr().out
+    assert all(f"\n  {verb} " in usage for verb in cli.VERBS)
+    assert cli.main(["--help"]) == 0
+    assert capsys.readouterr().out == usage
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"skillrl {__version__}\n"
+
+
+def test_help_shows_the_recipe_of_the_environment(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = {}
+    for env in ("HalfCheetah-v5", "skillrl/Maze2D-v0"):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(["discover", env, "--help"])
+        shown[env] = " ".join(capsys.readouterr().out.replace("│", "").split())
+        assert f"Skills to discover. (default: {recipe_for(env).generations})" in shown[env]
+    assert shown["HalfCheetah-v5"] != shown["skillrl/Maze2D-v0"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["skillrl/Maze2D-v0", "--seed", "3", "--agent.learning-rate", "1e-4"],
+        ["--seed", "3", "skillrl/Maze2D-v0", "--agent.learning-rate", "1e-4"],
+    ],
+)
+def test_discover_changes_only_what_is_given(arguments: list[str]) -> None:
+    parsed = cli.Discover.parse(arguments)
+    recipe = parsed.recipe.recipe()
+    maze = recipe_for("skillrl/Maze2D-v0")
+    assert type(recipe) is Recipe
+    assert recipe.agent.learning_rate == 1e-4 != maze.agent.learning_rate
+    assert (recipe.reward, recipe.samples, recipe.guide) == (maze.reward, maze.samples, maze.guide)
+    assert (recipe.env, recipe.generations) == (maze.env, maze.generations)
+    assert (parsed.seed, parsed.run, parsed.resume, parsed.imports) == (3, None, False, ())
+
+
+def test_discover_reads_json_folders_and_packages() -> None:
+    arguments = ["--env-kwargs", '{"a": [1]}', "--run", "runs/x", "--resume", "--import", "one"]
+    more = ["--import", "two", "--steps-per-skill", "300_000"]
+    parsed = cli.Discover.parse(["Foo-v0", *arguments, *more])
+    assert parsed.recipe.env_kwargs == {"a": [1]}
+    assert parsed.recipe.steps_per_skill == 300_000
+    assert (parsed.run, parsed.resume, parsed.imports) == (Path("runs/x"), True, ("one", "two"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["discover"],
+        ["discover", "Foo-v0", "--env-kwargs", "[1]"],
+        ["discover", "Foo-v0", "--generations", "many"],
+        ["render"],
+        ["info", "extra"],
+    ],
+)
+def test_mistaken_arguments_exit_with_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == 2
+    assert f"skillrl {arguments[0]} --help" in capsys.readouterr().err
+
+
+def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["rendr"]) == 2
+    assert "'rendr' is no verb of skillrl. Did you mean render?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (SkillrlError("no skill 7:\nthere are 0 to 4."), "error: no skill 7: there are 0 to 4."),
+        (DamagedFileError("a.json is damaged."), "error: a.json is damaged."),
+        (gym.error.NameNotFound("no Foo"), "error: no Foo"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), "error: /x: Permission denied"),
+        (OSError("no such device"), "error: no such device"),
+        (
+            ValueError("odd"),
+            "unexpected ValueError: odd; this is a bug, run again with --debug for the traceback",
+        ),
+        (
+            MemoryError(),
+            "unexpected MemoryError; this is a bug, run again with --debug for the traceback",
+        ),
+    ],
+)
+def test_an_error_is_one_line_and_exits_with_1(
+    error: Exception,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert fail(monkeypatch, error) == 1
+    assert capsys.readouterr().err == f"{message}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "list"], ["list", "--debug"]])
+def test_debug_shows_the_traceback(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(cli.VERBS, "list", Failing(ValueError("odd")))
+    assert cli.main(arguments) == 1
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("verb", "resumes"), [("discover", True), ("render", False)])
+def test_a_full_disk_says_where_and_how_to_go_on(
+    verb: str,
+    resumes: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/x/run.json")
+    assert fail(monkeypatch, error, verb=verb) == 1
+    message = capsys.readouterr().err
+    assert "the disk is full while writing runs/x/run.json" in message
+    assert ("--resume" in message) == resumes
+
+
+def test_an_interrupt_exits_with_130_and_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(SkillrlError, KeyboardInterrupt):
+        pass
+
+    assert fail(monkeypatch, KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
+    assert fail(monkeypatch, Interrupted("Go on with: skillrl discover …")) == 130
+    assert capsys.readouterr().err == "Go on with: skillrl discover …\n"
+
+
+def test_a_package_that_cannot_be_imported(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["discover", "Foo-v0", "--import", "no_such_package"]) == 1
+    assert "--import no_such_package failed" in capsys.readouterr().err
+
+
+def test_a_module_in_the_current_folder_can_be_imported(tmp_path: Path) -> None:
+    (tmp_path / "my_envs.py").write_text("raise SystemExit('my_envs was imported')")
+    # Run as the installed command is, which does not search the current folder by itself.
+    code = "import sys; sys.path.remove(''); from skillrl.cli import main; sys.exit(main())"
+    package = str(Path(cli.__file__).parents[1])
+    result = subprocess.run(
+        [sys.executable, "-c", code, "discover", "Foo-v0", "--import", "my_envs"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": package},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "my_envs was imported" in result.stderr
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run(
+        [sys.executable, "-m", "skillrl.cli", "--help"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(write)
+    assert (process.returncode, process.stderr) == (1, b"")
+
+
+def test_info_runs_as_a_command() -> None:
+    result = run("info", "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["versions"]["skillrl"] == __version__

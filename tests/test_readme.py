@@ -1,0 +1,52 @@
+"""The README does what it says: its snippets run, its figures are those measured."""
+
+import json
+import re
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+import readme_tables
+
+from skillrl.envs import reward_for
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_python_snippets_run(snippet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in re.findall(r'"(runs/\S+/reward\.safetensors)"', snippet):
+        with gym.make("HalfCheetah-v5") as env:
+            reward_for(env.observation_space).save(path)
+    # As written, but for the length of the training.
+    exec(re.sub(r"\.learn\([\d_]+\)", ".learn(1)", snippet), {})
+
+
+def test_wrapping_and_training_takes_five_lines() -> None:
+    assert len(SNIPPETS[0].split("\n\n")) == 2
+    assert len([line for line in SNIPPETS[0].splitlines() if line]) == 5
+
+
+def test_tables_show_the_recorded_results() -> None:
+    results = Path(readme_tables.__file__).parent / "results"
+    assert readme_tables.fill(README, results) == README, "run `make readme`"
+    assert set(readme_tables.TABLES) == set(re.findall(r"<!-- table: (\w+) -->", README))
+
+
+def test_a_table_is_made_from_its_results(tmp_path: Path) -> None:
+    text = "a\n<!-- table: discovery_throughput -->\nold\n<!-- end -->\nb"
+    assert "Not measured yet" in readme_tables.fill(text, tmp_path)
+    (tmp_path / "discovery_throughput.json").write_text(json.dumps({"vs_sb3": 1.5}))
+    filled = readme_tables.fill(text, tmp_path)
+    assert "| skillrl | 1.50× |" in filled
+    assert "old" not in filled
+    assert readme_tables.fill(filled, tmp_path) == filled
+
+
+def test_links_and_pictures_exist() -> None:
+    root = Path(__file__).parents[1]
+    targets = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert targets
+    assert [target for target in targets if not (root / target).exists()] == []
