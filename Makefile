@@ -18,7 +18,7 @@ PYTEST_ARGS ?= --numprocesses auto
 .PHONY: help demo test lint format readme benchmarks-quick clean
 
 help:
-	@echo "make demo              discover skills on HalfCheetah and film them (about five minutes)"
+	@echo "make demo              discover skills on HalfCheetah and film them, in a few minutes"
 	@echo "make test              lint, types, docstring examples and tests"
 	@echo "make lint              the first two of these"
 	@echo "make format            let ruff format the code and mend what it can"

@@ -21,7 +21,6 @@ __version__ = "0.1.0"
 # Public name → the module that defines it.
 _LAZY = {"load_skill": "skillrl.discovery.library"}
 
-
 register_envs()
 
 

@@ -26,7 +26,7 @@ import tyro
 
 from skillrl import __version__
 from skillrl.discovery.recipes import Recipe, recipe_for
-from skillrl.errors import InvalidValueError, SkillrlError
+from skillrl.errors import InvalidValueError, RunStopped, SkillrlError
 
 USAGE = """\
 usage: skillrl VERB [ARGUMENTS] [--debug]
@@ -64,8 +64,12 @@ class _Parsed:
     """Arguments that are read by tyro from a dataclass's fields."""
 
     @classmethod
-    def parse(cls, arguments: Sequence[str], default: Self | None = None) -> Self:
+    def parse(cls, arguments: Sequence[str]) -> Self:
         """Read the arguments; ``--help`` and mistakes in them end the program."""
+        return cls._read(arguments)
+
+    @classmethod
+    def _read(cls, arguments: Sequence[str], default: Self | None = None) -> Self:
         if not {"-h", "--help"}.isdisjoint(arguments):
             # Printed here, because tyro rearranges lines; --help goes on alone, because tyro
             # leaves out of it what the line has given already.
@@ -149,13 +153,13 @@ class Discover(_Parsed):
     """Package to import first, because it registers the environment."""
 
     @classmethod
-    def parse(cls, arguments: Sequence[str], default: Self | None = None) -> Self:
+    def parse(cls, arguments: Sequence[str]) -> Self:
         """Read the arguments; what is not given is taken from the environment's recipe."""
         env = next((word for word in arguments if not word.startswith("-")), "")
-        parsed = super().parse(arguments, cls(_RecipeArguments.defaults(env)))
+        parsed = cls._read(arguments, cls(_RecipeArguments.defaults(env)))
         if parsed.recipe.env != env:  # The id came after an option, whose value was taken for it.
             env = parsed.recipe.env
-            parsed = super().parse(arguments, cls(_RecipeArguments.defaults(env)))
+            parsed = cls._read(arguments, cls(_RecipeArguments.defaults(env)))
         return parsed
 
     def execute(self) -> None:
@@ -281,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         print(_message(error, words), file=sys.stderr)
-        return 130 if isinstance(error, KeyboardInterrupt) else 1
+        return 130 if isinstance(error, KeyboardInterrupt | RunStopped) else 1
 
 
 def _dispatch(words: Sequence[str]) -> int:
@@ -313,7 +317,7 @@ def _message(error: BaseException, words: Sequence[str]) -> str:
     # The line breaks of a message made elsewhere would hide its end from a log.
     text = " ".join(str(error).split())
     match error:
-        case KeyboardInterrupt():
+        case KeyboardInterrupt() | RunStopped():
             return text or "Interrupted."
         case SkillrlError() | gym.error.Error():
             return f"error: {text}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from skillrl.errors import DamagedFileError
 
@@ -33,6 +35,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        # A failing write, unlike a failing open, does not say of which file.
+        if error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -53,7 +60,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DamagedFileError(f"{path} does not exist.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} cannot be read as JSON: {error}.") from None
     if not isinstance(value, dict):
         raise DamagedFileError(f"{path} should hold a JSON object, not {type(value).__name__}.")
@@ -72,7 +79,9 @@ def write_tensors(
         for name, tensor in tensors.items()
     }
     metadata = {DESCRIPTION: json.dumps(description or {})}
-    write_atomically(path, lambda temporary: save_file(plain, temporary, metadata=metadata))
+    # Not `save_file`, whose error on a full disk is no OSError.
+    content = save(plain, metadata)
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -94,7 +103,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         raise DamagedFileError(
             f"{path} has no {DESCRIPTION!r} description: it was not written by skillrl."
         ) from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} is damaged: {error}.") from None
     if not isinstance(description, dict):
         raise DamagedFileError(f"{path} is damaged: its description is not a JSON object.")
@@ -105,9 +114,17 @@ def load_state(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], pat
     """Make ``tensors`` the state of ``module`` (which may lie on the meta device), strictly.
 
     Raises:
-        DamagedFileError: if a tensor is missing, superfluous, of another shape, or not finite.
+        DamagedFileError: if a tensor is missing, superfluous, of another shape or type, or not
+            finite.
     """
+    wanted = module.state_dict()
     for name, tensor in tensors.items():
+        if name not in wanted:
+            continue  # load_state_dict lists all that are superfluous
+        if tensor.dtype != wanted[name].dtype:
+            raise DamagedFileError(
+                f"{path} is damaged: {name} has the type {tensor.dtype}, not {wanted[name].dtype}."
+            )
         if not bool(torch.isfinite(tensor).all()):
             raise DamagedFileError(f"{path} is damaged: {name} holds values that are not finite.")
     try:

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 from skillrl import __version__, cli
 from skillrl.discovery.recipes import Recipe, recipe_for
-from skillrl.errors import DamagedFileError, SkillrlError
+from skillrl.errors import DamagedFileError, RunStopped, SkillrlError
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -44,13 +43,18 @@ def fail(
 
 @pytest.mark.parametrize("arguments", [["--help"], ["discover", "HalfCheetah-v5", "--help"]])
 def test_help_answers_within_a_second(arguments: list[str]) -> None:
-    seconds = []
-    for _ in range(5):  # The quickest of several: other tests may keep the cores busy.
-        start = time.perf_counter()
+    # Processor time, the least of several: other tests keep the cores busy meanwhile.
+    seconds: list[float] = []
+    while not (seconds and seconds[-1] < 1) and len(seconds) < 5:
+        before = os.times()
         assert run(*arguments).returncode == 0
-        seconds.append(time.perf_counter() - start)
-        if seconds[-1] < 1:
-            break
+        after = os.times()
+        seconds.append(
+            after.children_user
+            - before.children_user
+            + after.children_system
+            - before.children_system
+        )
     assert min(seconds) < 1
 
 
@@ -197,12 +201,9 @@ def test_a_full_disk_says_where_and_how_to_go_on(
 def test_an_interrupt_exits_with_130_and_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Interrupted(SkillrlError, KeyboardInterrupt):
-        pass
-
     assert fail(monkeypatch, KeyboardInterrupt()) == 130
     assert capsys.readouterr().err == "Interrupted.\n"
-    assert fail(monkeypatch, Interrupted("Go on with: skillrl discover …")) == 130
+    assert fail(monkeypatch, RunStopped("Go on with: skillrl discover …")) == 130
     assert capsys.readouterr().err == "Go on with: skillrl discover …\n"
 
 

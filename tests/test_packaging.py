@@ -38,10 +38,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_the_package_only(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
     metadata = f"skillrl-{skillrl.__version__}.dist-info"
+    with zipfile.ZipFile(wheel) as file:
+        names = file.namelist()
+        entry_points = file.read(f"{metadata}/entry_points.txt").decode()
     assert {name.split("/")[0] for name in names} == {"skillrl", metadata}
     assert "skillrl/py.typed" in names
+    assert "skillrl = skillrl.cli:main" in entry_points
     expected = {
         path.relative_to(ROOT).as_posix() for path in (ROOT / "skillrl").rglob("*.py")
     }  # rglob follows no links, and there are none inside.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.torch_layers import MlpExtractor
+from stable_baselines3.common.torch_layers import MlpExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
@@ -83,7 +83,7 @@ class SkillPolicy(ActorCriticPolicy):
         if isinstance(self.action_space, spaces.Discrete):
             outputs = int(self.action_space.n)
         else:
-            outputs = 2 * int(np.prod(self.action_space.shape))
+            outputs = 2 * int(np.prod(self.action_space.shape or ()))
         self.action_net = nn.Linear(self.mlp_extractor.latent_dim_pi, outputs)
         self.value_net = nn.Linear(self.mlp_extractor.latent_dim_vf, 1)
         self.reset_actor()
@@ -132,9 +132,20 @@ class SkillPolicy(ActorCriticPolicy):
         extractor = self.features_extractor
         return extractor if isinstance(extractor, NormalizedVector) else None
 
+    def _features(self, observations: torch.Tensor) -> torch.Tensor:
+        # Without SB3's preprocessing, which would look up the space's kind at every step: images
+        # are the one kind that needs it.
+        if isinstance(self.features_extractor, NatureCNN):
+            observations = observations / 255.0
+        return self.features_extractor(observations)
+
+    def predict_values(self, obs: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """Return the values ``(batch, 1)``."""
+        return self.value_net(self.mlp_extractor.forward_critic(self._features(obs)))
+
     def action_parameters(self, observations: torch.Tensor) -> torch.Tensor:
         """Return the actor's output: means and raw standard deviations, or logits."""
-        features = self.extract_features(observations)
+        features = self._features(observations)
         return self.action_net(self.mlp_extractor.forward_actor(features))
 
     def distribution(self, parameters: torch.Tensor) -> ActionDistribution:
@@ -157,13 +168,17 @@ class SkillPolicy(ActorCriticPolicy):
         return values, distribution.log_prob(actions), distribution.entropy()
 
     def _evaluate(self, obs: torch.Tensor) -> tuple[torch.Tensor, ActionDistribution]:
-        features = self.extract_features(obs)
+        features = self._features(obs)
         actor, critic = self.mlp_extractor(features)
         return self.value_net(critic), self.distribution(self.action_net(actor))
 
+    def act(self, observations: torch.Tensor, deterministic: bool = False) -> torch.Tensor:
+        """Return actions (before the tanh) for float observations ``(batch, *shape)``."""
+        distribution = self.distribution(self.action_parameters(observations))
+        return distribution.mode() if deterministic else distribution.sample()
+
     def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
-        distribution = self.distribution(self.action_parameters(observation))
-        actions = distribution.mode() if deterministic else distribution.sample()
+        actions = self.act(observation, deterministic)
         if isinstance(self.action_space, spaces.Discrete):
             return actions.squeeze(-1) + int(self.action_space.start)
         return actions.tanh()
@@ -210,9 +225,7 @@ class SkillPolicy(ActorCriticPolicy):
         write_tensors(Path(path), tensors, description)
 
     @classmethod
-    def load(  # type: ignore[override]
-        cls, path: str | PathLike[str], device: torch.device | str = "cpu"
-    ) -> SkillPolicy:
+    def load(cls, path: str | PathLike[str], device: torch.device | str = "cpu") -> SkillPolicy:
         """Return the policy saved in ``path``. Runs no code of the file.
 
         Raises:

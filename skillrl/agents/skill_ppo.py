@@ -106,7 +106,7 @@ class SkillPPO(PPO):
         """Reset the environments with ``seed``; the next ``learn`` goes on from there."""
         assert self.env is not None  # an agent made or loaded with an environment
         self.env.seed(seed)
-        self._last_obs = self.env.reset()
+        self._last_obs = np.asarray(self.env.reset())
         self._last_episode_starts = np.ones(self.n_envs, bool)
         self.guided_steps = np.zeros(self.n_envs, np.int64)
 
@@ -135,12 +135,13 @@ class SkillPPO(PPO):
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
         shape = (n_rollout_steps, env.num_envs)
+        last_obs = np.asarray(self._last_obs)
         # False where the guide acted.
         self._learnt = np.ones(shape, bool)
         timeouts: list[tuple[int, int, np.ndarray]] = []
         callback.on_rollout_start()
         for step in range(n_rollout_steps):
-            observations = torch.as_tensor(self._last_obs, device=self.device).float()
+            observations = torch.as_tensor(last_obs, device=self.device).float()
             with torch.no_grad():
                 distribution = self.policy.distribution(self.policy.action_parameters(observations))
                 actions = distribution.sample()
@@ -150,7 +151,7 @@ class SkillPPO(PPO):
                 guided = self._guided()
                 self._learnt[step] = ~guided
                 if guided.any():
-                    choices, _ = self._guide.predict(self._last_obs[guided])
+                    choices, _ = self._guide.predict(last_obs[guided])
                     environment_actions[guided] = choices
 
             new_obs, rewards, dones, infos = env.step(environment_actions)
@@ -164,13 +165,13 @@ class SkillPPO(PPO):
                     timeouts.append((step, int(index), infos[index]["terminal_observation"]))
 
             row = rollout_buffer.pos
-            rollout_buffer.observations[row] = self._last_obs
+            rollout_buffer.observations[row] = last_obs
             rollout_buffer.actions[row] = actions.cpu().numpy()
             rollout_buffer.rewards[row] = rewards
             rollout_buffer.episode_starts[row] = self._last_episode_starts
             rollout_buffer.log_probs[row] = log_probs.cpu().numpy()
             rollout_buffer.pos += 1
-            self._last_obs = new_obs
+            self._last_obs = last_obs = np.asarray(new_obs)
             self._last_episode_starts = dones
         rollout_buffer.full = True
 

@@ -116,26 +116,14 @@ def _ffmpeg() -> str:
 
 
 def _rendering() -> str:
-    """Render one small picture of a lamp-lit sphere, and name the OpenGL backend that did it."""
-    from skillrl.envs.mujoco.rendering import select_opengl_backend
+    """Draw one small frame as `skillrl render` does, and name the OpenGL backend that drew it."""
+    import gymnasium as gym
+    import numpy as np
+
+    from skillrl.envs.opengl import select_opengl_backend
 
     backend = select_opengl_backend()
-    import mujoco
-
-    model = mujoco.MjModel.from_xml_string(_SPHERE)
-    data = mujoco.MjData(model)
-    mujoco.mj_forward(model, data)
-    with mujoco.Renderer(model, height=32, width=32) as renderer:
-        renderer.update_scene(data)
-        picture = renderer.render()
-    return f"{backend}: {'works' if picture.any() else 'fails: the picture is black'}"
-
-
-_SPHERE = """
-<mujoco>
-  <worldbody>
-    <light pos="0 0 3"/>
-    <geom size="0.5"/>
-  </worldbody>
-</mujoco>
-"""
+    with gym.make("InvertedPendulum-v5", render_mode="rgb_array", width=32, height=32) as env:
+        env.reset(seed=0)
+        frame = np.asarray(env.render())
+    return f"{backend}: {'works' if frame.any() else 'fails: the frame is black'}"

@@ -123,7 +123,7 @@ class Discovery:
         self.reward = reward_for(space, target=recipe.reward.target, hidden=recipe.reward.hidden)
         self.train_env = make_envs(recipe, recipe.agent.num_envs, self.reward)
         self.evaluation_env = make_envs(recipe, recipe.evaluation_episodes, self.reward)
-        self.archive = Archive(space.shape, space.dtype, samples.archived)
+        self.archive = Archive(self.reward.shape, np.dtype(space.dtype), samples.archived)
         self.agent = make_agent(recipe, self.train_env)
         self.agent.set_logger(run_logger(library.path))
         if not library.untrained.exists():
@@ -141,7 +141,7 @@ class Discovery:
         """Let the untrained policy's normaliser see what the untrained policy does, and save it."""
         policy, seed = self.agent.policy, self._seed("untrained")
         if policy.normalizer is not None:
-            visited = gather_negatives(self.sample_env, policy, self.recipe.samples, seed)
+            visited, _ = gather_negatives(self.sample_env, policy, self.recipe.samples, seed)
             policy.normalizer.update(torch.as_tensor(visited))
         policy.save(self.library.untrained)
 
@@ -173,8 +173,8 @@ class Discovery:
         """Gather what the last skill does and what exploration from there reaches."""
         started = time.monotonic()
         samples, envs, policy = self.recipe.samples, self.sample_env, self.previous
-        negatives = gather_negatives(envs, policy, samples, self._seed("negatives"))
-        positives = gather_positives(envs, policy, samples, self._seed("positives"))
+        negatives, last = gather_negatives(envs, policy, samples, self._seed("negatives"))
+        positives = gather_positives(envs, policy, samples, last, self._seed("positives"))
         if self.generation == 0:
             # Frozen from here on: a reward must mean the same in every generation.
             self.reward.standardise(torch.as_tensor(np.concatenate([negatives, positives])))

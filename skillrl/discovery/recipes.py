@@ -8,97 +8,121 @@ generic one otherwise.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
 
 from skillrl.errors import InvalidValueError
 
 
+class _Checked:
+    """A recipe whose values are checked when it is made."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            low, high = item.metadata.get("range", (None, None))
+            if low is not None and not low <= value <= high:
+                raise InvalidValueError(
+                    f"{item.name} should be in [{low}, {high}]. Received {value}."
+                )
+
+
+def _in(low: float, high: float, default: Any) -> Any:
+    """A field with a default whose values should lie in [low, high]."""
+    return field(default=default, metadata={"range": (low, high)})
+
+
+def _at_least(low: float, default: Any) -> Any:
+    """A field with a default whose values should be at least ``low``."""
+    return _in(low, math.inf, default)
+
+
 @dataclass(frozen=True)
-class RewardRecipe:
+class RewardRecipe(_Checked):
     """The neural reward function and how it is fitted to positives and negatives."""
 
     target: float = 5.0
     """Activation that positives are drawn towards, negatives towards minus it. An observation's
     reward is its activation clipped to [0, target]."""
-    hidden: int = 128
+    hidden: int = _at_least(1, 128)
     """Units of the hidden layer."""
-    steps: int = 2_000
+    steps: int = _at_least(1, 2_000)
     """Adam steps of a fit."""
-    batch_size: int = 768
+    batch_size: int = _at_least(3, 768)
     """Observations a step: one third positives, current negatives and archived negatives each."""
-    learning_rate: float = 1e-3
+    learning_rate: float = _at_least(0.0, 1e-3)
     """Adam's learning rate."""
-    weight_decay: float = 0.0
+    weight_decay: float = _at_least(0.0, 0.0)
     """Weight of the squared parameters (L2) in the loss."""
 
 
 @dataclass(frozen=True)
-class SampleRecipe:
+class SampleRecipe(_Checked):
     """How the observations that a reward is fitted to are gathered."""
 
-    num_envs: int = 64
+    num_envs: int = _at_least(1, 64)
     """Environments that gather samples side by side."""
-    negative_steps: int = 300
+    negative_steps: int = _at_least(1, 300)
     """Steps of the finished skill, from an ordinary reset: its observations are the negatives."""
-    positive_steps: int = 40
+    positive_steps: int = _at_least(1, 40)
     """Steps of exploration that follow the finished skill: their observations are the positives."""
-    positive_repeats: int = 8
+    positive_repeats: int = _at_least(1, 8)
     """Times that every environment gathers positives."""
     exploration: Literal["scaled-noise", "uniform"] = "scaled-noise"
     """Exploration: the policy's own noise shifted until its largest standard deviation is
     `exploration_std`, or uniformly random actions."""
     exploration_std: float = 1.0
     """Largest standard deviation (before the tanh) of exploration by scaled noise."""
-    archived: int = 5_000
+    archived: int = _at_least(1, 5_000)
     """Negatives of each finished skill that the archive keeps."""
 
 
 @dataclass(frozen=True)
-class GuideRecipe:
+class GuideRecipe(_Checked):
     """The previous skill acts first, so that the new one starts where the last one led.
 
     Guided transitions are not learnt from. Environment 0 is never guided.
     """
 
-    max_steps: int = 0
+    max_steps: int = _at_least(0, 0)
     """The previous skill acts for the first U[0, max_steps) steps of an episode; 0 switches the
     guide off."""
-    until: float = 2 / 3
+    until: float = _in(0.0, 1.0, 2 / 3)
     """Share of a skill's training during which episodes are guided."""
 
 
 @dataclass(frozen=True)
-class AgentRecipe:
+class AgentRecipe(_Checked):
     """SkillPPO: the agent that learns a skill."""
 
-    num_envs: int = 64
+    num_envs: int = _at_least(1, 64)
     """Environments that are trained in side by side."""
-    n_steps: int = 64
+    n_steps: int = _at_least(1, 64)
     """Steps of each environment between two updates."""
-    batch_size: int = 1_024
+    batch_size: int = _at_least(2, 1_024)
     """Transitions of a gradient step."""
-    n_epochs: int = 4
+    n_epochs: int = _at_least(1, 4)
     """Passes over the transitions of an update."""
-    learning_rate: float = 3e-4
+    learning_rate: float = _at_least(0.0, 3e-4)
     """Adam's learning rate of the last policy layer and of the value network."""
-    hidden_learning_rate: float = 0.5
+    hidden_learning_rate: float = _at_least(0.0, 0.5)
     """Learning rate of the policy's hidden layers, as a share of `learning_rate`."""
-    gamma: float = 0.99
+    gamma: float = _in(0.0, 1.0, 0.99)
     """Discount factor of future rewards, in [0, 1]."""
-    gae_lambda: float = 0.95
+    gae_lambda: float = _in(0.0, 1.0, 0.95)
     """Discount of the advantage estimator (GAE), in [0, 1]."""
-    clip_range: float = 0.2
+    clip_range: float = _at_least(0.0, 0.2)
     """Largest relative change of an action's probability that is rewarded in an update."""
-    ent_coef: float = 6e-4
+    ent_coef: float = _at_least(0.0, 6e-4)
     """Weight of the policy's entropy in the loss."""
-    ent_coef_rewarded: float = 6e-4
+    ent_coef_rewarded: float = _at_least(0.0, 6e-4)
     """The same at transitions with a positive reward."""
-    vf_coef: float = 0.5
+    vf_coef: float = _at_least(0.0, 0.5)
     """Weight of the value function's error in the loss."""
-    max_grad_norm: float = 0.5
+    max_grad_norm: float = _at_least(0.0, 0.5)
     """Largest norm of the gradient."""
-    reward_scale: float = 0.25
+    reward_scale: float = _at_least(0.0, 0.25)
     """Factor on the reward, so that returns fit the value function."""
     hidden: tuple[int, ...] = (128, 128)
     """Units of the hidden layers, of the policy and of the value network alike."""
@@ -107,32 +131,35 @@ class AgentRecipe:
 
 
 @dataclass(frozen=True)
-class TransferRecipe:
+class TransferRecipe(_Checked):
     """What a new skill's agent takes over from the last one."""
 
-    reset_head: bool = True
-    """Set the last policy layer to zero, so that the new skill starts undecided."""
+    head: Literal["noise", "zero", "keep"] = "noise"
+    """The last policy layer of a new skill. "noise": the mean action is kept and its noise is wide
+    again, so that the new skill begins where the search for its reward's positives began. "zero":
+    all of it is set to zero, as in the paper; discrete actions, whose logits are all noise, always
+    so unless "keep"."""
     reuse_value: bool = True
     """Keep the value network."""
     reuse_features: bool = True
     """Keep the policy's hidden layers."""
-    normalizer_decay: float = 0.1
+    normalizer_decay: float = _in(0.0, 1.0, 0.1)
     """Factor on the observation normaliser's step count: old statistics fade, but are not lost."""
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(_Checked):
     """Every setting of a discovery run."""
 
     env: str
     """Id of the environment, as in ``gymnasium.make``."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the environment, written as JSON on the command line."""
-    generations: int = 10
+    generations: int = _at_least(1, 10)
     """Skills to discover."""
-    steps_per_skill: int = 1_000_000
+    steps_per_skill: int = _at_least(1, 1_000_000)
     """Environment steps that a skill is trained for."""
-    evaluation_episodes: int = 10
+    evaluation_episodes: int = _at_least(1, 10)
     """Episodes, from ordinary resets, that a finished skill is evaluated on."""
     reward: RewardRecipe = RewardRecipe()
     samples: SampleRecipe = SampleRecipe()

@@ -13,13 +13,19 @@ from gymnasium.vector import VectorEnv
 from skillrl.agents import SkillPolicy
 from skillrl.discovery.recipes import SampleRecipe
 
+Envs = VectorEnv[Any, Any, Any]
 # Observations of a batch of environments to the actions that they are given.
 Act = Callable[[np.ndarray], np.ndarray]
 
 
 def follow(policy: SkillPolicy, *, deterministic: bool = False) -> Act:
     """Act as the policy does."""
-    return lambda observations: policy.predict(observations, deterministic=deterministic)[0]
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return policy.environment_actions(policy.act(_tensor(observations), deterministic))
+
+    return act
 
 
 def explore(policy: SkillPolicy, recipe: SampleRecipe, space: spaces.Space[Any]) -> Act:
@@ -31,24 +37,26 @@ def explore(policy: SkillPolicy, recipe: SampleRecipe, space: spaces.Space[Any])
 
     def act(observations: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            tensor, _ = policy.obs_to_tensor(observations)
-            return policy.environment_actions(
-                policy.explore(tensor.float(), recipe.exploration_std)
-            )
+            actions = policy.explore(_tensor(observations), recipe.exploration_std)
+            return policy.environment_actions(actions)
 
     return act
 
 
 def gather_negatives(
-    env: VectorEnv[Any, Any, Any], policy: SkillPolicy, recipe: SampleRecipe, seed: int
-) -> np.ndarray:
-    """Return observations ``(n, *shape)`` visited by ``policy``, from ordinary resets.
+    env: Envs, policy: SkillPolicy, recipe: SampleRecipe, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Follow ``policy`` for ``negative_steps`` from ordinary resets.
 
     Args:
         env: ``recipe.num_envs`` environments with SAME_STEP autoreset.
         policy: the finished skill's.
-        recipe: ``negative_steps`` steps are taken in every environment.
+        recipe: of the samples.
         seed: of the environments.
+
+    Returns:
+        All observations visited ``(n, *shape)``, and the last ones ``(num_envs, *shape)``, from
+        which the environments go on.
     """
     observations, _ = env.reset(seed=seed)
     act = follow(policy)
@@ -56,24 +64,36 @@ def gather_negatives(
     for _ in range(recipe.negative_steps):
         observations, _, _, _, infos = env.step(act(observations))
         visited.append(_final_observations(observations, infos))
-    return np.concatenate(visited)
+    return np.concatenate(visited), observations
 
 
 def gather_positives(
-    env: VectorEnv[Any, Any, Any], policy: SkillPolicy, recipe: SampleRecipe, seed: int
+    env: Envs, policy: SkillPolicy, recipe: SampleRecipe, observations: np.ndarray, seed: int
 ) -> np.ndarray:
-    """Return observations ``(n, *shape)`` reached by exploring from where ``policy`` leads.
+    """Explore from where ``gather_negatives`` left the environments, until an episode ends.
 
-    The policy acts for ``negative_steps``, exploration follows for ``positive_steps``, until the
-    episode ends. Arguments are those of ``gather_negatives``.
+    Exploration is repeated from the same states where the environments can restore them, and
+    otherwise after following the policy anew.
+
+    Args:
+        env: environments in which the policy was followed.
+        policy: the finished skill's.
+        recipe: of the samples.
+        observations: the last ones of ``gather_negatives``.
+        seed: of the environments.
+
+    Returns:
+        The observations reached, ``(n, *shape)``.
     """
-    reached = []
+    state = env.get_state() if hasattr(env, "get_state") else None
+    start, reached = observations, []
+    act = explore(policy, recipe, env.single_action_space)
     for repeat in range(recipe.positive_repeats):
-        observations, _ = env.reset(seed=seed + repeat * env.num_envs)
-        act = follow(policy)
-        for _ in range(recipe.negative_steps):
-            observations, *_ = env.step(act(observations))
-        act = explore(policy, recipe, env.single_action_space)
+        if repeat > 0 and state is not None:
+            env.set_state(state)  # type: ignore[attr-defined]
+        elif repeat > 0:
+            _, start = gather_negatives(env, policy, recipe, seed + repeat * env.num_envs)
+        observations = start
         alive = np.ones(env.num_envs, bool)
         for _ in range(recipe.positive_steps):
             observations, _, terminations, truncations, _ = env.step(act(observations))
@@ -83,7 +103,7 @@ def gather_positives(
 
 
 def episodes(
-    env: VectorEnv[Any, Any, Any], policy: SkillPolicy, seed: int, *, deterministic: bool
+    env: Envs, policy: SkillPolicy, seed: int, *, deterministic: bool
 ) -> tuple[float, float]:
     """Run one episode in each environment from ordinary resets.
 
@@ -117,3 +137,7 @@ def _final_observations(observations: np.ndarray, infos: dict[str, Any]) -> np.n
     observations = observations.copy()
     observations[ended] = np.stack(list(infos["final_obs"][ended]))
     return observations
+
+
+def _tensor(observations: np.ndarray) -> torch.Tensor:
+    return torch.as_tensor(observations).float()

@@ -1,11 +1,17 @@
 """The fastest vector environment for any id."""
 
 import difflib
+import importlib
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec, find_highest_version, load_env_creator
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from skillrl.envs import arguments
 from skillrl.envs.registration import MUJOCO_IDS, register_envs
 from skillrl.errors import InvalidValueError
 
@@ -22,13 +28,15 @@ def make_vec(
 
     MuJoCo tasks (``"HalfCheetah-v5"`` as well as ``"skillrl/HalfCheetah-v5"``) come on batched
     physics, equal to Gymnasium's to the last bit; other environments as their registered
-    ``vector_entry_point``, or in a :class:`gymnasium.vector.SyncVectorEnv`.
+    ``vector_entry_point`` if it has the autoreset mode, or in a
+    :class:`gymnasium.vector.SyncVectorEnv`.
 
     Args:
-        id: an id registered with Gymnasium; ``"package:Name-v0"`` imports ``package`` first.
+        id: an id registered with Gymnasium; without a version the highest one is taken, and
+            ``"package:Name-v0"`` imports ``package`` first.
         num_envs: number of environments.
-        num_threads: threads that step, or None for one on each usable CPU; read by the batched
-            MuJoCo tasks only.
+        num_threads: threads that step, or None for one on each usable CPU; for implementations
+            that step in threads.
         autoreset_mode: when environments whose episode has ended are reset.
         **kwargs: arguments of the environment, ``max_episode_steps`` and ``render_mode`` among
             them.
@@ -37,28 +45,107 @@ def make_vec(
         InvalidValueError: if no such id is registered, or an argument cannot be used.
 
     Example:
-        >>> envs = make_vec("HalfCheetah-v5", num_envs=2)
-        >>> envs
+        >>> make_vec("HalfCheetah-v5", num_envs=2)
         MujocoVectorEnv(skillrl/HalfCheetah-v5, num_envs=2)
-        >>> make_vec("CartPole-v1", num_envs=2)
-        SyncVectorEnv(CartPole-v1, num_envs=2)
+        >>> make_vec("Acrobot-v1", num_envs=2)
+        SyncVectorEnv(Acrobot-v1, num_envs=2)
+    """
+    num_envs = arguments.positive_int("num_envs", num_envs)
+    mode = arguments.autoreset_mode(autoreset_mode)
+    spec = find_spec(id)
+    if spec.id in MUJOCO_IDS:
+        spec = gym.spec(f"skillrl/{spec.id}")
+
+    if spec.vector_entry_point is not None:
+        accepted = _parameters(spec)
+        own = dict(kwargs)
+        if "num_threads" in accepted:
+            own["num_threads"] = num_threads
+        if "autoreset_mode" in accepted:
+            return gym.make_vec(spec, num_envs, autoreset_mode=mode, **own)
+        envs = gym.make_vec(spec, num_envs, **own)
+        if envs.metadata.get("autoreset_mode") is mode:
+            return envs
+        envs.close()
+    with _quiet_loading(spec):
+        return gym.make_vec(
+            spec,
+            num_envs,
+            vectorization_mode="sync",
+            vector_kwargs={"autoreset_mode": mode},
+            **kwargs,
+        )
+
+
+def find_spec(id: str) -> EnvSpec:
+    """Look up an environment that is registered with Gymnasium.
+
+    Args:
+        id: as in :func:`make_vec`.
+
+    Raises:
+        InvalidValueError: if it is not registered; names the ids that resemble it.
+
+    Example:
+        >>> find_spec("HalfCheetah").id
+        'HalfCheetah-v5'
+        >>> find_spec("HalfCheeta-v5")
+        Traceback (most recent call last):
+        ...
+        skillrl.errors.InvalidValueError: There is no environment 'HalfCheeta-v5'. Did you mean
+        'HalfCheetah-v5' or 'skillrl/HalfCheetah-v5'?
     """
     register_envs()
-    if id in MUJOCO_IDS:
-        id = f"skillrl/{id}"
-    spec = find_spec(id)
-    if spec.id.removeprefix("skillrl/") in MUJOCO_IDS:
-        kwargs["num_threads"] = num_threads
-    if spec.vector_entry_point is not None:
-        return gym.make_vec(spec, num_envs, autoreset_mode=autoreset_mode, **kwargs)
-    return gym.make_vec(
-        spec,
-        num_envs,
-        vectorization_mode="sync",
-        vector_kwargs={"autoreset_mode": autoreset_mode},
-        **kwargs,
+    module, _, name = id.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise InvalidValueError(
+                f"{id!r}: the package {module!r} cannot be imported ({error})."
+            ) from error
+    if name in gym.registry:
+        return gym.registry[name]
+    namespace, _, bare = name.rpartition("/")
+    highest = find_highest_version(namespace or None, bare)
+    if highest is not None:
+        return gym.registry[f"{name}-v{highest}"]
+    near = _nearest(name)
+    raise InvalidValueError(
+        f"There is no environment {name!r}. "
+        + (
+            f"Did you mean {' or '.join(map(repr, near))}?"
+            if near
+            else "Import the package that registers it first, or give '<package>:<id>'; "
+            "gymnasium.pprint_registry() lists all ids."
+        )
     )
 
 
-def find_spec(id: str) -> gym.envs.registration.EnvSpec:
-    return gym.spec(id)
+def _nearest(name: str) -> list[str]:
+    """Registered ids that resemble ``name``, each environment in its highest version only."""
+    latest = {}
+    for spec in gym.registry.values():
+        if spec.version == find_highest_version(spec.namespace, spec.name):
+            latest[spec.id.lower()] = spec.id
+    close = difflib.get_close_matches(name.lower(), latest, n=3, cutoff=0.7)
+    return [latest[each] for each in close]
+
+
+def _parameters(spec: EnvSpec) -> frozenset[str]:
+    """Names of the arguments that the environment's vector entry point takes."""
+    creator: Any = spec.vector_entry_point
+    if isinstance(creator, str):
+        creator = load_env_creator(creator)
+    return frozenset(inspect.signature(creator).parameters)
+
+
+@contextmanager
+def _quiet_loading(spec: EnvSpec) -> Iterator[None]:
+    if not str(spec.entry_point).startswith("gymnasium.envs.mujoco"):
+        yield  # nothing to silence, and no need to import MuJoCo
+        return
+    from skillrl.envs.mujoco.model import quiet_loading
+
+    with quiet_loading():
+        yield

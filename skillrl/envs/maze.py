@@ -16,7 +16,7 @@ moves up in one table, which ``move`` writes down as rules.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -173,7 +173,8 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     Args:
         num_envs: Number of agents, each in a maze of its own.
-        max_episode_steps: Length after which an episode is truncated; None for never.
+        max_episode_steps: Steps after which an episode is truncated; -1 for never, as in
+            ``gymnasium.make``.
         render_mode: None, or "rgb_array".
         autoreset_mode: What follows the end of an episode, as Gymnasium defines it: "NextStep",
             "SameStep" or "Disabled", or a member of ``gymnasium.vector.AutoresetMode``.
@@ -196,15 +197,15 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def __init__(
         self,
         num_envs: int = 1,
-        max_episode_steps: int | None = 250,
+        max_episode_steps: int = 250,
         render_mode: str | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
     ) -> None:
         if num_envs < 1:
             raise InvalidValueError(f"num_envs must be at least 1, not {num_envs}.")
-        if max_episode_steps is not None and max_episode_steps < 1:
+        if max_episode_steps < 1 and max_episode_steps != -1:
             raise InvalidValueError(
-                f"max_episode_steps must be at least 1, or None for no limit, "
+                "max_episode_steps must be at least 1, or -1 for no limit, "
                 f"not {max_episode_steps}."
             )
         try:
@@ -225,7 +226,7 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
         self._cell = np.full(num_envs, _START_CELL)
         self._elapsed_steps = np.zeros(num_envs, dtype=np.int64)
-        self._done = np.zeros(num_envs, dtype=np.bool_)
+        self._finished = np.zeros(num_envs, dtype=np.bool_)
 
     def reset(
         self,
@@ -254,7 +255,7 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         super().reset(seed=seed)
         mask = slice(None) if options is None else self._reset_mask(options)
         self._restart(mask)
-        self._done[mask] = False
+        self._finished[mask] = False
         return _POSITIONS[self._cell], {}
 
     def step(
@@ -281,25 +282,25 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 f"The actions must be integers in 0 … 4 of shape ({self.num_envs},), "
                 f"not {actions!r}."
             )
-        if self.autoreset_mode is AutoresetMode.DISABLED and self._done.any():
+        if self.autoreset_mode is AutoresetMode.DISABLED and self._finished.any():
             raise ResetNeeded(
-                f"Episodes have ended in environments {np.flatnonzero(self._done).tolist()} and "
-                "automatic resets are disabled: call "
+                f"Episodes have ended in environments {np.flatnonzero(self._finished).tolist()} "
+                "and automatic resets are disabled: call "
                 'reset(options={"reset_mask": terminations | truncations}) before the next step.'
             )
 
         self._cell = _NEXT_CELL[actions, self._cell]
         self._elapsed_steps += 1
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            self._restart(self._done)
-        if self.max_episode_steps is None:
+            self._restart(self._finished)
+        if self.max_episode_steps == -1:
             truncations = np.zeros(self.num_envs, dtype=np.bool_)
         else:
             truncations = self._elapsed_steps >= self.max_episode_steps
 
         infos: dict[str, Any] = {}
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
-            self._done = truncations.copy()
+            self._finished = truncations.copy()
         elif truncations.any():
             final = np.full(self.num_envs, None, dtype=object)
             for index in np.flatnonzero(truncations):
@@ -323,51 +324,54 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return tuple(_picture(int(cell)) for cell in self._cell)
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Everything needed to continue exactly, one row per environment.
+        """Everything needed to continue exactly, in arrays with a row for each environment.
 
         The maze draws no random numbers, so there is no generator to save.
 
         Returns:
-            "position" (num_envs, 2), "elapsed_steps" (num_envs,), and "done" (num_envs,), true
-            where an episode has ended and its reset is still to come.
+            "observations" (num_envs, 2), the positions; "elapsed_steps" (num_envs,); "finished"
+            (num_envs,), true where an episode has ended and its reset is still to come.
         """
         return {
-            "position": _POSITIONS[self._cell],
+            "observations": _POSITIONS[self._cell],
             "elapsed_steps": self._elapsed_steps.copy(),
-            "done": self._done.copy(),
+            "finished": self._finished.copy(),
         }
 
-    def set_state(self, state: dict[str, np.ndarray], mask: np.ndarray | None = None) -> None:
-        """Continue from a state that ``get_state`` gave.
+    def set_state(self, state: Mapping[str, np.ndarray], where: np.ndarray | None = None) -> None:
+        """Continue from saved states.
 
         Args:
-            state: Arrays with one row per environment of this vector environment.
-            mask: Booleans of shape (num_envs,): only these environments take their row over.
-                None for all.
+            state: What ``get_state`` returned, or some rows of all its arrays.
+            where: The environments to set, one for each row of ``state``: a mask (num_envs,) of
+                type bool, or indices; None for all. The others stay as they are.
 
         Raises:
             InvalidValueError: If an array is missing, has the wrong shape, or puts an agent into
                 a wall.
         """
-        rows = slice(None) if mask is None else self._checked_mask(mask, "mask")
+        environments = np.arange(self.num_envs)
+        if where is not None:
+            environments = environments[np.asarray(where)]
         for name, array in self.get_state().items():
-            if name not in state or np.shape(state[name]) != array.shape:
+            shape = (len(environments), *array.shape[1:])
+            if name not in state or np.shape(state[name]) != shape:
                 given = np.shape(state[name]) if name in state else "nothing"
                 raise InvalidValueError(
-                    f"The state's {name!r} must have shape {array.shape}, got {given}."
+                    f"The state's {name!r} must have shape {shape}, got {given}."
                 )
-        position = np.asarray(state["position"])[rows]
+        position = np.asarray(state["observations"])
         if (
             position.dtype.kind not in "iu"
             or not ((position >= 0) & (position < SIZE)).all()
             or WALLS[position[:, 0], position[:, 1]].any()
         ):
             raise InvalidValueError(
-                "The state's 'position' must hold rows and columns of free cells."
+                "The state's 'observations' must hold rows and columns of free cells."
             )
-        self._cell[rows] = _cells(position)
-        self._elapsed_steps[rows] = np.asarray(state["elapsed_steps"])[rows]
-        self._done[rows] = np.asarray(state["done"])[rows]
+        self._cell[environments] = _cells(position)
+        self._elapsed_steps[environments] = state["elapsed_steps"]
+        self._finished[environments] = state["finished"]
 
     def _restart(self, mask: np.ndarray | slice) -> None:
         self._cell[mask] = _START_CELL
@@ -376,9 +380,7 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def _reset_mask(self, options: dict[str, Any]) -> np.ndarray | slice:
         if "reset_mask" not in options:
             return slice(None)
-        return self._checked_mask(options["reset_mask"], "options['reset_mask']")
-
-    def _checked_mask(self, mask: np.ndarray, name: str) -> np.ndarray:
+        mask = options["reset_mask"]
         if (
             not isinstance(mask, np.ndarray)
             or mask.dtype != np.bool_
@@ -386,8 +388,8 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             or not mask.any()
         ):
             raise InvalidValueError(
-                f"{name} must be a boolean array of shape ({self.num_envs},) with at least one "
-                f"True, not {mask!r}."
+                f"options['reset_mask'] must be a boolean array of shape ({self.num_envs},) with "
+                f"at least one True, not {mask!r}."
             )
         return mask
 

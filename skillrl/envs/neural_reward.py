@@ -224,15 +224,14 @@ class NeuralRewardVectorWrapper(VectorWrapper[Any, Any, Any, Any, np.ndarray]):
         if self._mode is not AutoresetMode.NEXT_STEP:
             return inner
 
-        def set_state(state: State, mask: np.ndarray | None = None) -> Any:
+        def set_state(state: State, where: np.ndarray | None = None) -> Any:
             if "reward_resetting" not in state:
                 raise InvalidValueError(
                     "The state has no 'reward_resetting', so which rewards are those of resets "
                     "is unknown: take it with get_state from an environment wrapped like this one."
                 )
-            result = inner({k: v for k, v in state.items() if k != "reward_resetting"}, mask)
-            rows = slice(None) if mask is None else mask
-            self._resetting[rows] = state["reward_resetting"][rows]
+            result = inner({k: v for k, v in state.items() if k != "reward_resetting"}, where)
+            self._resetting[slice(None) if where is None else where] = state["reward_resetting"]
             return result
 
         return set_state

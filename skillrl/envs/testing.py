@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -81,10 +80,11 @@ def check_vector_env(
         with _checked(make, num_envs, mode) as env, _checked(make, num_envs, mode) as other:
             actions = _random_actions(env, steps)
             openings[mode] = _check_seeds(env, other, actions)
+            end = len(openings[mode].steps)
             if mode is AutoresetMode.DISABLED:
-                _check_reset_mask(env, actions)
+                _check_reset_mask(env, actions, end)
             if hasattr(env.env, "get_state"):
-                _check_state(env, other, actions, len(openings[mode].steps))
+                _check_state(env, other, actions, end)
             if reference is not None:
                 _check_reference(env, reference, actions)
     _check_modes_agree(openings)
@@ -94,15 +94,15 @@ def check_vector_env(
 class _Step:
     """One step; observations as one row per environment.
 
-    ``reached`` are the observations that the actions led to, ``observations`` those that the
-    next actions start from: they differ where an episode has ended.
+    ``reached`` are the observations that the actions led to, ``following`` those that the next
+    actions start from: they differ where an episode has ended and a new one begun.
     """
 
     reached: list[Any]
     rewards: np.ndarray
     terminations: np.ndarray
     truncations: np.ndarray
-    observations: list[Any]
+    following: list[Any]
     infos: dict[str, Any]
 
     @property
@@ -115,11 +115,6 @@ class _Trace:
     start: list[Any]
     steps: list[_Step]
 
-    def opening(self) -> _Trace:
-        """The part up to the first end of an episode, that step included."""
-        ends = [t for t, step in enumerate(self.steps) if step.done.any()]
-        return _Trace(self.start, self.steps[: ends[0] + 1] if ends else self.steps)
-
 
 class _Checked:
     """A vector environment; every call's results are checked as far as they are by themselves."""
@@ -130,48 +125,36 @@ class _Checked:
         self._resetting = np.zeros(num_envs, dtype=np.bool_)
         self._check_spaces()
 
-    def require(self, condition: bool | np.bool_, message: str) -> None:
-        if not condition:
-            raise ConformanceError(f"{self.env} with {self.mode}: {message}")
+    def broken(self, message: str) -> ConformanceError:
+        return ConformanceError(f"{self.env} with {self.mode}: {message}")
 
     def reset(
         self, seed: int | list[int] | None = None, mask: np.ndarray | None = None
     ) -> list[Any]:
         options = None if mask is None else {"reset_mask": mask.copy()}
         result = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
-        self.require(
-            isinstance(result, tuple) and len(result) == 2,
-            f"reset must return observations and infos, not {result!r}.",
-        )
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise self.broken(f"reset must return observations and infos, not {result!r}.")
         observations, infos = result
         self._check_observations("reset", observations)
         self._check_infos("reset", infos)
         self._keep("reset", observations=observations, infos=infos)
         self._resetting[slice(None) if mask is None else mask] = False
-        return self.rows(observations)
+        return self._rows(observations)
 
     def step(self, actions: Any) -> _Step:
         """Step; where resets are disabled, reset what has ended."""
         result = self.env.step(actions)
-        self.require(
-            isinstance(result, tuple) and len(result) == 5,
-            "step must return observations, rewards, terminations, truncations and infos, not "
-            f"{result!r}.",
-        )
+        if not isinstance(result, tuple) or len(result) != 5:
+            raise self.broken(
+                "step must return observations, rewards, terminations, truncations and infos, "
+                f"not {result!r}."
+            )
         observations, rewards, terminations, truncations, infos = result
         self._check_observations("step", observations)
-        for name, array, kind in (
-            ("rewards", rewards, np.floating),
-            ("terminations", terminations, np.bool_),
-            ("truncations", truncations, np.bool_),
-        ):
-            self.require(
-                isinstance(array, np.ndarray)
-                and array.shape == (self.num_envs,)
-                and np.issubdtype(array.dtype, kind),
-                f"the {name} must be an array of {kind.__name__} with shape ({self.num_envs},), "
-                f"not {array!r}.",
-            )
+        self._check_array("rewards", rewards, np.floating)
+        self._check_array("terminations", terminations, np.bool_)
+        self._check_array("truncations", truncations, np.bool_)
         self._check_infos("step", infos)
         self._keep(
             "step",
@@ -182,120 +165,147 @@ class _Checked:
             infos=infos,
         )
         done = terminations | truncations
-        after = self.rows(observations)
-        reached = list(after)
+        reached = self._rows(observations)
+        following = list(reached)
         if self.mode is AutoresetMode.SAME_STEP:
             self._check_final(done, infos)
             for i in np.flatnonzero(done):
-                reached[i] = infos["final_obs"][i]
+                reached[i] = deepcopy(infos["final_obs"][i])
         elif self.mode is AutoresetMode.NEXT_STEP:
-            for name, array in (
-                ("have reward 0", rewards),
-                ("not terminate", terminations),
-                ("not truncate", truncations),
-            ):
-                bad = self._resetting & (array != 0)
-                self.require(
-                    not bad.any(),
-                    f"the step after an episode's end only resets and must {name}; in "
-                    f"environments {np.flatnonzero(bad).tolist()} it does not.",
-                )
+            self._check_resets("have reward 0", rewards)
+            self._check_resets("not terminate", terminations)
+            self._check_resets("not truncate", truncations)
             self._resetting = done
-        step = _Step(
-            deepcopy(reached),
-            rewards.copy(),
-            terminations.copy(),
-            truncations.copy(),
-            deepcopy(after),
-            infos,
-        )
-        if self.mode is AutoresetMode.DISABLED and done.any():
-            restarted = self.reset(mask=done)
-            for i in np.flatnonzero(~done):
-                self.require(
-                    _equal(restarted[i], step.observations[i]),
+        elif done.any():
+            following = self.reset(mask=done)
+            difference = _difference_of_rows(
+                "observation", reached, following, np.flatnonzero(~done)
+            )
+            if difference is not None:
+                raise self.broken(
                     f"reset with a mask of environments {np.flatnonzero(done).tolist()} changed "
-                    f"the observation of environment {i}.",
+                    f"another: {difference}."
                 )
-            step.observations[:] = deepcopy(restarted)
-        return step
+        return _Step(reached, rewards, terminations, truncations, following, infos)
 
-    def run(self, actions: Sequence[Any], start: list[Any]) -> _Trace:
-        return _Trace(deepcopy(start), [self.step(action) for action in actions])
+    def run(self, actions: Iterable[Any], seed: int | list[int] | None = None) -> _Trace:
+        """Steps after a reset with the seed, or, without a seed, from where it is."""
+        start = [] if seed is None else self.reset(seed=seed)
+        return _Trace(start, [self.step(action) for action in actions])
 
-    def rows(self, observations: Any) -> list[Any]:
-        return list(iterate(self.env.observation_space, observations))
+    def get_state(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The environment's state, and where the next step only resets."""
+        state = self.env.get_state()  # type: ignore[attr-defined]
+        if not isinstance(state, dict) or not all(
+            isinstance(array, np.ndarray) and array.shape[:1] == (self.num_envs,)
+            for array in state.values()
+        ):
+            raise self.broken(
+                f"get_state must return a dict of arrays with a row per environment, not {state!r}."
+            )
+        self._keep("get_state", state=state)
+        return state, self._resetting.copy()
+
+    def set_state(
+        self, saved: tuple[dict[str, np.ndarray], np.ndarray], where: np.ndarray | None = None
+    ) -> None:
+        state, resetting = saved
+        rows = np.ones(self.num_envs, dtype=np.bool_) if where is None else where
+        chosen = {name: array[rows] for name, array in state.items()}
+        self.env.set_state(chosen, where)  # type: ignore[attr-defined]
+        self._resetting = np.where(rows, resetting, self._resetting)
+
+    def _rows(self, observations: Any) -> list[Any]:
+        # Copied, because an environment at fault may overwrite what it returned.
+        return list(iterate(self.env.observation_space, deepcopy(observations)))
 
     def _check_spaces(self) -> None:
         env = self.env
-        self.require(
-            isinstance(env, VectorEnv), f"it must be a gymnasium.vector.VectorEnv, not {type(env)}."
-        )
-        self.require(
-            env.num_envs == self.num_envs,
-            f"num_envs must be the {self.num_envs} asked for, not {env.num_envs}.",
-        )
-        self.require(
-            env.metadata.get("autoreset_mode") is self.mode,
-            f"metadata['autoreset_mode'] must be {self.mode}, "
-            f"not {env.metadata.get('autoreset_mode')!r}.",
-        )
+        if not isinstance(env, VectorEnv):
+            raise self.broken(f"it must be a gymnasium.vector.VectorEnv, not {type(env)}.")
+        if env.num_envs != self.num_envs:
+            raise self.broken(f"num_envs must be {self.num_envs}, not {env.num_envs}.")
+        mode = env.metadata.get("autoreset_mode")
+        if mode is not self.mode:
+            raise self.broken(f"metadata['autoreset_mode'] must be {self.mode}, not {mode!r}.")
         for kind in ("observation", "action"):
             batched = getattr(env, f"{kind}_space")
             expected = batch_space(getattr(env, f"single_{kind}_space"), self.num_envs)
-            self.require(
-                batched == expected,
-                f"{kind}_space must be single_{kind}_space batched, {expected}, not {batched}.",
-            )
+            if batched != expected:
+                raise self.broken(
+                    f"{kind}_space must be single_{kind}_space batched, {expected}, not {batched}."
+                )
 
     def _check_observations(self, call: str, observations: Any) -> None:
-        space = self.env.observation_space
-        problem = _misfit(observations, space)
-        self.require(problem is None, f"the observations that {call} returns {problem}.")
+        problem = _misfit(observations, self.env.observation_space)
+        if problem is not None:
+            raise self.broken(f"the observations that {call} returns {problem}.")
+
+    def _check_array(self, name: str, array: Any, kind: type[np.generic]) -> None:
+        if (
+            not isinstance(array, np.ndarray)
+            or array.shape != (self.num_envs,)
+            or not np.issubdtype(array.dtype, kind)
+        ):
+            raise self.broken(
+                f"the {name} must be an array of {kind.__name__} with shape ({self.num_envs},), "
+                f"not {array!r}."
+            )
 
     def _check_infos(self, call: str, infos: Any) -> None:
-        self.require(
-            isinstance(infos, dict), f"the infos that {call} returns must be a dict, not {infos!r}."
-        )
+        if not isinstance(infos, dict):
+            raise self.broken(f"the infos that {call} returns must be a dict, not {infos!r}.")
         for key, value in infos.items():
             if key.startswith("_"):
                 continue
             mask = infos.get(f"_{key}")
-            self.require(
-                isinstance(mask, np.ndarray)
-                and mask.shape == (self.num_envs,)
-                and mask.dtype == np.bool_,
-                f"the infos that {call} returns have {key!r} and must have its mask '_{key}', "
-                f"booleans of shape ({self.num_envs},), not {mask!r}.",
-            )
-            self.require(
-                isinstance(value, dict)
-                or (isinstance(value, np.ndarray) and value.shape[:1] == (self.num_envs,)),
-                f"infos[{key!r}] that {call} returns must be an array with a row per environment, "
-                f"or a dict of such arrays, not {value!r}.",
-            )
+            if (
+                not isinstance(mask, np.ndarray)
+                or mask.shape != (self.num_envs,)
+                or mask.dtype != np.bool_
+            ):
+                raise self.broken(
+                    f"the infos that {call} returns have {key!r} and must have its mask "
+                    f"'_{key}', booleans of shape ({self.num_envs},), not {mask!r}."
+                )
+            if not isinstance(value, dict) and (
+                not isinstance(value, np.ndarray) or value.shape[:1] != (self.num_envs,)
+            ):
+                raise self.broken(
+                    f"infos[{key!r}] that {call} returns must be an array with a row per "
+                    f"environment, or a dict of such arrays, not {value!r}."
+                )
 
     def _check_final(self, done: np.ndarray, infos: dict[str, Any]) -> None:
         for key in ("final_obs", "final_info"):
             mask = infos.get(f"_{key}", np.zeros(self.num_envs, dtype=np.bool_))
-            self.require(
-                np.array_equal(mask, done),
-                f"episodes ended in environments {np.flatnonzero(done).tolist()}, but "
-                f"infos['_{key}'] marks {np.flatnonzero(mask).tolist()}: a step that ends an "
-                f"episode must have {key!r} of that episode, and no other step.",
-            )
+            if not np.array_equal(mask, done):
+                raise self.broken(
+                    f"episodes ended in environments {np.flatnonzero(done).tolist()}, but "
+                    f"infos['_{key}'] marks {np.flatnonzero(mask).tolist()}: a step that ends an "
+                    f"episode must have {key!r} of that episode, and no other step."
+                )
         for i in np.flatnonzero(done):
             problem = _misfit(infos["final_obs"][i], self.env.single_observation_space)
-            self.require(problem is None, f"infos['final_obs'][{i}] {problem}.")
+            if problem is not None:
+                raise self.broken(f"infos['final_obs'][{i}] {problem}.")
+
+    def _check_resets(self, must: str, array: np.ndarray) -> None:
+        bad = self._resetting & (array != 0)
+        if bad.any():
+            raise self.broken(
+                f"the step after an episode's end only resets and must {must}; in environments "
+                f"{np.flatnonzero(bad).tolist()} it does not."
+            )
 
     def _keep(self, call: str, **results: Any) -> None:
-        """Remember what a call returned, and compare what earlier calls returned."""
+        """Remember what a call returned; what earlier calls returned must be as it was."""
         for earlier in self._returned:
             for name, value, copy in earlier:
-                self.require(
-                    _equal(value, copy),
-                    f"the {name} were overwritten by a later call: return new arrays.",
-                )
+                if not _equal(value, copy):
+                    raise self.broken(
+                        f"the {name} were overwritten by a later call: return new arrays."
+                    )
         self._returned.append(
             [
                 (f"{name} that {call} returned", value, deepcopy(value))
@@ -320,99 +330,234 @@ def _random_actions(env: _Checked, steps: int) -> list[Any]:
 
 
 def _check_seeds(env: _Checked, other: _Checked, actions: list[Any]) -> _Trace:
-    """Returns the steps from seed 0 to the first end of an episode."""
+    """Returns the steps from seed 0 to the first end of an episode, that step included."""
     env.reset()
-    trace = env.run(actions, env.reset(seed=0))
-    opening = trace.opening()
-    env.require(
-        opening.steps[-1].done.any(),
-        f"no episode ended in {len(actions)} random steps, so what follows an end was not checked: "
-        "pass a larger steps=, or make the environment with shorter episodes.",
-    )
-    first = actions[: len(opening.steps)]
-    for seed, some, expected in ((0, actions, trace), (1000, first, None)):
-        expected = expected or env.run(some, env.reset(seed=seed))
-        for who, again in (("again", env), ("on a new environment", other)):
-            difference = _difference(expected, again.run(some, again.reset(seed=seed)))
-            env.require(
-                difference is None,
-                f"reset(seed={seed}) and the same actions {who} gave another episode: {difference}.",
+    trace = env.run(actions, seed=0)
+    ends = [t for t, step in enumerate(trace.steps, start=1) if step.done.any()]
+    if not ends:
+        raise env.broken(
+            f"no episode ended in {len(actions)} random steps, so what follows an end was not "
+            "checked: pass a larger steps=, or make the environment with shorter episodes."
+        )
+    opening = _Trace(trace.start, trace.steps[: ends[0]])
+    actions = actions[: ends[0]]
+
+    for who, again in (("again", env), ("on a new environment", other)):
+        difference = _difference(opening, again.run(actions, seed=0))
+        if difference is not None:
+            raise env.broken(
+                f"reset(seed=0) and the same actions {who} gave another episode: {difference}."
             )
-    # The first run ends in the very step that ends an episode: its reset must not linger.
-    env.run(first, env.reset(seed=0))
-    difference = _difference(opening, env.run(first, env.reset(seed=0)))
-    env.require(
-        difference is None, f"reset right after an episode's end left something: {difference}."
-    )
+    # That run ended in the very step that ends an episode: its reset must not linger.
+    difference = _difference(opening, env.run(actions, seed=0))
+    if difference is not None:
+        raise env.broken(f"reset right after an episode's end did not begin anew: {difference}.")
     seeds = list(range(env.num_envs))
-    difference = _difference(opening, env.run(first, env.reset(seed=seeds)))
-    env.require(
-        difference is None,
-        f"reset(seed={seeds}) must do as reset(seed=0), which seeds environment i with i: "
-        f"{difference}.",
-    )
+    try:
+        seeded = env.run(actions, seed=list(seeds))
+    except Exception as error:
+        raise env.broken(f"reset(seed={seeds}) and steps after it failed: {error}") from error
+    difference = _difference(opening, seeded)
+    if difference is not None:
+        raise env.broken(
+            f"reset(seed={seeds}) must do as reset(seed=0), which seeds environment i with i: "
+            f"{difference}."
+        )
     starts = [env.reset(seed=1000 * k) for k in range(4)]
     random = not all(_equal(start[0], starts[0][0]) for start in starts)
     alike = all(_equal(row, start[0]) for start in starts for row in start)
-    env.require(
-        not (random and alike), "reset(seed=…) gives all sub-environments the same random start."
-    )
+    if random and alike:
+        raise env.broken(
+            "reset(seed=…) gives all sub-environments the same random start: seed environment i "
+            "with seed + i."
+        )
     return opening
 
 
-def _check_reset_mask(env: _Checked, actions: list[Any]) -> None:
-    """An environment that is reset early must not disturb the others."""
-    undisturbed = env.run(actions, env.reset(seed=0)).opening().steps
-    if len(undisturbed) < 2:
-        return
+def _check_reset_mask(env: _Checked, actions: list[Any], end: int) -> None:
+    """An environment that is reset early must not disturb the others.
+
+    ``end``: number of steps after which, from seed 0, an episode has ended for the first time.
+    """
+    undisturbed = env.run(actions[:end], seed=0)
+    others = range(1, env.num_envs)
     env.reset(seed=0)
-    before = env.step(actions[0])
-    mask = np.arange(env.num_envs) == 0
-    after = env.reset(mask=mask)
-    for i in range(1, env.num_envs):
-        env.require(
-            _equal(after[i], before.observations[i]),
-            f"reset with a mask of environment 0 changed the observation of environment {i}.",
-        )
-    for t, expected in enumerate(undisturbed[1:], start=1):
+    before = env.step(actions[0]).following
+    after = env.reset(mask=np.arange(env.num_envs) == 0)
+    difference = _difference_of_rows("observation", before, after, others)
+    for t in range(1, end):
+        if difference is not None:
+            break
         step = env.step(actions[t])
-        difference = _difference_of_steps(expected, step, range(1, env.num_envs))
-        env.require(
-            difference is None,
-            f"reset with a mask of environment 0 before step {t} changed another's {difference}.",
-        )
+        difference = _difference_of_steps(undisturbed.steps[t], step, others)
         if step.done.any():
             break
+    if difference is not None:
+        raise env.broken(f"reset with a mask of environment 0 changed another: {difference}.")
 
 
 def _check_state(env: _Checked, other: _Checked, actions: list[Any], end: int) -> None:
     """``end``: number of steps after which, from seed 0, an episode has just ended."""
-
-    def states() -> dict[str, np.ndarray]:
-        return env.env.get_state()  # type: ignore[attr-defined]
-
-    for before in sorted({end - 1, end}):
-        ahead = actions[before:] or actions
-        env.run(actions[:before], env.reset(seed=0))
-        state = states()
-        env.require(
-            isinstance(state, dict)
-            and all(
-                isinstance(array, np.ndarray) and array.shape[:1] == (env.num_envs,)
-                for array in state.values()
-            ),
-            "get_state must return a dict of arrays with one row per environment.",
-        )
-        kept = deepcopy(state)
-        expected = env.run(ahead, [])
-        env.require(_equal(state, kept), "steps changed the arrays that get_state had returned.")
+    first = np.arange(env.num_envs) == 0
+    for before in (end - 1, end):
+        # Far enough to meet the next end, where episodes are of one length.
+        ahead = (actions[before:] + actions[:before])[: 2 * end + 1]
+        env.run(actions[:before], seed=0)
+        state = env.get_state()
+        expected = env.run(ahead)
+        later = env.get_state()
+        expected_later = env.run(ahead)
         other.reset(seed=1)
         for who, target in (("the environment", env), ("a new environment", other)):
-            target.env.set_state(state)  # type: ignore[attr-defined]
-            target._resetting[:] = env.mode is AutoresetMode.NEXT_STEP and before == end
-            target._resetting &= expected_resets(target, actions, before)
-            difference = _difference(expected, target.run(ahead, []))
-            env.require(
-                difference is None,
-                f"{who} did not continue from set_state as it had from get_state: {difference}.",
+            target.set_state(state)
+            difference = _difference(expected, target.run(ahead))
+            if difference is not None:
+                raise env.broken(
+                    f"{who} did not go on from set_state as it had from get_state after {before} "
+                    f"steps: {difference}."
+                )
+        env.set_state(later)
+        env.set_state(state, where=first)
+        mixed = env.run(ahead)
+        difference = _difference(expected, mixed, range(1))
+        difference = difference or _difference(expected_later, mixed, range(1, env.num_envs))
+        if difference is not None:
+            raise env.broken(
+                "set_state with a mask of environment 0 must set that one and leave the others: "
+                f"{difference}."
             )
+
+
+def _check_reference(env: _Checked, reference: Callable[[], gym.Env], actions: list[Any]) -> None:
+    def make(num_envs: int, mode: AutoresetMode) -> VectorEnv:
+        return SyncVectorEnv([reference] * num_envs, autoreset_mode=mode)
+
+    with _checked(make, env.num_envs, env.mode) as sync:
+        for kind in ("single_observation_space", "single_action_space"):
+            ours, theirs = getattr(env.env, kind), getattr(sync.env, kind)
+            if ours != theirs:
+                raise env.broken(f"{kind} is {ours}, the reference's {theirs}.")
+        got, expected = env.run(actions, seed=0), sync.run(actions, seed=0)
+        difference = _difference(expected, got)
+        if difference is not None:
+            raise env.broken(f"it differs from the reference: {difference}.")
+        for t, (one, two) in enumerate(zip(expected.steps, got.steps, strict=True), start=1):
+            difference = _difference_of_infos(one.infos, two.infos, "infos")
+            if difference is not None:
+                raise env.broken(f"it differs from the reference: in step {t}, {difference}.")
+
+
+def _check_modes_agree(openings: dict[AutoresetMode, _Trace]) -> None:
+    (mode, expected), *others = openings.items()
+    for other_mode, opening in others:
+        difference = _difference(expected, opening, to_the_end=False)
+        if difference is not None:
+            raise ConformanceError(
+                f"With the same seed and actions, the first episode to end does not end in "
+                f"{other_mode} as in {mode}: {difference}."
+            )
+
+
+def _difference(
+    expected: _Trace, got: _Trace, rows: Iterable[int] | None = None, to_the_end: bool = True
+) -> str | None:
+    """Where two runs differ first, in words; None if nowhere.
+
+    ``to_the_end``: whether what follows the last step counts, a reset if it ends an episode.
+    """
+    rows = range(len(expected.steps[0].rewards)) if rows is None else rows
+    if expected.start:
+        difference = _difference_of_rows("first observation", expected.start, got.start, rows)
+        if difference is not None:
+            return difference
+    if len(expected.steps) != len(got.steps):
+        return f"it ends after {len(got.steps)} steps instead of {len(expected.steps)}"
+    for t, (one, two) in enumerate(zip(expected.steps, got.steps, strict=True), start=1):
+        whole = to_the_end or t < len(expected.steps)
+        difference = _difference_of_steps(one, two, rows, with_following=whole)
+        if difference is not None:
+            return f"in step {t}, {difference}"
+    return None
+
+
+def _difference_of_steps(
+    expected: _Step, got: _Step, rows: Iterable[int], with_following: bool = True
+) -> str | None:
+    for name, one, two in (
+        ("observation", expected.reached, got.reached),
+        ("reward", expected.rewards, got.rewards),
+        ("termination", expected.terminations, got.terminations),
+        ("truncation", expected.truncations, got.truncations),
+        ("observation after the reset", expected.following, got.following),
+    )[: 5 if with_following else 4]:
+        difference = _difference_of_rows(name, one, two, rows)
+        if difference is not None:
+            return difference
+    return None
+
+
+def _difference_of_rows(
+    name: str,
+    expected: Sequence[Any] | np.ndarray,
+    got: Sequence[Any] | np.ndarray,
+    rows: Iterable[int],
+) -> str | None:
+    for i in rows:
+        if not _equal(expected[i], got[i]):
+            return f"environment {i}'s {name} is {got[i]} instead of {expected[i]}"
+    return None
+
+
+def _difference_of_infos(expected: dict[str, Any], got: dict[str, Any], name: str) -> str | None:
+    """What of ``expected`` is missing in ``got`` or differs; ``got`` may hold more."""
+    for key, values in expected.items():
+        if key.startswith("_"):
+            continue
+        where = f"{name}[{key!r}]"
+        mask = expected[f"_{key}"]
+        if key not in got:
+            return f"{where} is missing"
+        got_mask = got.get(f"_{key}", np.ones_like(mask))
+        if not got_mask[mask].all():
+            return f"{where} is for the environments {got_mask} instead of {mask}"
+        if isinstance(values, dict):
+            difference = _difference_of_infos(values, got[key], where)
+        else:
+            difference = _difference_of_rows(where, values, got[key], np.flatnonzero(mask))
+        if difference is not None:
+            return difference
+    return None
+
+
+def _equal(one: Any, two: Any) -> bool:
+    """Equality of arrays, also nested in dicts, tuples and arrays of objects; NaN equals NaN."""
+    if isinstance(one, dict):
+        return (
+            isinstance(two, dict)
+            and one.keys() == two.keys()
+            and all(_equal(one[key], two[key]) for key in one)
+        )
+    if isinstance(one, (tuple, list)) or (isinstance(one, np.ndarray) and one.dtype == object):
+        return len(one) == len(two) and all(map(_equal, one, two))
+    kinds = np.asarray(one).dtype.kind + np.asarray(two).dtype.kind
+    return np.array_equal(one, two, equal_nan=set(kinds) <= set("fc"))
+
+
+def _misfit(value: Any, space: gym.Space) -> str | None:
+    """Why a value is not in a space, to the exact dtype; None if it is."""
+    if isinstance(space, gym.spaces.Dict) and isinstance(value, dict):
+        problems = [_misfit(value[k], space[k]) for k in space if k in value]
+        if any(problems):
+            return next(filter(None, problems))
+    elif isinstance(space, gym.spaces.Tuple) and isinstance(value, tuple):
+        problems = [_misfit(v, s) for v, s in zip(value, space.spaces, strict=False)]
+        if any(problems):
+            return next(filter(None, problems))
+    elif isinstance(space, gym.spaces.Box) and not isinstance(value, np.ndarray):
+        return f"must be an array, not {value!r}"
+    elif isinstance(value, np.ndarray):
+        if value.dtype != space.dtype:
+            return f"must have dtype {space.dtype}, not {value.dtype}"
+        if value.shape != space.shape:
+            return f"must have shape {space.shape}, not {value.shape}"
+    return None if space.contains(value) else f"must be in {space}, not {value!r}"

@@ -182,9 +182,11 @@ class NeuralReward(nn.Module):
             # On the meta device nothing is allocated before the sizes have been compared.
             with torch.device("meta"):
                 reward = cls(**description["network"])
-        except (InvalidValueError, KeyError, TypeError, RuntimeError) as error:
-            raise DamagedFileError(f"{path} describes no valid network: {error}") from None
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise DamagedFileError(f"{path} describes no valid network: {error!r}") from None
         load_state(reward, tensors, path)
+        if reward.kind == "vector" and not bool((reward.std > 0).all()):
+            raise DamagedFileError(f"{path} is damaged: std holds values that are not positive.")
         return reward
 
 

@@ -15,6 +15,13 @@ def test_says_what_a_bug_report_needs() -> None:
     assert not sections["video"]["ffmpeg"].startswith("fails")
 
 
+def test_rendering_is_tried_and_its_backend_named() -> None:
+    rendering = command.describe()["video"]["rendering"]
+    assert rendering in {"egl: works", "osmesa: works", "glfw: works"} or (
+        "SkillrlError: There is no display, and no OpenGL library" in str(rendering)
+    )
+
+
 def test_table_shows_every_fact() -> None:
     table = command.info()
     for title, section in command.describe().items():

@@ -68,7 +68,7 @@ def test_one_step(position: tuple[int, int], action: int, expected: tuple[int, i
     assert move(np.array([position]), np.array([action]))[0].tolist() == list(expected)
     envs = MazeVectorEnv(2)
     envs.reset()
-    envs.set_state({**envs.get_state(), "position": np.array([position, START])})
+    envs.set_state({**envs.get_state(), "observations": np.array([position, START])})
     assert envs.step(np.array([action, STAY]))[0].tolist() == [list(expected), list(START)]
 
 
@@ -197,27 +197,29 @@ def test_a_restored_state_continues_exactly(mode: AutoresetMode) -> None:
     np.testing.assert_array_equal(run(5, 12)[1::2], first[1::2])
 
 
-def test_a_masked_state_touches_the_masked_environments_only() -> None:
+def test_some_environments_are_set_and_the_others_stay() -> None:
     envs = MazeVectorEnv(2)
     envs.reset()
     state = envs.get_state()
     envs.step(np.array([RIGHT, RIGHT]))
-    envs.set_state(state, mask=np.array([True, False]))
-    assert envs.get_state()["position"].tolist() == [[1, 1], [1, 2]]
+    envs.set_state({k: v[:1] for k, v in state.items()}, where=np.array([True, False]))
+    assert envs.get_state()["observations"].tolist() == [[1, 1], [1, 2]]
     assert envs.get_state()["elapsed_steps"].tolist() == [0, 1]
 
 
 def test_states_that_do_not_fit_are_refused() -> None:
     envs = MazeVectorEnv(2)
     state = envs.get_state()
-    with pytest.raises(InvalidValueError, match=r"'done' must have shape \(2,\), got nothing"):
-        envs.set_state({k: v for k, v in state.items() if k != "done"})
-    with pytest.raises(InvalidValueError, match=r"'position' must have shape \(2, 2\), got \(3, 2"):
+    with pytest.raises(InvalidValueError, match=r"'finished' must have shape \(2,\), got nothing"):
+        envs.set_state({k: v for k, v in state.items() if k != "finished"})
+    with pytest.raises(
+        InvalidValueError, match=r"'observations' must have shape \(2, 2\), got \(3, 2"
+    ):
         envs.set_state(MazeVectorEnv(3).get_state())
     for position in ([0, 0], [6, 3], [-1, 1], [SIZE, 1]):
         with pytest.raises(InvalidValueError, match="free cells"):
-            envs.set_state({**state, "position": np.array([START, position])})
-    assert envs.get_state()["position"].tolist() == [list(START)] * 2
+            envs.set_state({**state, "observations": np.array([START, position])})
+    assert envs.get_state()["observations"].tolist() == [list(START)] * 2
 
 
 @pytest.mark.parametrize("actions", [[0, 5], [-1, 0], [0], [0.0, 1.0]])
@@ -253,6 +255,6 @@ def test_a_finished_episode_must_be_reset_where_resets_are_disabled() -> None:
 
 
 def test_without_a_limit_episodes_do_not_end() -> None:
-    envs = MazeVectorEnv(2, max_episode_steps=None)
+    envs = MazeVectorEnv(2, max_episode_steps=-1)
     envs.reset()
     assert not any(envs.step(np.array([STAY, STAY]))[3].any() for _ in range(300))

@@ -289,7 +289,8 @@ def test_rewards_after_a_restored_state(mode: AutoresetMode) -> None:
 
     # The first environment goes back, the second goes on.
     envs.set_state(ahead)
-    envs.set_state(state, mask=np.array([True, False]))
+    back = {name: array[:1] for name, array in state.items()}
+    envs.set_state(back, np.array([True, False]))
     after = envs.step(actions)[1].tolist()
     assert after[0] == expected[0][0]
     if mode is AutoresetMode.NEXT_STEP:

@@ -1,12 +1,17 @@
 """Loading MuJoCo models as Gymnasium does, without the noise."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import gymnasium
 import mujoco
 
 from skillrl.errors import InvalidValueError
+
+# What MuJoCo says of a file that Gymnasium ships, half_cheetah.xml: users cannot mend it.
+_NOISE = "compiler attribute 'settotalmass' is deprecated"
 
 
 def load_model(xml_file: str, width: int, height: int) -> mujoco.MjModel:
@@ -31,8 +36,7 @@ def load_model(xml_file: str, width: int, height: int) -> mujoco.MjModel:
         # Read through MjSpec, MuJoCo's warnings are Python warnings; MjModel.from_xml_path would
         # print them and leave a MUJOCO_LOG.TXT in the working directory.
         with warnings.catch_warnings():
-            # Gymnasium's half_cheetah.xml sets it. The user can do nothing about that.
-            warnings.filterwarnings("ignore", message="compiler attribute 'settotalmass'")
+            warnings.filterwarnings("ignore", message=_NOISE)
             model = mujoco.MjSpec.from_file(str(path)).compile()
     except ValueError as error:
         raise InvalidValueError(f"xml_file={xml_file!r}: MuJoCo cannot read it: {error}") from error
@@ -46,3 +50,27 @@ def model_path(xml_file: str) -> Path:
     if xml_file.startswith(("/", ".", "~")):
         return Path(xml_file).expanduser()
     return Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / xml_file
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep Gymnasium's own environments from printing one known warning while they load.
+
+    Without it every single HalfCheetah prints the warning, and leaves a MUJOCO_LOG.TXT in the
+    working directory. Other messages of MuJoCo become Python warnings.
+
+    Example:
+        >>> import gymnasium
+        >>> with quiet_loading():
+        ...     env = gymnasium.make("HalfCheetah-v5")
+    """
+    messages: list[str] = []
+    previous = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(messages.append)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(previous)
+    for message in messages:
+        if not message.startswith(_NOISE):
+            warnings.warn(message, stacklevel=3)

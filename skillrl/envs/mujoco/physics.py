@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import mujoco
 import numpy as np
 from mujoco.batch import Batch
 from numpy.typing import NDArray
+from typing_extensions import override
 
 T = TypeVar("T")
 
@@ -25,6 +26,9 @@ class Physics(ABC):
     """
 
     fields: dict[str, NDArray[np.float64]]
+
+    state_size: int
+    """Numbers in one simulation's state."""
 
     @abstractmethod
     def step(self, controls: NDArray[np.floating], sims: NDArray[np.intp] | None) -> None:
@@ -46,7 +50,7 @@ class Physics(ABC):
 
     @abstractmethod
     def get_state(self) -> NDArray[np.float64]:
-        """A copy of everything that MuJoCo needs to continue, ``(num_sims, n)``."""
+        """A copy of everything that MuJoCo needs to continue, ``(num_sims, state_size)``."""
 
     @abstractmethod
     def set_state(self, sims: NDArray[np.intp], rows: NDArray[np.float64]) -> None:
@@ -59,6 +63,7 @@ class Physics(ABC):
     def data(self, sim: int) -> mujoco.MjData:
         """One simulation's whole MjData, as it is after its latest call, to render it."""
 
+    @abstractmethod
     def close(self) -> None:
         """Release threads."""
 
@@ -84,15 +89,18 @@ class BatchPhysics(Physics):
         derived: Sequence[str],
         whole: bool,
     ) -> None:
+        self.state_size = mujoco.mj_stateSize(model, STATE)
         self._batch = Batch(model, num_sims, num_threads, persistent=whole)
         self._frame_skip = frame_skip
         self._ctrl = self._batch.bind("ctrl")
         self.fields = {name: self._batch.bind(name) for name in ("qpos", "qvel", *derived)}
 
+    @override
     def step(self, controls: NDArray[np.floating], sims: NDArray[np.intp] | None) -> None:
         self._ctrl[:] = controls
         self._batch.step(sims, nstep=self._frame_skip)
 
+    @override
     def reset(
         self,
         sims: NDArray[np.intp],
@@ -104,18 +112,25 @@ class BatchPhysics(Physics):
         self.fields["qvel"][sims] = qvel
         self._batch.forward(sims)
 
+    @override
     def get_state(self) -> NDArray[np.float64]:
         return self._batch.state.copy()
 
+    @override
     def set_state(self, sims: NDArray[np.intp], rows: NDArray[np.float64]) -> None:
         self._batch.state[sims] = rows
         if self._batch.persistent:
             # Frames show derived fields. mj_forward may write to the state, so it comes twice.
-            self._batch.forward(sims)
+            self._batch.forward(np.sort(sims))
             self._batch.state[sims] = rows
 
+    @override
     def data(self, sim: int) -> mujoco.MjData:
         return self._batch.get_data(sim)
+
+    @override
+    def close(self) -> None:
+        pass  # the batch's threads end with it
 
 
 class ThreadedPhysics(Physics):
@@ -145,6 +160,7 @@ class ThreadedPhysics(Physics):
         derived: Sequence[str],
         whole: bool,
     ) -> None:
+        self.state_size = mujoco.mj_stateSize(model, STATE)
         self._model = model
         self._frame_skip = frame_skip
         self._whole = whole
@@ -161,6 +177,7 @@ class ThreadedPhysics(Physics):
         self._num_helpers = num_threads - 1
         self._pool = ThreadPoolExecutor(self._num_helpers) if self._num_helpers else None
 
+    @override
     def step(self, controls: NDArray[np.floating], sims: NDArray[np.intp] | None) -> None:
         def step_one(sim: int) -> None:
             data = self._data[sim]
@@ -171,6 +188,7 @@ class ThreadedPhysics(Physics):
 
         self._for_each(step_one, range(len(self._data)) if sims is None else sims.tolist())
 
+    @override
     def reset(
         self,
         sims: NDArray[np.intp],
@@ -206,16 +224,22 @@ class ThreadedPhysics(Physics):
             for _ in range(min(self._num_helpers, len(items) - 1))
             if self._pool is not None
         ]
-        work()
+        try:
+            work()
+        finally:
+            # Not even Ctrl-C leaves a thread at work behind.
+            wait(helpers)
         for helper in helpers:
             helper.result()
 
+    @override
     def get_state(self) -> NDArray[np.float64]:
-        rows = np.empty((len(self._data), mujoco.mj_stateSize(self._model, STATE)))
+        rows = np.empty((len(self._data), self.state_size))
         for row, data in zip(rows, self._data, strict=True):
             mujoco.mj_getState(self._model, data, row, STATE)
         return rows
 
+    @override
     def set_state(self, sims: NDArray[np.intp], rows: NDArray[np.float64]) -> None:
         for sim, row in zip(sims.tolist(), rows, strict=True):
             data = self._data[sim]
@@ -225,9 +249,11 @@ class ThreadedPhysics(Physics):
                 mujoco.mj_forward(self._model, data)
                 mujoco.mj_setState(self._model, data, row, STATE)
 
+    @override
     def data(self, sim: int) -> mujoco.MjData:
         return self._data[sim]
 
+    @override
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown()

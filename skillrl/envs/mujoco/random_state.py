@@ -3,11 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
+NUM_WORDS = 6
+"""Length of a row."""
+
 _LOW = (1 << 64) - 1
 
 
 def generator_row(generator: np.random.Generator) -> NDArray[np.uint64]:
-    """State of a generator over PCG64, the one Gymnasium uses: ``(6,)``.
+    """State of a generator over PCG64, the one Gymnasium uses: ``(NUM_WORDS,)``.
 
     The halves of its 128-bit state and increment, high before low, whether it keeps 32 bits for
     the next draw, and these bits.

@@ -14,11 +14,12 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from skillrl.envs import arguments
 from skillrl.envs.mujoco.model import load_model
 from skillrl.envs.mujoco.physics import BatchPhysics, Physics, ThreadedPhysics
-from skillrl.envs.mujoco.random_state import generator_from_row, generator_row
+from skillrl.envs.mujoco.random_state import NUM_WORDS, generator_from_row, generator_row
 from skillrl.envs.mujoco.rendering import RENDER_MODES, FrameRenderer
-from skillrl.envs.mujoco.tasks import TASKS, Outcome, Task
+from skillrl.envs.mujoco.tasks import TASKS, Task
 from skillrl.errors import InvalidValueError
 
 Array = NDArray[Any]
@@ -86,9 +87,11 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         **task_arguments: Any,
     ) -> None:
         self._task = _make_task(task, task_arguments)
-        self.num_envs = _positive("num_envs", num_envs)
-        self.autoreset_mode = _autoreset_mode(autoreset_mode)
-        self._max_episode_steps = _episode_limit(max_episode_steps, self._task)
+        self.num_envs = arguments.positive_int("num_envs", num_envs)
+        self.autoreset_mode = arguments.autoreset_mode(autoreset_mode)
+        self._max_episode_steps = arguments.episode_limit(
+            max_episode_steps, self._task.max_episode_steps
+        )
         if render_mode is not None and render_mode not in RENDER_MODES:
             raise InvalidValueError(
                 f"render_mode={render_mode!r}: choose from {', '.join(map(repr, RENDER_MODES))} "
@@ -100,15 +103,13 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         self.model = load_model(self._task.xml_file, width, height)
         self._task.attach(self.model)
         if num_threads is None:
-            num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
-                os.cpu_count() or 1
-            )
+            num_threads = _usable_cpus()
         physics = ThreadedPhysics if self._task.external_forces else BatchPhysics
         self._physics: Physics = physics(
             self.model,
             self.num_envs,
             self._task.frame_skip,
-            min(_positive("num_threads", num_threads), self.num_envs),
+            min(arguments.positive_int("num_threads", num_threads), self.num_envs),
             self._task.derived,
             whole=render_mode is not None,
         )
@@ -238,6 +239,8 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         if self._observations is None:
             raise ResetNeeded("Call reset() before the first step().")
         actions = np.asarray(actions)
+        if actions.dtype.kind not in "fiu":
+            raise InvalidValueError(f"actions of type {actions.dtype} are no numbers.")
         if actions.shape != self.action_space.shape:
             raise InvalidValueError(
                 f"actions have the shape {actions.shape}; {self.num_envs} environments with "
@@ -332,16 +335,16 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
             raise ResetNeeded("The first reset() must be of all environments, without a mask.")
         return np.flatnonzero(mask)
 
-    def _seed(
-        self, seed: int | Sequence[int | None] | None, sims: NDArray[np.intp]
-    ) -> None:
+    def _seed(self, seed: int | Sequence[int | None] | None, sims: NDArray[np.intp]) -> None:
         if seed is None:
             return
-        if isinstance(seed, (int, np.integer)):
-            seeds: list[int | None] = [int(seed) + i for i in range(self.num_envs)]
+        if isinstance(seed, int | np.integer):
+            seeds: Sequence[int | None] = [int(seed) + i for i in range(self.num_envs)]
         else:
-            seeds = [None if each is None else int(each) for each in seed]
-        if len(seeds) != self.num_envs or any(each is not None and each < 0 for each in seeds):
+            seeds = seed
+        if len(seeds) != self.num_envs or not all(
+            each is None or (isinstance(each, int | np.integer) and each >= 0) for each in seeds
+        ):
             raise InvalidValueError(
                 f"seed={seed!r}: give a whole number from 0, None, or a list of {self.num_envs} "
                 "of these, one for each environment."
@@ -349,7 +352,7 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         for sim in sims.tolist():
             each = seeds[sim]
             if each is not None:
-                self._random[sim], _ = seeding.np_random(each)
+                self._random[sim], _ = seeding.np_random(int(each))
 
     def _generator(self, sim: int) -> np.random.Generator:
         generator = self._random[sim]
@@ -380,14 +383,15 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
             "observations": self._observations.copy(),
         }
 
-    def set_state(self, state: Mapping[str, Array], where: Array | None = None) -> None:
+    def set_state(
+        self, state: Mapping[str, Array], where: Array | Sequence[int] | None = None
+    ) -> None:
         """Continue from saved states.
 
         Args:
             state: what :meth:`get_state` returned, or some rows of all its arrays.
             where: the environments to set, one for each row of ``state``: a mask
-                ``(num_envs,)`` of type bool, or sorted indices; None for all. The others stay as
-                they are.
+                ``(num_envs,)`` of type bool, or indices; None for all. The others stay as they are.
 
         Raises:
             InvalidValueError: if an array is missing, or its shape or type does not fit.
@@ -406,26 +410,52 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
             >>> bool((envs.step(np.ones((3, 3)))[0][0] == first[1]).all())
             True
         """
-        sims = self._all if where is None else np.arange(self.num_envs)[np.asarray(where)]
+        sims = self._selected(where)
         if self._observations is None:
             if len(sims) != self.num_envs:
                 raise ResetNeeded("Call reset() before setting the state of some environments.")
             self._observations = self._task.observe(self._physics.fields)
-        targets = {
-            "position": self._position,
-            "elapsed_steps": self._elapsed_steps,
-            "finished": self._finished,
-            "observations": self._observations,
+        row_shapes = {
+            "physics": (self._physics.state_size,),
+            "position": self._position.shape[1:],
+            "random": (NUM_WORDS,),
+            "elapsed_steps": (),
+            "finished": (),
+            "observations": self._observations.shape[1:],
         }
+        for name, row_shape in row_shapes.items():
+            expected = (len(sims), *row_shape)
+            if name not in state or state[name].shape != expected:
+                got = f"has the shape {state[name].shape}" if name in state else "is missing"
+                raise InvalidValueError(
+                    f"state[{name!r}] {got}; {len(sims)} environments of this task need "
+                    f"{expected}. Was it saved from another task?"
+                )
         self._physics.set_state(sims, state["physics"])
-        for name, target in targets.items():
-            target[sims] = state[name]
+        self._position[sims] = state["position"]
+        self._elapsed_steps[sims] = state["elapsed_steps"]
+        self._finished[sims] = state["finished"]
+        self._observations[sims] = state["observations"]
         for sim, row in zip(sims.tolist(), state["random"], strict=True):
             self._random[sim] = generator_from_row(row)
 
+    def _selected(self, where: Array | Sequence[int] | None) -> NDArray[np.intp]:
+        if where is None:
+            return self._all
+        try:
+            sims = self._all[np.asarray(where)]
+        except IndexError as error:
+            raise InvalidValueError(
+                f"where={where!r}: give a mask of shape ({self.num_envs},) and of type bool, or "
+                f"numbers of environments below {self.num_envs}."
+            ) from error
+        if len(np.unique(sims)) != len(sims):
+            raise InvalidValueError(f"where={where!r} names an environment twice.")
+        return sims
+
     # --- the rest of Gymnasium's interface
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """Each environment's random generator."""
         return tuple(self._generator(i) for i in range(self.num_envs))
@@ -446,7 +476,7 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
                 f"{', '.join(map(repr, RENDER_MODES))} when making it."
             )
         return tuple(
-            self._renderer.render(self._physics.data(sim)) for sim in range(self.num_envs)
+            self._renderer.render(sim, self._physics.data(sim)) for sim in range(self.num_envs)
         )
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -456,7 +486,7 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
             self._renderer.close()
 
 
-def _make_task(task: str, arguments: dict[str, Any]) -> Task:
+def _make_task(task: str, given: dict[str, Any]) -> Task:
     if task not in TASKS:
         close = difflib.get_close_matches(task, TASKS, n=3)
         raise InvalidValueError(
@@ -465,7 +495,7 @@ def _make_task(task: str, arguments: dict[str, Any]) -> Task:
             + f"There are {', '.join(TASKS)}."
         )
     known = [each.name for each in fields(TASKS[task])]
-    for name in arguments:
+    for name in given:
         if name not in known:
             close = difflib.get_close_matches(name, [*known, *_OWN_ARGUMENTS], n=3)
             raise InvalidValueError(
@@ -473,7 +503,13 @@ def _make_task(task: str, arguments: dict[str, Any]) -> Task:
                 + (f"Did you mean {' or '.join(map(repr, close))}? " if close else "")
                 + f"It takes {', '.join([*known, *_OWN_ARGUMENTS])}."
             )
-    return TASKS[task](**arguments)
+    return TASKS[task](**given)
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux: without those the process may not use
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 _OWN_ARGUMENTS = (
@@ -489,23 +525,3 @@ _OWN_ARGUMENTS = (
     "max_geom",
     "visual_options",
 )
-
-
-def _positive(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InvalidValueError(f"{name}={value!r}: give a whole number, at least 1.")
-    return int(value)
-
-
-def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
-    try:
-        return AutoresetMode(mode)
-    except ValueError as error:
-        names = ", ".join(f"AutoresetMode.{each.name}" for each in AutoresetMode)
-        raise InvalidValueError(f"autoreset_mode={mode!r}: choose from {names}.") from error
-
-
-def _episode_limit(steps: int | None, task: Task) -> float:
-    if steps is None:
-        return task.max_episode_steps
-    return np.inf if steps == -1 else _positive("max_episode_steps", steps)

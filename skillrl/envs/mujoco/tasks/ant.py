@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
-from skillrl.errors import InvalidValueError
 from skillrl.envs.mujoco.tasks.base import (
     Array,
     Fields,
@@ -17,6 +17,7 @@ from skillrl.envs.mujoco.tasks.base import (
     row_sums,
     uniform,
 )
+from skillrl.errors import InvalidValueError
 
 
 @dataclass(kw_only=True)
@@ -41,6 +42,7 @@ class Ant(Task):
     exclude_current_positions_from_observation: bool = True
     include_cfrc_ext_in_observation: bool = True
 
+    @override
     def attach(self, model: mujoco.MjModel) -> None:
         super().attach(model)
         try:
@@ -52,6 +54,7 @@ class Ant(Task):
                 f"below {model.nbody} or one of {names}."
             ) from error
 
+    @override
     def reset_state(
         self, random: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -59,6 +62,7 @@ class Ant(Task):
         qvel = self.init_qvel + self.reset_noise_scale * random.standard_normal(self.model.nv)
         return qpos, qvel
 
+    @override
     def observe(self, fields: Fields) -> NDArray[np.float64]:
         skipped = 2 if self.exclude_current_positions_from_observation else 0
         parts = [fields["qpos"][:, skipped:], fields["qvel"]]
@@ -67,9 +71,11 @@ class Ant(Task):
             parts.append(forces[:, 1:].reshape(len(forces), -1))
         return np.concatenate(parts, axis=1)
 
+    @override
     def position(self, fields: Fields) -> NDArray[np.float64]:
         return fields["xpos"][:, self._main_body, :2].copy()
 
+    @override
     def outcome(
         self,
         fields: Fields,
@@ -100,6 +106,7 @@ class Ant(Task):
         }
         return Outcome(rewards, ~healthy & bool(self.terminate_when_unhealthy), infos)
 
+    @override
     def reset_infos(self, fields: Fields) -> dict[str, Array]:
         qpos = fields["qpos"]
         return {

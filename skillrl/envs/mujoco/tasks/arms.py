@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from skillrl.envs.mujoco.tasks.base import (
     Array,
@@ -41,11 +42,13 @@ class Reacher(Task):
     reward_dist_weight: float = 1
     reward_control_weight: float = 1
 
+    @override
     def attach(self, model: mujoco.MjModel) -> None:
         super().attach(model)
         self._fingertip = _body(model, "fingertip", self.xml_file)
         self._target = _body(model, "target", self.xml_file)
 
+    @override
     def reset_state(
         self, random: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -59,6 +62,7 @@ class Reacher(Task):
         qvel[-2:] = 0
         return qpos, qvel
 
+    @override
     def observe(self, fields: Fields) -> NDArray[np.float64]:
         qpos = fields["qpos"]
         angles = np.ascontiguousarray(qpos[:, :2])  # NumPy may take other code for strided arrays
@@ -73,6 +77,7 @@ class Reacher(Task):
             axis=1,
         )
 
+    @override
     def outcome(
         self,
         fields: Fields,
@@ -105,12 +110,14 @@ class Pusher(Task):
     reward_dist_weight: float = 1
     reward_control_weight: float = 0.1
 
+    @override
     def attach(self, model: mujoco.MjModel) -> None:
         super().attach(model)
         self._tip = _body(model, "tips_arm", self.xml_file)
         self._object = _body(model, "object", self.xml_file)
         self._goal = _body(model, "goal", self.xml_file)
 
+    @override
     def reset_state(
         self, random: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -127,6 +134,7 @@ class Pusher(Task):
         qvel[-4:] = 0
         return qpos, qvel
 
+    @override
     def observe(self, fields: Fields) -> NDArray[np.float64]:
         xpos = fields["xpos"]
         return np.concatenate(
@@ -140,6 +148,7 @@ class Pusher(Task):
             axis=1,
         )
 
+    @override
     def outcome(
         self,
         fields: Fields,

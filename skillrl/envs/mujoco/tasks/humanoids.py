@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from skillrl.envs.mujoco.tasks.base import (
     Array,
@@ -31,7 +32,6 @@ class _Humanoid(Task):
         "cfrc_ext",
         "ten_length",
         "ten_velocity",
-        "xipos",
     )
     external_forces: ClassVar[bool] = True
 
@@ -43,6 +43,7 @@ class _Humanoid(Task):
     include_qfrc_actuator_in_observation: bool = True
     include_cfrc_ext_in_observation: bool = True
 
+    @override
     def reset_state(
         self, random: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -50,6 +51,7 @@ class _Humanoid(Task):
         qvel = self.init_qvel + uniform(random, self.reset_noise_scale, self.model.nv)
         return qpos, qvel
 
+    @override
     def observe(self, fields: Fields) -> NDArray[np.float64]:
         num = len(fields["qpos"])
         skipped = 2 if self.exclude_current_positions_from_observation else 0
@@ -76,6 +78,8 @@ class _Humanoid(Task):
 class Humanoid(_Humanoid):
     """Gymnasium's Humanoid-v5."""
 
+    derived: ClassVar[tuple[str, ...]] = (*_Humanoid.derived, "xipos")
+
     xml_file: str = "humanoid.xml"
     frame_skip: int = 5
     default_camera_config: dict[str, Any] | None = field(
@@ -93,16 +97,19 @@ class Humanoid(_Humanoid):
     terminate_when_unhealthy: bool = True
     healthy_z_range: tuple[float, float] = (1.0, 2.0)
 
+    @override
     def attach(self, model: mujoco.MjModel) -> None:
         super().attach(model)
         self._total_mass = model.body_mass.sum()
 
+    @override
     def position(self, fields: Fields) -> NDArray[np.float64]:
         # The centre of mass. einsum adds the bodies in the same order with the environments' axis
         # in front as without it.
         moments = np.einsum("b,nbj->nj", self.model.body_mass, fields["xipos"])
         return (moments / self._total_mass)[:, :2]
 
+    @override
     def outcome(
         self,
         fields: Fields,
@@ -131,6 +138,7 @@ class Humanoid(_Humanoid):
         }
         return Outcome(rewards, ~healthy & bool(self.terminate_when_unhealthy), infos)
 
+    @override
     def reset_infos(self, fields: Fields) -> dict[str, Array]:
         qpos = fields["qpos"]
         return {
@@ -156,10 +164,11 @@ class HumanoidStandup(_Humanoid):
             "elevation": -20.0,
         }
     )
-    uph_cost_weight: float = 1  # Gymnasium takes it too and does not use it either
+    uph_cost_weight: float = 1  # taken and not used, as in Gymnasium
     impact_cost_weight: float = 5e-7
     impact_cost_range: tuple[float, float] = (-np.inf, 10.0)
 
+    @override
     def outcome(
         self,
         fields: Fields,
@@ -179,6 +188,7 @@ class HumanoidStandup(_Humanoid):
         }
         return Outcome(rewards, never(len(rewards)), infos)
 
+    @override
     def reset_infos(self, fields: Fields) -> dict[str, Array]:
         qpos = fields["qpos"]
         return {

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from skillrl.envs.mujoco.tasks.base import Array, Fields, Outcome, Task, uniform
 
@@ -20,6 +21,7 @@ class InvertedPendulum(Task):
     )
     reset_noise_scale: float = 0.01
 
+    @override
     def reset_state(
         self, random: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -27,9 +29,11 @@ class InvertedPendulum(Task):
         qvel = self.init_qvel + uniform(random, self.reset_noise_scale, self.model.nv)
         return qpos, qvel
 
+    @override
     def observe(self, fields: Fields) -> NDArray[np.float64]:
         return np.concatenate((fields["qpos"], fields["qvel"]), axis=1)
 
+    @override
     def outcome(
         self,
         fields: Fields,
@@ -56,6 +60,7 @@ class InvertedDoublePendulum(Task):
     healthy_reward: float = 10.0
     reset_noise_scale: float = 0.1
 
+    @override
     def reset_state(
         self, random: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -63,6 +68,7 @@ class InvertedDoublePendulum(Task):
         qvel = self.init_qvel + random.standard_normal(self.model.nv) * self.reset_noise_scale
         return qpos, qvel
 
+    @override
     def observe(self, fields: Fields) -> NDArray[np.float64]:
         qpos = fields["qpos"]
         angles = np.ascontiguousarray(qpos[:, 1:])  # NumPy may take other code for strided arrays
@@ -77,6 +83,7 @@ class InvertedDoublePendulum(Task):
             axis=1,
         )
 
+    @override
     def outcome(
         self,
         fields: Fields,

@@ -1,10 +1,11 @@
 """Half cheetah, hopper, walker and swimmer: run forward, spend little on control."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from skillrl.envs.mujoco.tasks.base import (
     Array,
@@ -30,6 +31,7 @@ class HalfCheetah(Task):
     reset_noise_scale: float = 0.1
     exclude_current_positions_from_observation: bool = True
 
+    @override
     def reset_state(
         self, random: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -37,13 +39,16 @@ class HalfCheetah(Task):
         qvel = self.init_qvel + self.reset_noise_scale * random.standard_normal(self.model.nv)
         return qpos, qvel
 
+    @override
     def observe(self, fields: Fields) -> NDArray[np.float64]:
         skipped = 1 if self.exclude_current_positions_from_observation else 0
         return np.concatenate((fields["qpos"][:, skipped:], fields["qvel"]), axis=1)
 
+    @override
     def position(self, fields: Fields) -> NDArray[np.float64]:
         return fields["qpos"][:, :1].copy()
 
+    @override
     def outcome(
         self,
         fields: Fields,
@@ -62,6 +67,7 @@ class HalfCheetah(Task):
         }
         return Outcome(forward_reward - ctrl_cost, never(len(after)), infos)
 
+    @override
     def reset_infos(self, fields: Fields) -> dict[str, Array]:
         return {"x_position": fields["qpos"][:, 0].copy()}
 
@@ -81,6 +87,7 @@ class _Planar(Task):
         """Whether each environment is within its healthy ranges."""
         raise NotImplementedError
 
+    @override
     def reset_state(
         self, random: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -88,14 +95,17 @@ class _Planar(Task):
         qvel = self.init_qvel + uniform(random, self.reset_noise_scale, self.model.nv)
         return qpos, qvel
 
+    @override
     def observe(self, fields: Fields) -> NDArray[np.float64]:
         skipped = 1 if self.exclude_current_positions_from_observation else 0
         velocities = np.clip(fields["qvel"], -10, 10)
         return np.concatenate((fields["qpos"][:, skipped:], velocities), axis=1)
 
+    @override
     def position(self, fields: Fields) -> NDArray[np.float64]:
         return fields["qpos"][:, :1].copy()
 
+    @override
     def outcome(
         self,
         fields: Fields,
@@ -119,6 +129,7 @@ class _Planar(Task):
         terminations = ~healthy & bool(self.terminate_when_unhealthy)
         return Outcome(forward_reward + healthy_reward - ctrl_cost, terminations, infos)
 
+    @override
     def reset_infos(self, fields: Fields) -> dict[str, Array]:
         qpos = fields["qpos"]
         return {
@@ -194,6 +205,7 @@ class Swimmer(Task):
     reset_noise_scale: float = 0.1
     exclude_current_positions_from_observation: bool = True
 
+    @override
     def reset_state(
         self, random: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -201,13 +213,16 @@ class Swimmer(Task):
         qvel = self.init_qvel + uniform(random, self.reset_noise_scale, self.model.nv)
         return qpos, qvel
 
+    @override
     def observe(self, fields: Fields) -> NDArray[np.float64]:
         skipped = 2 if self.exclude_current_positions_from_observation else 0
         return np.concatenate((fields["qpos"][:, skipped:], fields["qvel"]), axis=1)
 
+    @override
     def position(self, fields: Fields) -> NDArray[np.float64]:
         return fields["qpos"][:, :2].copy()
 
+    @override
     def outcome(
         self,
         fields: Fields,
@@ -229,6 +244,7 @@ class Swimmer(Task):
         }
         return Outcome(forward_reward - ctrl_cost, never(len(after)), infos)
 
+    @override
     def reset_infos(self, fields: Fields) -> dict[str, Array]:
         qpos = fields["qpos"]
         return {

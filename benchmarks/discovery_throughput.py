@@ -1,0 +1,115 @@
+"""Steps per second of a whole generation, against Stable-Baselines3's PPO.
+
+One generation of skillrl (samples, fitting of the reward, training with the learned reward, and
+evaluation) against the same number of steps of Stable-Baselines3's PPO on the task's own reward,
+with equal networks, environments, rollout, batch and epochs. Stable-Baselines3 runs with the
+faster of its two vector environments and the better of one and two torch threads, which a trial
+before the comparison decides. Both sides run in turn, and the ratio is that of the medians.
+
+    python benchmarks/discovery_throughput.py            about 10 minutes on two cores
+    python benchmarks/discovery_throughput.py --quick    under 60 seconds
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from record import record
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+from torch import nn
+
+from skillrl.discovery.loop import discover
+from skillrl.discovery.recipes import Recipe, recipe_for
+
+ENV = "HalfCheetah-v5"
+VEC_ENVS = {"DummyVecEnv": DummyVecEnv, "SubprocVecEnv": SubprocVecEnv}
+
+
+def ours(recipe: Recipe, steps: int, seed: int) -> float:
+    """Return the steps per second of one generation, everything in it counted."""
+    recipe = dataclasses.replace(recipe, generations=1, steps_per_skill=steps)
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        discover(recipe, Path(folder) / "run", seed=seed)
+        return steps / (time.perf_counter() - started)
+
+
+def theirs(recipe: Recipe, steps: int, seed: int, vec_env: str, threads: int) -> float:
+    """Return the steps per second of Stable-Baselines3's PPO."""
+    settings = recipe.agent
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        started = time.perf_counter()
+        env = make_vec_env(ENV, settings.num_envs, seed=seed, vec_env_cls=VEC_ENVS[vec_env])
+        agent = PPO(
+            "MlpPolicy",
+            env,
+            learning_rate=settings.learning_rate,
+            n_steps=settings.n_steps,
+            batch_size=settings.batch_size,
+            n_epochs=settings.n_epochs,
+            gamma=settings.gamma,
+            policy_kwargs={"net_arch": list(settings.hidden), "activation_fn": nn.SiLU},
+            device="cpu",
+            seed=seed,
+        )
+        agent.learn(steps)
+        env.close()
+        return agent.num_timesteps / (time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(before)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="under 60 seconds, nothing recorded")
+    quick = parser.parse_args().quick
+    recipe = recipe_for(ENV)
+    repetitions = 1 if quick else 3
+    our_steps = 100_000 if quick else recipe.steps_per_skill
+    their_steps, trial_steps = (50_000, 8_192) if quick else (300_000, 40_960)
+
+    trials = {
+        (name, threads): theirs(recipe, trial_steps, 0, name, threads)
+        for name in VEC_ENVS
+        for threads in (1, 2)
+    }
+    fastest = max(trials, key=lambda key: trials[key])
+    contenders: dict[str, Callable[[int], float]] = {
+        "skillrl": lambda seed: ours(recipe, our_steps, seed),
+        "stable_baselines3": lambda seed: theirs(recipe, their_steps, seed, *fastest),
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    for seed in range(repetitions):
+        for name, run in contenders.items():
+            speeds[name].append(run(seed))
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    record(
+        "discovery_throughput",
+        {
+            "vs_sb3": medians["skillrl"] / medians["stable_baselines3"],
+            "steps_per_second": medians,
+            "raw": speeds,
+            "steps": {"skillrl": our_steps, "stable_baselines3": their_steps},
+            "stable_baselines3": {"vec_env": fastest[0], "threads": fastest[1]},
+            "trials": {f"{name}, {threads} threads": v for (name, threads), v in trials.items()},
+            "environment": ENV,
+            "recipe": dataclasses.asdict(recipe.agent),
+            "seeds": list(range(repetitions)),
+        },
+        quick=quick,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Checks of arguments that several environments take."""
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from skillrl.errors import InvalidValueError
+
+
+def positive_int(name: str, value: int) -> int:
+    """``value`` if it is a whole number of at least 1.
+
+    Raises:
+        InvalidValueError: otherwise; its message calls the argument ``name``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise InvalidValueError(f"{name}={value!r}: give a whole number, at least 1.")
+    return int(value)
+
+
+def autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    """Gymnasium's autoreset mode, from itself or from its value, such as ``"SameStep"``.
+
+    Raises:
+        InvalidValueError: if there is no such mode.
+    """
+    try:
+        return AutoresetMode(mode)
+    except ValueError as error:
+        names = ", ".join(f"AutoresetMode.{each.name}" for each in AutoresetMode)
+        raise InvalidValueError(f"autoreset_mode={mode!r}: choose from {names}.") from error
+
+
+def episode_limit(steps: int | None, default: int) -> float:
+    """Steps after which an episode is truncated, by ``gymnasium.make``'s rules.
+
+    Args:
+        steps: a number of steps, None for ``default``, -1 for no limit.
+        default: the limit that the environment is registered with.
+
+    Returns:
+        The number of steps, or infinity.
+
+    Raises:
+        InvalidValueError: if it is no whole number, or below 1 without being -1.
+    """
+    if steps is None:
+        return default
+    if steps == -1:
+        return np.inf
+    return positive_int("max_episode_steps", steps)
