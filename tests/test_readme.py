@@ -4,10 +4,12 @@ import json
 import re
 from pathlib import Path
 
-import gymnasium as gym
 import pytest
 import readme_tables
 
+from skillrl.discovery.library import SkillLibrary
+from skillrl.discovery.loop import make_agent, make_envs
+from skillrl.discovery.recipes import recipe_for
 from skillrl.envs import reward_for
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -17,11 +19,18 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_python_snippets_run(snippet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for path in re.findall(r'"(runs/\S+/reward\.safetensors)"', snippet):
-        with gym.make("HalfCheetah-v5") as env:
-            reward_for(env.observation_space).save(path)
+    make_skills(Path("runs/demo"), 4)
     # As written, but for the length of the training.
     exec(re.sub(r"\.learn\([\d_]+\)", ".learn(1)", snippet), {})
+
+
+def make_skills(run: Path, count: int) -> None:
+    """Write a run of untrained skills."""
+    recipe = recipe_for("HalfCheetah-v5")
+    library = SkillLibrary.create(run, recipe, seed=0)
+    env = make_envs(recipe, 2)
+    for _ in range(count):
+        library.add(make_agent(recipe, env).policy, reward_for(env.single_observation_space), {})
 
 
 def test_wrapping_and_training_takes_five_lines() -> None:

@@ -168,7 +168,7 @@ class Recipe(_Checked):
     transfer: TransferRecipe = TransferRecipe()
 
 
-HALF_CHEETAH = Recipe(env="HalfCheetah-v5")
+HALF_CHEETAH = Recipe(env="HalfCheetah-v5", steps_per_skill=500_000)
 
 MAZE = Recipe(
     env="skillrl/Maze2D-v0",

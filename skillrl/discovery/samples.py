@@ -48,6 +48,9 @@ def gather_negatives(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Follow ``policy`` for ``negative_steps`` from ordinary resets.
 
+    It acts with its noise in half of the environments, as it was trained, and without in the other
+    half, as it is evaluated: neither way of doing the skill should be asked for again.
+
     Args:
         env: ``recipe.num_envs`` environments with SAME_STEP autoreset.
         policy: the finished skill's.
@@ -59,7 +62,12 @@ def gather_negatives(
         which the environments go on.
     """
     observations, _ = env.reset(seed=seed)
-    act = follow(policy)
+    half = env.num_envs // 2
+    noisy, noiseless = follow(policy), follow(policy, deterministic=True)
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        return np.concatenate([noisy(observations[:half]), noiseless(observations[half:])])
+
     visited = [observations]
     for _ in range(recipe.negative_steps):
         observations, _, _, _, infos = env.step(act(observations))

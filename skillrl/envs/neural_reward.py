@@ -78,7 +78,7 @@ class NeuralRewardWrapper(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
         """Score all following steps with another reward; the environment goes on as it is."""
         self._score = _Score(reward, self.observation_space)
         # The spec must rebuild the environment with the reward it has now.
-        self._saved_kwargs["reward"] = _plain(reward)
+        self._saved_kwargs = {**self._saved_kwargs, "reward": _plain(reward)}
         self._cached_spec = None
 
     def reset(

@@ -54,8 +54,10 @@ def check_vector_env(
     - ``DISABLED``: ``options={"reset_mask": mask}`` resets these environments and no other.
 
     Where several modes are checked, an episode must end alike in all of them, with the same final
-    observation. Where the environment has ``get_state`` and ``set_state``, a restored state must
-    continue exactly, on a new environment too, and through a mask only where the mask is true.
+    observation. Where the environment has ``get_state()``, a dict of arrays with a row for each
+    sub-environment, and ``set_state(state, where=None)``, a restored state must continue exactly,
+    on a new environment too; with a mask ``where``, ``state`` has the rows of these
+    sub-environments and the others stay as they are.
 
     Args:
         make: Makes the environment: ``make(num_envs, autoreset_mode)``.

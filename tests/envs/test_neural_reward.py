@@ -134,6 +134,9 @@ def test_a_reset_by_hand_ends_the_pending_one() -> None:
     assert envs.step(ACTIONS)[1].tolist() == [101, 3]
     envs.reset()
     assert envs.step(ACTIONS)[1].tolist() == [201, 101]
+    envs.step(ACTIONS)  # the first has terminated again; the other is reset by hand
+    envs.reset(options={"reset_mask": np.array([False, True])})
+    assert envs.step(ACTIONS)[1].tolist() == [0, 201]
 
 
 @pytest.mark.parametrize("mode", AutoresetMode)
@@ -238,7 +241,9 @@ def test_spec_rebuilds_environment_and_reward(saved: Path) -> None:
 
     other = saved.with_name("other.safetensors")
     NeuralReward((2,), kind="grid", size=(32, 32), target=3.0).save(other)
+    spec = env.spec
     env.set_reward(other)
+    assert spec.additional_wrappers[-1].kwargs == {"reward": str(saved)}
     assert env.spec.additional_wrappers[-1].kwargs == {"reward": str(other)}
 
 

@@ -44,13 +44,13 @@ def float64_network(reward: NeuralReward, inputs: np.ndarray) -> np.ndarray:
     values = inputs
     for layer in reward.network:
         if isinstance(layer, nn.Conv2d):
-            weight, bias = (p.detach().double().numpy() for p in (layer.weight, layer.bias))
+            weight, bias = (p.detach().double().numpy() for p in layer.parameters())
             (kernel, _), (stride, _) = layer.kernel_size, layer.stride
             windows = np.lib.stride_tricks.sliding_window_view(values, (kernel, kernel), (2, 3))
             windows = windows[:, :, ::stride, ::stride]
             values = np.einsum("bchwij,ocij->bohw", windows, weight) + bias[:, None, None]
         elif isinstance(layer, nn.Linear):
-            weight, bias = (p.detach().double().numpy() for p in (layer.weight, layer.bias))
+            weight, bias = (p.detach().double().numpy() for p in layer.parameters())
             values = values @ weight.T + bias
         elif isinstance(layer, nn.Tanh):
             values = np.tanh(values)
@@ -184,6 +184,7 @@ def test_a_grid_has_no_statistics() -> None:
 @pytest.mark.parametrize("kind", ["vector", "grid", "image", "image, channels last"])
 def test_a_saved_reward_is_the_same_to_the_last_bit(kind: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
+    observations: np.ndarray
     if kind == "vector":
         reward, observations = vector_reward(), rng.normal(3.0, 2.0, (30, 3))
     elif kind == "grid":
@@ -239,17 +240,17 @@ def test_a_file_cut_short_is_damaged(tmp_path: Path) -> None:
     content = path.read_bytes()
     for size in (0, 7, 8, 100, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:size])
-        with pytest.raises(DamagedFileError, match="reward.safetensors"):
+        with pytest.raises(DamagedFileError, match=r"reward\.safetensors"):
             NeuralReward.load(path)
 
 
 def test_a_missing_file_and_a_renamed_pickle_are_damaged(tmp_path: Path) -> None:
     path = tmp_path / "reward.safetensors"
-    with pytest.raises(DamagedFileError, match="reward.safetensors does not exist"):
+    with pytest.raises(DamagedFileError, match=r"reward\.safetensors does not exist"):
         NeuralReward.load(path)
     for write in (lambda: torch.save(vector_reward(), path), lambda: pickle_to(path)):
         write()
-        with pytest.raises(DamagedFileError, match="reward.safetensors"):
+        with pytest.raises(DamagedFileError, match=r"reward\.safetensors"):
             NeuralReward.load(path)
 
 
@@ -281,7 +282,7 @@ def test_tensors_that_do_not_fit_are_damaged(tmp_path: Path) -> None:
         {"one more": torch.zeros(1)},
     ):
         write_tensors(path, {**tensors, **change}, description)
-        with pytest.raises(DamagedFileError, match="reward.safetensors"):
+        with pytest.raises(DamagedFileError, match=r"reward\.safetensors"):
             NeuralReward.load(path)
     for name in tensors:
         rest = {other: tensor for other, tensor in tensors.items() if other != name}
@@ -308,6 +309,7 @@ def test_a_description_of_a_stranger_does_no_harm(
     reward = {"vector": vector_reward, "grid": grid_reward, "image": lambda: image_reward(True)}
     path = tmp_path / "reward.safetensors"
     original = reward[kind]()
+    sizes = {name: parameter.shape for name, parameter in original.named_parameters()}
     original.save(path)
     tensors, description = read_tensors(path)
     for value in HOSTILE:
@@ -319,7 +321,7 @@ def test_a_description_of_a_stranger_does_no_harm(
             assert "reward.safetensors" in str(error)
         else:
             # What can be loaded after all is a network of the same size.
-            assert [p.shape for p in loaded.parameters()] == [p.shape for p in original.parameters()]
+            assert {n: p.shape for n, p in loaded.named_parameters()} == sizes
     write_tensors(path, tensors, {"format": "reward"})
     with pytest.raises(DamagedFileError, match=r"reward\.safetensors describes no valid network"):
         NeuralReward.load(path)
@@ -332,12 +334,11 @@ def test_no_memory_is_allocated_for_what_a_description_claims(
     network = {**description["network"], "hidden": 10**12}
     write_tensors(path, tensors, {**description, "network": network})
     devices = []
-    reset = nn.Linear.reset_parameters
-    monkeypatch.setattr(
-        nn.Linear,
-        "reset_parameters",
-        lambda layer: (devices.append((layer.out_features, layer.weight.device.type)), reset(layer)),
-    )
-    with pytest.raises(DamagedFileError, match="reward.safetensors does not fit"):
+
+    def record(layer: nn.Linear) -> None:
+        devices.append((layer.out_features, layer.weight.device.type))
+
+    monkeypatch.setattr(nn.Linear, "reset_parameters", record)
+    with pytest.raises(DamagedFileError, match=r"reward\.safetensors does not fit"):
         NeuralReward.load(path)
     assert devices == [(10**12, "meta"), (1, "meta")]

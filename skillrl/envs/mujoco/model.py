@@ -39,7 +39,10 @@ def load_model(xml_file: str, width: int, height: int) -> mujoco.MjModel:
             warnings.filterwarnings("ignore", message=_NOISE)
             model = mujoco.MjSpec.from_file(str(path)).compile()
     except ValueError as error:
-        raise InvalidValueError(f"xml_file={xml_file!r}: MuJoCo cannot read it: {error}") from error
+        reason = " ".join(str(error).split())  # on one line
+        raise InvalidValueError(
+            f"xml_file={xml_file!r}: MuJoCo cannot read it. {reason}"
+        ) from error
     model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)
     model.vis.global_.offheight = max(model.vis.global_.offheight, height)
     return model

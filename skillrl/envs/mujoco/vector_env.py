@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import numpy.typing as npt
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
@@ -384,12 +385,13 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         }
 
     def set_state(
-        self, state: Mapping[str, Array], where: Array | Sequence[int] | None = None
+        self, state: Mapping[str, npt.ArrayLike], where: Array | Sequence[int] | None = None
     ) -> None:
         """Continue from saved states.
 
         Args:
-            state: what :meth:`get_state` returned, or some rows of all its arrays.
+            state: what :meth:`get_state` returned, or some rows of all its arrays; nested lists of
+                the same numbers, as JSON has them, do too.
             where: the environments to set, one for each row of ``state``: a mask
                 ``(num_envs,)`` of type bool, or indices; None for all. The others stay as they are.
 
@@ -415,28 +417,31 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
             if len(sims) != self.num_envs:
                 raise ResetNeeded("Call reset() before setting the state of some environments.")
             self._observations = self._task.observe(self._physics.fields)
-        row_shapes = {
-            "physics": (self._physics.state_size,),
-            "position": self._position.shape[1:],
-            "random": (NUM_WORDS,),
-            "elapsed_steps": (),
-            "finished": (),
-            "observations": self._observations.shape[1:],
+        expected = {
+            "physics": (np.float64, (self._physics.state_size,)),
+            "position": (np.float64, self._position.shape[1:]),
+            "random": (np.uint64, (NUM_WORDS,)),
+            "elapsed_steps": (np.int64, ()),
+            "finished": (np.bool_, ()),
+            "observations": (np.float64, self._observations.shape[1:]),
         }
-        for name, row_shape in row_shapes.items():
-            expected = (len(sims), *row_shape)
-            if name not in state or state[name].shape != expected:
-                got = f"has the shape {state[name].shape}" if name in state else "is missing"
+        new: dict[str, Array] = {}
+        for name, (dtype, row_shape) in expected.items():
+            shape = (len(sims), *row_shape)
+            if name not in state:
+                raise InvalidValueError(f"state[{name!r}] is missing.")
+            new[name] = np.asarray(state[name], dtype)
+            if new[name].shape != shape:
                 raise InvalidValueError(
-                    f"state[{name!r}] {got}; {len(sims)} environments of this task need "
-                    f"{expected}. Was it saved from another task?"
+                    f"state[{name!r}] has the shape {new[name].shape}; {len(sims)} environments "
+                    f"of this task need {shape}. Was it saved from another task?"
                 )
-        self._physics.set_state(sims, state["physics"])
-        self._position[sims] = state["position"]
-        self._elapsed_steps[sims] = state["elapsed_steps"]
-        self._finished[sims] = state["finished"]
-        self._observations[sims] = state["observations"]
-        for sim, row in zip(sims.tolist(), state["random"], strict=True):
+        self._physics.set_state(sims, new["physics"])
+        self._position[sims] = new["position"]
+        self._elapsed_steps[sims] = new["elapsed_steps"]
+        self._finished[sims] = new["finished"]
+        self._observations[sims] = new["observations"]
+        for sim, row in zip(sims.tolist(), new["random"], strict=True):
             self._random[sim] = generator_from_row(row)
 
     def _selected(self, where: Array | Sequence[int] | None) -> NDArray[np.intp]:

@@ -1,0 +1,98 @@
+"""Skills' environments made ready to be drawn, without a display or in a window."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
+
+from skillrl.discovery.library import Skill
+from skillrl.envs.make import find_spec
+from skillrl.envs.opengl import INSTALL_HINT, select_opengl_backend
+from skillrl.errors import InvalidValueError
+
+MUJOCO_SIZE = (320, 240)
+"""Width and height in pixels in which MuJoCo's environments are drawn."""
+
+_FALLBACK_FPS = 30.0
+# MuJoCo's default of 4096 takes several times as long where a processor does the drawing, and
+# looks the same in pictures of this size.
+_SHADOW_SIZE = 1024
+
+
+def make_env(skill: Skill, render_mode: str) -> gym.Env[Any, Any]:
+    """Make the skill's environment for drawing.
+
+    Raises:
+        InvalidValueError: if the environment is not registered or has not this render mode.
+    """
+    modes = render_modes(skill)
+    if modes is not None and render_mode not in modes:
+        raise InvalidValueError(
+            f"{skill.record['env']} cannot be drawn as {render_mode!r}: its render modes are "
+            f"{', '.join(map(repr, modes)) or 'none'}. Its metadata['render_modes'] should name "
+            f"{render_mode!r}, and its render() return what Gymnasium asks for in this mode."
+        )
+    with _quiet_loading(skill):
+        env = skill.make_env(render_mode=render_mode)
+    if render_mode == "rgb_array":
+        _prepare_mujoco(env)
+    return env
+
+
+def render_modes(skill: Skill) -> list[str] | None:
+    """The render modes that the skill's environment says it has; None if it says nothing."""
+    creator = find_spec(skill.record["env"]).entry_point
+    if isinstance(creator, str):
+        creator = load_env_creator(creator)
+    metadata = getattr(creator, "metadata", None)
+    # A wrapper's class has a property in its place.
+    return list(metadata.get("render_modes", [])) if isinstance(metadata, dict) else None
+
+
+def steps_per_second(env: gym.Env[Any, Any]) -> float:
+    """How many steps of the environment are one second of its time."""
+    fps = env.metadata.get("render_fps")
+    if isinstance(fps, (int, float)) and math.isfinite(fps) and fps > 0:
+        return float(fps)
+    return _FALLBACK_FPS
+
+
+def cannot_draw(env: gym.Env[Any, Any], error: Exception) -> InvalidValueError:
+    """What to raise where an environment fails to draw its first picture."""
+    hint = f" {INSTALL_HINT}" if _mujoco_renderer(env) is not None else ""
+    return InvalidValueError(
+        f"{env.unwrapped} cannot be drawn here ({type(error).__name__}: {error}).{hint}"
+    )
+
+
+def _prepare_mujoco(env: gym.Env[Any, Any]) -> None:
+    """Let MuJoCo draw without a display, and fast enough without a graphics card.
+
+    Its renderer reads these settings when it draws for the first time; the simulation is the same.
+    """
+    renderer = _mujoco_renderer(env)
+    if renderer is None:
+        return
+    select_opengl_backend()
+    renderer.width, renderer.height = MUJOCO_SIZE
+    quality = renderer.model.vis.quality
+    quality.shadowsize = min(quality.shadowsize, _SHADOW_SIZE)
+    # A floor that mirrors is drawn twice, and shows upside down what the skill does.
+    renderer.model.mat_reflectance[:] = 0
+
+
+def _mujoco_renderer(env: gym.Env[Any, Any]) -> Any:
+    return getattr(env.unwrapped, "mujoco_renderer", None)
+
+
+def _quiet_loading(skill: Skill) -> contextlib.AbstractContextManager[None]:
+    entry_point = find_spec(skill.record["env"]).entry_point
+    if not str(entry_point).startswith("gymnasium.envs.mujoco"):
+        return contextlib.nullcontext()  # nothing to silence, and no need to import MuJoCo
+    from skillrl.envs.mujoco.model import quiet_loading
+
+    return quiet_loading()

@@ -1,0 +1,51 @@
+"""What ``skill.json`` says of a finished skill, checked field by field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import get_type_hints
+
+from skillrl.discovery.library import Skill
+from skillrl.errors import DamagedFileError
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a skill was trained and what it does."""
+
+    live: bool
+    """Whether the skill does what its reward asks for; DESIGN.md and the README define it."""
+    mean_reward: float
+    """Mean reward per step."""
+    target: float
+    """Reward per step of a perfect skill."""
+    previous_mean_reward: float
+    """What the skill before it earns on the same reward."""
+    task_return: float
+    """Mean return of the environment's own reward, which no skill was trained on."""
+    steps: int
+    """Environment steps of training."""
+    seconds: float
+    """Duration of training."""
+
+
+def read_record(skill: Skill) -> Record:
+    """Return what is known of ``skill``.
+
+    Raises:
+        DamagedFileError: if a field of ``skill.json`` is missing or not of its type.
+    """
+    values = {}
+    types = get_type_hints(Record)
+    for name in (field.name for field in fields(Record)):
+        value = skill.record.get(name)
+        kind = types[name]
+        # JSON writes 2.0 as 2 where another program saved the file; a bool is an int in Python.
+        fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
+        if not fits or (isinstance(value, bool) and kind is not bool):
+            raise DamagedFileError(
+                f"{skill.path / 'skill.json'} is damaged: {name!r} should be a {kind.__name__}, "
+                f"not {value!r}."
+            )
+        values[name] = value
+    return Record(**values)

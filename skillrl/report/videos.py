@@ -1,0 +1,347 @@
+"""Films of skills: one of each, and one that shows all of them side by side.
+
+`record` lets a skill act from an ordinary reset and keeps the pictures; `film` and `grid` label
+them; `write_mp4` and `write_gif` make files of what these two return.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import math
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import imageio_ffmpeg
+import numpy as np
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont
+
+from skillrl.discovery.library import Skill
+from skillrl.errors import InvalidValueError, SkillrlError
+from skillrl.files import write_atomically
+from skillrl.report.drawing import cannot_draw, make_env, steps_per_second
+from skillrl.report.records import read_record
+
+SECONDS = 15.0
+"""Longest film of an episode, unless a number of steps is asked for."""
+
+# Environments that make more steps in a second of their time are drawn at every second one, every
+# third one, …
+_MAX_FPS = 30.0
+_GIF_FPS = 15.0
+# In pixels: the largest side of one picture, and of a film of many.
+_MAX_SIDE = 320
+_MAX_GRID_WIDTH = 1280
+_MAX_GIF_WIDTH = 640
+# Narrower pictures have no room for a label.
+_MIN_WIDTH = 160
+
+_LABEL_HEIGHT = 20
+_FONT_SIZE = 12
+_GAP = 4
+_BACKGROUND = (28, 30, 36)
+_TEXT = (228, 230, 235)
+_FAINT_TEXT = (150, 154, 165)
+_LIVE, _NOT_LIVE = (120, 214, 140), (222, 150, 130)
+_GIF_COLOURS = 128
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a skill did in one episode.
+
+    Pictures are kept as JPEG files of the best quality, in a tenth of the memory.
+    """
+
+    skill: Skill
+    fps: float
+    """Pictures per second of the environment's time."""
+    pictures: Sequence[bytes]
+    """The first shows what the reset led to, the last how the episode ended."""
+    rewards: Sequence[float | None]
+    """Reward of the step that led to each picture; None for the reset."""
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def picture(self, index: int) -> Image.Image:
+        """Return one picture; beyond the episode's end the last one, darker."""
+        if index < len(self):
+            return Image.open(BytesIO(self.pictures[index]))
+        return ImageEnhance.Brightness(self.picture(len(self) - 1)).enhance(0.5)
+
+
+def record(
+    skill: Skill,
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+    on_step: Callable[[], object] = lambda: None,
+) -> Recording:
+    """Let a skill act without noise from an ordinary reset, and keep the pictures.
+
+    Args:
+        skill: the skill; its environment needs the render mode ``"rgb_array"``.
+        steps: the most steps to take, at least 1; None for ``SECONDS`` of the environment's time.
+            The episode may end earlier.
+        seed: of the reset.
+        on_step: called after each step.
+
+    Raises:
+        InvalidValueError: if the environment cannot be drawn, or ``steps`` is less than 1.
+    """
+    if steps is not None and steps < 1:
+        raise InvalidValueError(f"steps should be at least 1. Received {steps}.")
+    policy = skill.policy
+    env = make_env(skill, "rgb_array")
+    try:
+        rate = steps_per_second(env)
+        stride = math.ceil(rate / _MAX_FPS)
+        observation, _ = env.reset(seed=seed)
+        pictures = [_first_picture(env)]
+        rewards: list[float | None] = [None]
+        recording = Recording(skill, rate / stride, pictures, rewards)
+        for step in range(1, (round(SECONDS * rate) if steps is None else steps) + 1):
+            action, _ = policy.predict(observation, deterministic=True)
+            # The index makes a NumPy integer of a discrete action, and leaves others as they are.
+            observation, reward, terminated, truncated, _ = env.step(action[()])
+            ended = terminated or truncated
+            if step % stride == 0 or ended:
+                pictures.append(_picture(env))
+                rewards.append(float(reward))
+            on_step()
+            if ended:
+                break
+    finally:
+        env.close()
+    return recording
+
+
+def film(recording: Recording, *, width: int = _MAX_SIDE) -> Iterator[Image.Image]:
+    """Yield the frames of one skill's film, labelled, all of one even size.
+
+    Args:
+        recording: what to show.
+        width: the most pixels in a row.
+    """
+    label = _label(recording.skill)
+    for index in range(len(recording)):
+        yield _frame(recording, index, label, width)
+
+
+def grid(
+    recordings: Sequence[Recording], *, width: int = _MAX_GRID_WIDTH
+) -> Iterator[Image.Image]:
+    """Yield the frames of a film of all recordings side by side, all of one even size.
+
+    The film is as long as the longest recording; the others stay at their last picture, darker.
+
+    Args:
+        recordings: at least one, in the order of the rows.
+        width: the most pixels in a row, if labels remain readable.
+    """
+    columns = math.ceil(math.sqrt(len(recordings)))
+    cell_width = max(_MIN_WIDTH, min(_MAX_SIDE, (width + _GAP) // columns - _GAP))
+    labels = [_label(recording.skill) for recording in recordings]
+    for index in range(max(map(len, recordings))):
+        cells = [
+            _frame(recording, index, label, cell_width)
+            for recording, label in zip(recordings, labels, strict=True)
+        ]
+        cell = max(cell.width for cell in cells), max(cell.height for cell in cells)
+        rows = math.ceil(len(cells) / columns)
+        frame = Image.new(
+            "RGB",
+            (columns * (cell[0] + _GAP) - _GAP, rows * (cell[1] + _GAP) - _GAP),
+            _BACKGROUND,
+        )
+        for number, image in enumerate(cells):
+            row, column = divmod(number, columns)
+            frame.paste(image, (column * (cell[0] + _GAP), row * (cell[1] + _GAP)))
+        yield frame
+
+
+def write_mp4(path: Path, frames: Iterable[Image.Image], fps: float) -> None:
+    """Write an H.264 video that browsers play while they load it, atomically.
+
+    Args:
+        path: the file to write.
+        frames: at least one; all of the same even width and height.
+        fps: frames per second.
+
+    Raises:
+        OSError: if the disk is full.
+        SkillrlError: if ffmpeg fails otherwise.
+    """
+    write_atomically(path, lambda temporary: _encode(temporary, frames, fps))
+
+
+def write_gif(path: Path, frames: Iterable[Image.Image], fps: float) -> None:
+    """Write an animated GIF that repeats for ever, atomically.
+
+    To keep the file small, it has one palette, and frames are left out until no more than 15
+    remain of a second.
+
+    Args:
+        path: the file to write.
+        frames: at least one; all of the same size.
+        fps: frames per second of ``frames``.
+    """
+    stride = math.ceil(fps / _GIF_FPS)
+    kept = list(itertools.islice(frames, 0, None, stride))
+    palette = _palette(kept)
+    first, *others = (
+        # Dithering would make every frame's noise differ from the last one's.
+        frame.quantize(palette=palette, dither=Image.Dither.NONE)
+        for frame in kept
+    )
+    write_atomically(
+        path,
+        lambda temporary: first.save(
+            temporary,
+            save_all=True,
+            append_images=others,
+            duration=1000 * stride / fps,
+            loop=0,
+            # A palette that each frame reduced to its own colours would be no shared one.
+            optimize=False,
+        ),
+    )
+
+
+GIF_WIDTH = _MAX_GIF_WIDTH
+"""The most pixels in a row of an animated GIF of many skills."""
+
+
+def _first_picture(env: gym.Env[Any, Any]) -> bytes:
+    try:
+        return _picture(env)
+    except Exception as error:  # of OpenGL, pygame, the environment, by what is missing
+        raise cannot_draw(env, error) from error
+
+
+def _picture(env: gym.Env[Any, Any]) -> bytes:
+    """Return the environment's picture as a JPEG file, no larger than ``_MAX_SIDE``."""
+    array = env.render()
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim not in (2, 3):
+        raise InvalidValueError(
+            "render() should return an array of type uint8 and shape (height, width, 3), not "
+            f"{type(array).__name__}"
+        )
+    image = Image.fromarray(array).convert("RGB")
+    image.thumbnail((_MAX_SIDE, _MAX_SIDE), Image.Resampling.BOX)
+    if image.width < _MIN_WIDTH:
+        # By a whole number, so that pixels stay square and sharp.
+        factor = math.ceil(_MIN_WIDTH / image.width)
+        size = image.width * factor, image.height * factor
+        image = image.resize(size, Image.Resampling.NEAREST)
+    file = BytesIO()
+    image.save(file, "JPEG", quality=95, subsampling=0)
+    return file.getvalue()
+
+
+@dataclass(frozen=True)
+class _Label:
+    text: str
+    live: bool
+
+
+def _label(skill: Skill) -> _Label:
+    known = read_record(skill)
+    text = f"skill {skill.index} · {known.mean_reward:.3g} of {known.target:.3g} · "
+    return _Label(text, known.live)
+
+
+def _frame(recording: Recording, index: int, label: _Label, width: int) -> Image.Image:
+    """One picture below its label, both sides of the frame even as H.264 wants them."""
+    picture = recording.picture(index)
+    if picture.width > width:
+        height = round(picture.height * width / picture.width)
+        picture = picture.resize((width, height), Image.Resampling.BOX)
+    size = _even(picture.width), _even(picture.height + _LABEL_HEIGHT)
+    frame = Image.new("RGB", size, _BACKGROUND)
+    frame.paste(picture, (0, _LABEL_HEIGHT))
+    reward = recording.rewards[min(index, len(recording) - 1)]
+    _write_label(frame, label, "" if reward is None else f"{reward:.3g}")
+    return frame
+
+
+def _write_label(frame: Image.Image, label: _Label, reward: str) -> None:
+    """Write the label at the left, and the present reward at the right where it has room."""
+    draw, font = ImageDraw.Draw(frame), _font()
+    middle = _LABEL_HEIGHT // 2
+    state, colour = ("live", _LIVE) if label.live else ("not live", _NOT_LIVE)
+    draw.text((_GAP, middle), label.text, _TEXT, font, anchor="lm")
+    end = _GAP + font.getlength(label.text)
+    draw.text((end, middle), state, colour, font, anchor="lm")
+    end += font.getlength(state)
+    if end + 3 * _GAP + font.getlength(reward) <= frame.width:
+        draw.text((frame.width - _GAP, middle), reward, _FAINT_TEXT, font, anchor="rm")
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(_FONT_SIZE)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # what Pillow's wheels bring
+    return font
+
+
+def _even(size: int) -> int:
+    return size + size % 2
+
+
+def _encode(path: Path, frames: Iterable[Image.Image], fps: float) -> None:
+    """Let ffmpeg write frames to ``path``.
+
+    Not by imageio's own writer: it takes no notice when ffmpeg fails, for want of space say.
+    """
+    frames = iter(frames)
+    first = next(frames)
+    command = [
+        *(_ffmpeg(), "-y", "-loglevel", "error"),
+        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{first.width}x{first.height}"),
+        *("-framerate", f"{fps:.6g}", "-i", "-"),
+        *("-c:v", "libx264", "-crf", "24", "-pix_fmt", "yuv420p", "-movflags", "+faststart"),
+        str(path),
+    ]
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log) as process,
+    ):
+        assert process.stdin is not None
+        try:
+            for frame in itertools.chain([first], frames):
+                process.stdin.write(frame.tobytes())
+        except BrokenPipeError:
+            pass  # ffmpeg has given up; its log says why
+        process.communicate()
+        log.seek(0)
+        complaint = " ".join(log.read().decode(errors="replace").split())
+    if os.strerror(errno.ENOSPC) in complaint:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    if process.returncode != 0:
+        raise SkillrlError(f"ffmpeg cannot write {path}: {complaint}")
+
+
+def _ffmpeg() -> str:
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise SkillrlError(f"There is no ffmpeg to write videos with. {error}") from None
+
+
+def _palette(frames: Sequence[Image.Image]) -> Image.Image:
+    """The colours of some frames, spread over the film."""
+    sample = frames[:: math.ceil(len(frames) / 16)]
+    strip = Image.new("RGB", (sample[0].width, sample[0].height * len(sample)))
+    for number, frame in enumerate(sample):
+        strip.paste(frame, (0, number * frame.height))
+    return strip.quantize(_GIF_COLOURS, Image.Quantize.MEDIANCUT)
