@@ -37,8 +37,28 @@ def discovery_throughput(results: dict[str, Any]) -> str:
     return table(["", "vs Stable-Baselines3's PPO"], [["skillrl", f"{results['vs_sb3']:.2f}×"]])
 
 
+def discover_half_cheetah(results: dict[str, Any]) -> str:
+    """Live skills, a row for each seed, and over all seeds."""
+    rows = []
+    for seed, skills in zip(results["seeds"], results["skills"], strict=True):
+        share = sum(skill["mean_reward"] / skill["target"] for skill in skills) / len(skills)
+        returns = [skill["task_return"] for skill in skills]
+        rows.append(
+            [
+                str(seed),
+                f"{sum(skill['live'] for skill in skills)} of {len(skills)}",
+                f"{share:.0%}",
+                f"{min(returns):,.0f} to {max(returns):,.0f}",
+            ]
+        )
+    low, high = results["live_share_interval"]
+    rows.append(["all", f"{results['live_share']:.0%} ({low:.0%} to {high:.0%})", "", ""])
+    columns = ["seed", "live skills", "mean reward, of the target", "return of HalfCheetah's task"]
+    return table(columns, rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    table.__name__: table for table in (env_throughput, discovery_throughput)
+    table.__name__: table for table in (discover_half_cheetah, env_throughput, discovery_throughput)
 }
 
 

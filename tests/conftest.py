@@ -1,9 +1,13 @@
-"""What several tests share: one torch thread, and a small finished run."""
+"""What several tests share: one torch thread, a small finished run, a reader of videos."""
 
 import dataclasses
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import imageio_ffmpeg
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +20,7 @@ torch.set_num_threads(1)
 MAZE = recipe_for("skillrl/Maze2D-v0")
 TINY = dataclasses.replace(
     MAZE,
+    env_kwargs={"max_episode_steps": 50},
     generations=2,
     steps_per_skill=512,
     evaluation_episodes=2,
@@ -33,6 +38,24 @@ TINY = dataclasses.replace(
 def tiny_recipe() -> Recipe:
     """Two skills of the maze, 512 steps each: a run of a few seconds."""
     return TINY
+
+
+Decode = Callable[[Path], tuple[dict[str, Any], np.ndarray]]
+
+
+@pytest.fixture(scope="session")
+def decode() -> Decode:
+    """A function from a video to what ffmpeg says of it and its frames (n, height, width, 3)."""
+
+    def decode(path: Path) -> tuple[dict[str, Any], np.ndarray]:
+        # Not by imageio, whose reader leaves its pipes open.
+        reader = imageio_ffmpeg.read_frames(path)
+        about = next(reader)
+        width, height = about["size"]
+        frames = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]
+        return about, np.stack(frames)
+
+    return decode
 
 
 @pytest.fixture(scope="session")

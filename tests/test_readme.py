@@ -28,7 +28,7 @@ def make_skills(run: Path, count: int) -> None:
     """Write a run of untrained skills."""
     recipe = recipe_for("HalfCheetah-v5")
     library = SkillLibrary.create(run, recipe, seed=0)
-    env = make_envs(recipe, 2)
+    env = make_envs(recipe, 16)
     for _ in range(count):
         library.add(make_agent(recipe, env).policy, reward_for(env.single_observation_space), {})
 

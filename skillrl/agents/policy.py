@@ -43,6 +43,9 @@ class SkillPolicy(ActorCriticPolicy):
         InvalidValueError: if a space or the activation is not supported.
     """
 
+    action_net: nn.Linear
+    value_net: nn.Linear
+
     def __init__(
         self,
         observation_space: spaces.Space[Any],
@@ -57,6 +60,10 @@ class SkillPolicy(ActorCriticPolicy):
         if activation not in ACTIVATIONS:
             raise InvalidValueError(
                 f"activation should be one of {', '.join(ACTIVATIONS)}. Received {activation!r}."
+            )
+        if not all(isinstance(units, int) and units >= 1 for units in hidden):
+            raise InvalidValueError(
+                f"hidden should be integers of at least 1. Received {tuple(hidden)}."
             )
         if use_sde:
             raise InvalidValueError("use_sde is not supported: the noise depends on the state.")
@@ -137,7 +144,7 @@ class SkillPolicy(ActorCriticPolicy):
         # are the one kind that needs it.
         if isinstance(self.features_extractor, NatureCNN):
             observations = observations / 255.0
-        return self.features_extractor(observations)
+        return self.features_extractor(observations.float())
 
     def predict_values(self, obs: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """Return the values ``(batch, 1)``."""
@@ -186,12 +193,17 @@ class SkillPolicy(ActorCriticPolicy):
     def environment_actions(self, actions: torch.Tensor) -> np.ndarray:
         """Return what an environment is given for actions ``(batch, …)`` before the tanh."""
         if isinstance(self.action_space, spaces.Box):
-            scaled = self.unscale_action(actions.tanh().cpu().numpy())
-            scaled = scaled.reshape(-1, *self.action_space.shape)
-            # Rounding can leave the bounds by the last bit.
-            return np.clip(scaled, self.action_space.low, self.action_space.high)
+            squashed = actions.detach().tanh().cpu().numpy()
+            return self.unscale_action(squashed.reshape(-1, *self.action_space.shape))
         assert isinstance(self.action_space, spaces.Discrete)  # checked by the constructor
         return actions.squeeze(-1).cpu().numpy() + self.action_space.start
+
+    def unscale_action(self, scaled_action: np.ndarray) -> np.ndarray:
+        """Return actions in [-1, 1] scaled to the bounds of the Box."""
+        assert isinstance(self.action_space, spaces.Box)  # other actions are not scaled
+        unscaled = super().unscale_action(scaled_action)
+        # Rounding can leave the bounds by the last bit.
+        return np.clip(unscaled, self.action_space.low, self.action_space.high)
 
     def explore(self, observations: torch.Tensor, std: float) -> torch.Tensor:
         """Sample actions (before the tanh) with the policy's own noise, widened.
@@ -239,6 +251,8 @@ class SkillPolicy(ActorCriticPolicy):
                 "Give the policy.safetensors of a skill."
             )
         try:
+            if len(description["hidden"]) > len(tensors):
+                raise ValueError("more layers than tensors")
             with torch.device("meta"):
                 policy = cls(
                     space_from_json(description["observation_space"]),
@@ -247,7 +261,7 @@ class SkillPolicy(ActorCriticPolicy):
                     hidden=tuple(description["hidden"]),
                     activation=description["activation"],
                 )
-        except (InvalidValueError, KeyError, TypeError, RuntimeError) as error:
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise DamagedFileError(f"{path} describes no valid policy: {error}") from None
         shared = {
             f"{alias}_{name}": tensor
@@ -256,5 +270,7 @@ class SkillPolicy(ActorCriticPolicy):
             for alias in ("pi", "vf")
         }
         load_state(policy, {**tensors, **shared}, path)
+        if policy.normalizer is not None and not bool((policy.normalizer.var >= 0).all()):
+            raise DamagedFileError(f"{path} is damaged: a variance is negative.")
         policy.set_training_mode(False)
         return policy.to(device)

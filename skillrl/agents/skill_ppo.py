@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
+import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3 import PPO
@@ -14,6 +16,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from skillrl.agents.policy import SkillPolicy
+from skillrl.agents.spaces import check_spaces
 from skillrl.errors import InvalidValueError
 
 
@@ -74,17 +77,24 @@ class SkillPPO(PPO):
         self._guided_until = 0
         # Steps for which each environment is still guided.
         self.guided_steps = np.zeros(0, np.int64)
-        super().__init__(
-            policy,
-            env,
-            learning_rate,
-            n_steps,
-            batch_size,
-            n_epochs,
-            ent_coef=ent_coef,
-            _init_setup_model=_init_setup_model,
-            **kwargs,
-        )
+        if isinstance(env, (gym.Env, VecEnv)):
+            # Before Stable-Baselines3 does so by an assertion.
+            check_spaces(env.observation_space, env.action_space)
+        with warnings.catch_warnings():
+            if not _init_setup_model:
+                # `load` sets the saved batch size only after this.
+                warnings.filterwarnings("ignore", "You have specified a mini-batch size")
+            super().__init__(
+                policy,
+                env,
+                learning_rate,
+                n_steps,
+                batch_size,
+                n_epochs,
+                ent_coef=ent_coef,
+                _init_setup_model=_init_setup_model,
+                **kwargs,
+            )
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_guide"]
@@ -159,7 +169,8 @@ class SkillPPO(PPO):
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
-            self._update_info_buffer(infos, dones)
+            if dones.any():  # infos tell of finished episodes only
+                self._update_info_buffer(infos, dones)
             for index in np.flatnonzero(dones):
                 if infos[index].get("TimeLimit.truncated", False):
                     timeouts.append((step, int(index), infos[index]["terminal_observation"]))

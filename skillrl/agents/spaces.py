@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
 from skillrl.errors import InvalidValueError
+
+# Values of an observation above which a description is taken for damaged: no memory is to be
+# allocated for what a stranger's file claims.
+MAX_SIZE = 2**24
 
 
 def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
@@ -25,6 +30,11 @@ def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spac
         return
     if not isinstance(action_space, spaces.Box):
         raise InvalidValueError(f"Actions should be a Box or Discrete. Received {action_space}.")
+    if not np.issubdtype(action_space.dtype, np.floating):
+        raise InvalidValueError(
+            f"Actions should be a Box of floats. Received {action_space}. "
+            "gymnasium.wrappers.TransformAction turns an agent's floats into integers."
+        )
     if not (np.isfinite(action_space.low).all() and np.isfinite(action_space.high).all()):
         raise InvalidValueError(
             f"Actions should be bounded. Received {action_space}. "
@@ -58,16 +68,19 @@ def space_from_json(value: dict[str, Any]) -> spaces.Space[Any]:
             return spaces.Discrete(value["n"], start=value["start"])
         if value["type"] == "Box":
             shape, dtype = tuple(value["shape"]), np.dtype(value["dtype"])
+            if dtype.kind not in "fiu" or not 0 < math.prod(shape) <= MAX_SIZE:
+                raise ValueError(f"{dtype} of shape {shape}")
             low = _bounds_from_json(value["low"], -np.inf, shape, dtype)
             high = _bounds_from_json(value["high"], np.inf, shape, dtype)
             return spaces.Box(low, high, shape, dtype=dtype.type)
-    except (KeyError, TypeError, ValueError, AssertionError) as error:
+    except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
         raise InvalidValueError(f"No valid description of a space: {error!r}.") from None
     raise InvalidValueError(f"A space should be a Box or Discrete. Received {value['type']!r}.")
 
 
 def _bounds_to_json(bounds: np.ndarray) -> list[float | None] | float | None:
-    values = [float(bound) if np.isfinite(bound) else None for bound in bounds.flat]
+    # Integers stay integers: the largest are no floats.
+    values = [bound.item() if np.isfinite(bound) else None for bound in bounds.flat]
     # One number where all are equal: an image's bounds would fill pages.
     return values[0] if len(set(values)) == 1 else values
 
@@ -79,6 +92,5 @@ def _bounds_from_json(
     dtype: np.dtype[Any],
 ) -> np.ndarray:
     values = value if isinstance(value, list) else [value]
-    bounds = np.array([infinite if bound is None else bound for bound in values])
-    bounds = bounds.reshape(shape) if isinstance(value, list) else np.broadcast_to(bounds[0], shape)
-    return bounds.astype(dtype)
+    bounds = np.array([infinite if bound is None else bound for bound in values], dtype)
+    return bounds.reshape(shape) if isinstance(value, list) else np.full(shape, bounds[0])

@@ -43,6 +43,9 @@ class Archive:
         """Read the negatives of all generations before ``generation``.
 
         A run that was killed may have saved more; they are gathered again.
+
+        Raises:
+            DamagedFileError: if the file is damaged or belongs to another environment.
         """
         tensors, description = read_tensors(path)
         if description.get("format") != "archive" or tensors.keys() != {
@@ -50,12 +53,20 @@ class Archive:
             "generations",
         }:
             raise DamagedFileError(f"{path} holds no archive of observations.")
-        observations = tensors["observations"].numpy()
-        if observations.shape[1:] != self.observations.shape[1:]:
+        observations, generations = (
+            tensors[name].numpy() for name in ("observations", "generations")
+        )
+        wanted = self.observations
+        if observations.shape[1:] != wanted.shape[1:] or observations.dtype != wanted.dtype:
             raise DamagedFileError(
-                f"{path} holds observations of shape {observations.shape[1:]}; the environment's "
-                f"have shape {self.observations.shape[1:]}."
+                f"{path} holds observations of shape {observations.shape[1:]} and type "
+                f"{observations.dtype}; the environment's have shape {wanted.shape[1:]} and type "
+                f"{wanted.dtype}."
             )
-        earlier = tensors["generations"].numpy() < generation
+        if generations.shape != observations.shape[:1] or generations.dtype != np.int64:
+            raise DamagedFileError(
+                f"{path} is damaged: it should tell one generation an observation."
+            )
+        earlier = generations < generation
         self.observations = observations[earlier]
-        self._generations = tensors["generations"].numpy()[earlier]
+        self._generations = generations[earlier]

@@ -30,7 +30,7 @@ def save_checkpoint(
         agent: with its optimiser and the observations that it acts on next.
         env: environments with ``get_state``.
         reward: the reward that is trained on.
-        progress: JSON values that describe the generation.
+        progress: JSON values that describe the generation; ``"steps"`` are the run's so far.
     """
     tensors: dict[str, torch.Tensor | np.ndarray] = {"random.torch": torch.get_rng_state()}
     _flatten("reward", reward.state_dict(), tensors)
@@ -41,7 +41,6 @@ def save_checkpoint(
     description = {
         "format": "checkpoint",
         "progress": dict(progress),
-        "num_timesteps": agent.num_timesteps,
         "n_updates": agent._n_updates,
         "env": plain,
     }
@@ -49,8 +48,22 @@ def save_checkpoint(
 
 
 def read_progress(path: Path) -> dict[str, Any]:
-    """Return the ``progress`` that a checkpoint was saved with."""
-    return dict(_read(path)[1]["progress"])
+    """Return the ``progress`` that a checkpoint was saved with.
+
+    Raises:
+        DamagedFileError: if the file is damaged or describes no generation of a run.
+    """
+    progress = _read(path)[1].get("progress")
+    if not isinstance(progress, dict):
+        raise DamagedFileError(f"{path} is damaged: it does not tell the run's progress.")
+    kinds = {"generation": int, "steps": int, "seconds": float, "fresh_reward": float}
+    for name, kind in {**kinds, "separation": dict}.items():
+        if not isinstance(progress.get(name), kind):
+            raise DamagedFileError(
+                f"{path} is damaged: {name} should be of the type {kind.__name__}. "
+                f"Received {progress.get(name)!r}."
+            )
+    return progress
 
 
 def load_checkpoint(
@@ -74,18 +87,43 @@ def load_checkpoint(
             index, _, key = name.partition(".")
             moments.setdefault(int(index), {})[key] = tensor
         optimizer = agent.policy.optimizer
+        _check_moments(moments, optimizer)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
         state = {name: tensor.numpy() for name, tensor in groups["env"].items()}
         env.set_state({**state, **description["env"]})  # type: ignore[attr-defined]
-        agent.set_rollout_state({name: t.numpy() for name, t in groups["agent"].items()})
-        agent.num_timesteps = description["num_timesteps"]
-        agent._n_updates = description["n_updates"]
+        rollout_state = {name: t.numpy() for name, t in groups["agent"].items()}
+        shapes = {name: array.shape for name, array in rollout_state.items()}
+        each = (agent.n_envs,)
+        observations = (*each, *(agent.observation_space.shape or ()))
+        if shapes != {
+            "last_obs": observations,
+            "last_episode_starts": each,
+            "guided_steps": each,
+        }:
+            raise ValueError(f"the next rollout's start has the shapes {shapes}")
+        agent.set_rollout_state(rollout_state)
+        agent.num_timesteps = description["progress"]["steps"]
+        agent._n_updates = int(description["n_updates"])
         torch.set_rng_state(groups["random"]["torch"])
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise DamagedFileError(
             f"{path} does not fit the run's recipe or is damaged: {error}. "
             "Delete it to train the present skill from its start."
         ) from None
+
+
+def _check_moments(
+    moments: dict[int, dict[str, torch.Tensor]], optimizer: torch.optim.Optimizer
+) -> None:
+    """Raise ValueError unless all parameters have Adam's moments, or none of them has."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if moments and moments.keys() != set(range(len(parameters))):
+        raise ValueError("the optimiser's moments are those of other parameters")
+    for index, state in moments.items():
+        shapes = {name: tensor.shape for name, tensor in state.items()}
+        shape = parameters[index].shape
+        if shapes != {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}:
+            raise ValueError(f"the optimiser's moments have the shapes {shapes}")
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

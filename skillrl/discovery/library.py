@@ -97,7 +97,7 @@ class SkillLibrary:
         try:
             self.recipe = recipe_from_json(self.run["recipe"])
             self.seed = int(self.run["seed"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise DamagedFileError(f"{self.path / 'run.json'} is damaged: {error}") from None
 
     @classmethod
@@ -138,9 +138,9 @@ class SkillLibrary:
         wanted = dataclasses.replace(recipe, generations=self.recipe.generations)
         old, new = (_settings(dataclasses.asdict(r)) for r in (self.recipe, wanted))
         differing = [
-            f"{name} {old[name]} there and {new[name]} here"
-            for name in old
-            if old[name] != new[name]
+            f"{name} {old.get(name, 'not set')} there and {new.get(name, 'not set')} here"
+            for name in {**old, **new}
+            if name not in old or name not in new or old[name] != new[name]
         ]
         if self.seed != seed:
             differing.append(f"seed {self.seed} there and {seed} here")
@@ -177,11 +177,14 @@ class SkillLibrary:
         folder = self.path / "skills" / f"{index:03d}"
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        policy.save(partial / "policy.safetensors")
-        reward.save(partial / "reward.safetensors")
         about = {"index": index, "env": self.recipe.env, "env_kwargs": self.recipe.env_kwargs}
-        write_json(partial / "skill.json", {**about, **record})
-        partial.rename(folder)
+        try:
+            policy.save(partial / "policy.safetensors")
+            reward.save(partial / "reward.safetensors")
+            write_json(partial / "skill.json", {**about, **record})
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
         return load_skill(folder)
 
 
@@ -200,11 +203,12 @@ def load_skill(path: str | PathLike[str]) -> Skill:
             "A skill is a folder such as runs/<name>/skills/000."
         )
     record = read_json(path / "skill.json")
-    missing = {"index", "env", "env_kwargs"} - record.keys()
-    if missing:
-        raise DamagedFileError(
-            f"{path / 'skill.json'} is damaged: it lacks {', '.join(sorted(missing))}."
-        )
+    for name, kind in {"index": int, "env": str, "env_kwargs": dict}.items():
+        if not isinstance(record.get(name), kind):
+            raise DamagedFileError(
+                f"{path / 'skill.json'} is damaged: {name} should be of the type "
+                f"{kind.__name__}. Received {record.get(name)!r}."
+            )
     return Skill(path, record)
 
 

@@ -23,14 +23,23 @@ COLUMNS = (
 
 
 class ProgressFile(KVWriter):
-    """Appends rows to a CSV file, so that a resumed run goes on in the file that it has."""
+    """A CSV file that a resumed run goes on in.
 
-    def __init__(self, path: Path) -> None:
-        new = not path.exists()
-        self._file = path.open("a", newline="", encoding="utf-8")
+    Args:
+        path: of the file.
+        steps: time steps that the run has taken; rows beyond are those of steps that were lost.
+    """
+
+    def __init__(self, path: Path, steps: int) -> None:
+        rows: list[list[str]] = []
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.reader(file) if row and row[0].isdecimal()]
+        self._file = path.open("w", newline="", encoding="utf-8")
         self._writer = csv.writer(self._file)
-        if new:
-            self._writer.writerow(COLUMNS)
+        self._writer.writerow(COLUMNS)
+        self._writer.writerows(row for row in rows if int(row[0]) <= steps)
+        self._file.flush()
 
     def write(
         self, key_values: dict[str, Any], key_excluded: Mapping[str, Any], step: int = 0
@@ -44,9 +53,15 @@ class ProgressFile(KVWriter):
         self._file.close()
 
 
-def run_logger(path: Path) -> Logger:
-    """Return an SB3 logger that writes into the run's folder ``path``."""
+def run_logger(path: Path, steps: int) -> Logger:
+    """Return an SB3 logger that writes into the run's folder ``path``.
+
+    Args:
+        path: the run's folder.
+        steps: time steps that the run has taken so far.
+    """
+    tensorboard = TensorBoardOutputFormat(str(path))
     return Logger(
         folder=str(path),
-        output_formats=[ProgressFile(path / "progress.csv"), TensorBoardOutputFormat(str(path))],
+        output_formats=[ProgressFile(path / "progress.csv", steps), tensorboard],
     )

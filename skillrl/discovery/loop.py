@@ -49,6 +49,7 @@ def discover(
     *,
     seed: int = 0,
     resume: bool = False,
+    num_threads: int | None = None,
     on_event: OnEvent = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> SkillLibrary:
@@ -63,6 +64,8 @@ def discover(
         seed: of everything random.
         resume: go on with the run in the folder; its own recipe should equal ``recipe``, up to
             the number of generations.
+        num_threads: threads that step environments, or None for one on each usable CPU; skills
+            do not depend on it.
         on_event: called when a reward was fitted, after each rollout, and with each new skill.
         should_stop: asked between rollouts; where it says so, a checkpoint is written and
             ``RunStopped`` raised.
@@ -75,7 +78,7 @@ def discover(
         RunStopped: if ``should_stop`` said so.
     """
     library = open_library(run, recipe, seed, resume)
-    discovery = Discovery(library, recipe, on_event, should_stop)
+    discovery = Discovery(library, recipe, on_event, should_stop, num_threads)
     try:
         for generation in range(len(library), recipe.generations):
             if not discovery.resumed(generation):
@@ -108,6 +111,7 @@ class Discovery:
         recipe: Recipe,
         on_event: OnEvent,
         should_stop: Callable[[], bool],
+        num_threads: int | None = None,
     ) -> None:
         self.library = library
         self.recipe = recipe
@@ -118,14 +122,16 @@ class Discovery:
 
         torch.manual_seed(self._seed("networks"))
         samples = recipe.samples
-        self.sample_env = make_envs(recipe, samples.num_envs)
+        self.sample_env = make_envs(recipe, samples.num_envs, num_threads=num_threads)
         space = self.sample_env.single_observation_space
         self.reward = reward_for(space, target=recipe.reward.target, hidden=recipe.reward.hidden)
-        self.train_env = make_envs(recipe, recipe.agent.num_envs, self.reward)
-        self.evaluation_env = make_envs(recipe, recipe.evaluation_episodes, self.reward)
+        self.train_env = make_envs(recipe, recipe.agent.num_envs, self.reward, num_threads)
+        self.evaluation_env = make_envs(
+            recipe, recipe.evaluation_episodes, self.reward, num_threads
+        )
         self.archive = Archive(self.reward.shape, np.dtype(space.dtype), samples.archived)
         self.agent = make_agent(recipe, self.train_env)
-        self.agent.set_logger(run_logger(library.path))
+        self.agent.set_logger(run_logger(library.path, self._steps_taken()))
         if not library.untrained.exists():
             self._save_untrained_policy()
         # The last skill's policy.
@@ -145,6 +151,13 @@ class Discovery:
             policy.normalizer.update(torch.as_tensor(visited))
         policy.save(self.library.untrained)
 
+    def _steps_taken(self) -> int:
+        """The run's steps up to its last skill or checkpoint, whichever is later."""
+        steps = len(self.library) * self.recipe.steps_per_skill
+        if self.checkpoint.exists():
+            steps = max(steps, read_progress(self.checkpoint)["steps"])
+        return steps
+
     def begin(self, generation: int) -> None:
         """Take up the last skill's policy and reward, and the archive before it."""
         self.generation = generation
@@ -154,7 +167,7 @@ class Discovery:
             last = self.library[generation - 1]
             self.previous = last.policy
             self.reward.load_state_dict(last.reward.state_dict())
-            self.archive.restore(self.library.path / "archive.safetensors", generation - 1)
+            self.archive.restore(self.library.path / "archive.safetensors", generation)
 
     def resumed(self, generation: int) -> bool:
         """Go on inside ``generation`` if a checkpoint of it exists."""
@@ -216,16 +229,29 @@ class Discovery:
     def train(self) -> None:
         """Train the agent on the reward alone."""
         started, before = time.monotonic(), self.progress["seconds"]
-        end = (self.generation + 1) * self.recipe.steps_per_skill
-        steps = end - self.agent.num_timesteps
+        saved = started
+        first_step = self.generation * self.recipe.steps_per_skill
 
-        def between_rollouts() -> None:
-            self.progress["seconds"] = before + time.monotonic() - started
-            self._report_and_checkpoint()
+        def before_rollout() -> None:
+            nonlocal saved
+            now = time.monotonic()
+            self.progress["seconds"] = before + now - started
+            stop = self.should_stop()
+            if stop or now - saved > CHECKPOINT_INTERVAL:
+                self._save_checkpoint()
+                saved = now
+            if stop:
+                raise RunStopped(f"Stopped. The run in {self.library.path} can be resumed.")
 
-        self._saved = time.monotonic()
+        def after_rollout() -> None:
+            steps = self.agent.num_timesteps - first_step
+            self.on_event(Trained(self.generation, steps, self.agent.mean_reward))
+
         self.agent.learn(
-            max(steps, 0), _Between(between_rollouts), log_interval=4, reset_num_timesteps=False
+            first_step + self.recipe.steps_per_skill - self.agent.num_timesteps,
+            _Rollouts(before_rollout, after_rollout),
+            log_interval=4,
+            reset_num_timesteps=False,
         )
         self.progress["seconds"] = before + time.monotonic() - started
 
@@ -271,40 +297,43 @@ class Discovery:
             torch.manual_seed(seed)
             return episodes(self.evaluation_env, policy, seed, deterministic=deterministic)
 
-    def _report_and_checkpoint(self) -> None:
-        """Between two rollouts: tell of the last one, write a checkpoint if one is due."""
-        steps = self.agent.num_timesteps - self.generation * self.recipe.steps_per_skill
-        if steps > 0:
-            self.on_event(Trained(self.generation, steps, self.agent.mean_reward))
-        stop = self.should_stop()
-        due = time.monotonic() - self._saved > CHECKPOINT_INTERVAL
-        if (stop or due) and hasattr(self.train_env, "get_state"):
+    def _save_checkpoint(self) -> None:
+        # Environments that cannot tell their state are resumed at their skill's start.
+        if hasattr(self.train_env, "get_state"):
+            self.progress["steps"] = self.agent.num_timesteps
             save_checkpoint(self.checkpoint, self.agent, self.train_env, self.reward, self.progress)
-            self._saved = time.monotonic()
-        if stop:
-            raise RunStopped(f"Stopped. The run in {self.library.path} can be resumed.")
 
 
-class _Between(BaseCallback):
-    """Calls a function between two rollouts, when the agent's state is consistent."""
+class _Rollouts(BaseCallback):
+    """Calls functions around rollouts: before, the agent's state is that of its last update."""
 
-    def __init__(self, function: Callable[[], None]) -> None:
+    def __init__(self, before: Callable[[], None], after: Callable[[], None]) -> None:
         super().__init__()
-        self._function = function
+        self._before, self._after = before, after
 
     def _on_rollout_start(self) -> None:
-        self._function()
+        self._before()
+
+    def _on_rollout_end(self) -> None:
+        self._after()
 
     def _on_step(self) -> bool:
         return True
 
 
 def make_envs(
-    recipe: Recipe, num_envs: int, reward: NeuralReward | None = None
+    recipe: Recipe,
+    num_envs: int,
+    reward: NeuralReward | None = None,
+    num_threads: int | None = None,
 ) -> VectorEnv[Any, Any, Any]:
     """Make ``num_envs`` of the recipe's environments, with a learned reward where one is given."""
     env = make_vec(
-        recipe.env, num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **recipe.env_kwargs
+        recipe.env,
+        num_envs,
+        num_threads=num_threads,
+        autoreset_mode=AutoresetMode.SAME_STEP,
+        **recipe.env_kwargs,
     )
     return env if reward is None else NeuralRewardVectorWrapper(env, reward)
 

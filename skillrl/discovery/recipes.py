@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from skillrl.errors import InvalidValueError
 
@@ -19,12 +19,18 @@ class _Checked:
     """A recipe whose values are checked when it is made."""
 
     def __post_init__(self) -> None:
+        types = get_type_hints(type(self))
         for item in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, item.name)
             low, high = item.metadata.get("range", (None, None))
             if low is not None and not low <= value <= high:
                 raise InvalidValueError(
                     f"{item.name} should be in [{low}, {high}]. Received {value}."
+                )
+            if get_origin(types[item.name]) is Literal and value not in get_args(types[item.name]):
+                allowed = ", ".join(map(repr, get_args(types[item.name])))
+                raise InvalidValueError(
+                    f"{item.name} should be one of {allowed}. Received {value!r}."
                 )
 
 
@@ -71,8 +77,8 @@ class SampleRecipe(_Checked):
     """Times that every environment gathers positives."""
     exploration: Literal["scaled-noise", "uniform"] = "scaled-noise"
     """Exploration: the policy's own noise shifted until its largest standard deviation is
-    `exploration_std`, or uniformly random actions."""
-    exploration_std: float = 1.0
+    `exploration_std`, or uniformly random actions, as discrete actions always are."""
+    exploration_std: float = _at_least(0.01, 1.0)
     """Largest standard deviation (before the tanh) of exploration by scaled noise."""
     archived: int = _at_least(1, 5_000)
     """Negatives of each finished skill that the archive keeps."""
@@ -168,7 +174,7 @@ class Recipe(_Checked):
     transfer: TransferRecipe = TransferRecipe()
 
 
-HALF_CHEETAH = Recipe(env="HalfCheetah-v5", steps_per_skill=500_000)
+HALF_CHEETAH = Recipe(env="HalfCheetah-v5", steps_per_skill=400_000)
 
 MAZE = Recipe(
     env="skillrl/Maze2D-v0",
@@ -225,6 +231,20 @@ def _from_json(cls: type[Any], value: Any, where: str) -> Any:
     for name, item in value.items():
         if dataclasses.is_dataclass(types[name]):
             arguments[name] = _from_json(types[name], item, f"{where}.{name}")
+        elif not _fits(item, types[name]):
+            raise InvalidValueError(f"{where}.{name} has the wrong type. Received {item!r}.")
         else:
             arguments[name] = tuple(item) if isinstance(item, list) else item
     return cls(**arguments)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value has the type of a field."""
+    if get_origin(hint) is tuple:
+        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+    if get_origin(hint) is Literal:
+        return isinstance(value, str)
+    if isinstance(value, bool):
+        return hint is bool
+    # JSON has one kind of number: 1.0 may come back as 1.
+    return isinstance(value, (int, float) if hint is float else get_origin(hint) or hint)

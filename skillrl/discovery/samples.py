@@ -30,7 +30,7 @@ def follow(policy: SkillPolicy, *, deterministic: bool = False) -> Act:
 
 def explore(policy: SkillPolicy, recipe: SampleRecipe, space: spaces.Space[Any]) -> Act:
     """Act with much more noise than the policy: its own noise scaled up, or at random."""
-    if recipe.exploration == "uniform":
+    if recipe.exploration == "uniform" or isinstance(space, spaces.Discrete):
         # Seeded from torch's generator, the one source of randomness of a run.
         space.seed(int(torch.randint(2**31, ())))
         return lambda observations: np.stack([space.sample() for _ in observations])

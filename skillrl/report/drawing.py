@@ -18,9 +18,8 @@ MUJOCO_SIZE = (320, 240)
 """Width and height in pixels in which MuJoCo's environments are drawn."""
 
 _FALLBACK_FPS = 30.0
-# MuJoCo's default of 4096 takes several times as long where a processor does the drawing, and
-# looks the same in pictures of this size.
-_SHADOW_SIZE = 1024
+# Where the user chose none of these, the camera follows the robot.
+_CAMERA_ARGUMENTS = {"camera_id", "camera_name", "default_camera_config"}
 
 
 def make_env(skill: Skill, render_mode: str) -> gym.Env[Any, Any]:
@@ -38,14 +37,18 @@ def make_env(skill: Skill, render_mode: str) -> gym.Env[Any, Any]:
         )
     with _quiet_loading(skill):
         env = skill.make_env(render_mode=render_mode)
-    if render_mode == "rgb_array":
-        _prepare_mujoco(env)
+    renderer = _mujoco_renderer(env)
+    if renderer is not None:
+        if not _CAMERA_ARGUMENTS & skill.record["env_kwargs"].keys():
+            _follow(renderer)
+        if render_mode == "rgb_array":
+            _draw_quickly(renderer)
     return env
 
 
 def render_modes(skill: Skill) -> list[str] | None:
     """The render modes that the skill's environment says it has; None if it says nothing."""
-    creator = find_spec(skill.record["env"]).entry_point
+    creator: Any = find_spec(skill.record["env"]).entry_point
     if isinstance(creator, str):
         creator = load_env_creator(creator)
     metadata = getattr(creator, "metadata", None)
@@ -69,19 +72,26 @@ def cannot_draw(env: gym.Env[Any, Any], error: Exception) -> InvalidValueError:
     )
 
 
-def _prepare_mujoco(env: gym.Env[Any, Any]) -> None:
-    """Let MuJoCo draw without a display, and fast enough without a graphics card.
+def _follow(renderer: Any) -> None:
+    """Look through the model's own camera that follows the robot, if it has one.
 
-    Its renderer reads these settings when it draws for the first time; the simulation is the same.
+    Gymnasium's standing camera soon sees nothing of a robot that runs.
     """
-    renderer = _mujoco_renderer(env)
-    if renderer is None:
-        return
+    model = renderer.model
+    for camera in map(model.camera, range(model.ncam)):
+        if camera.name == "track":
+            renderer.camera_id = camera.id
+
+
+def _draw_quickly(renderer: Any) -> None:
+    """Let MuJoCo draw without a display, and fast where a processor does the drawing.
+
+    It reads these settings with the first picture; they change nothing in the simulation.
+    """
     select_opengl_backend()
     renderer.width, renderer.height = MUJOCO_SIZE
-    quality = renderer.model.vis.quality
-    quality.shadowsize = min(quality.shadowsize, _SHADOW_SIZE)
-    # A floor that mirrors is drawn twice, and shows upside down what the skill does.
+    # Each of these makes MuJoCo draw the whole scene once more.
+    renderer.model.light_castshadow[:] = False
     renderer.model.mat_reflectance[:] = 0
 
 

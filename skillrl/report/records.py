@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from skillrl.discovery.library import Skill
 from skillrl.errors import DamagedFileError
+
+# JSON may hold 2.0 as 2; and a bool, which Python counts among the integers, is no number.
+_TYPES: dict[type, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float)}
+_KINDS = {bool: "true or false", int: "a whole number", float: "a finite number"}
 
 
 @dataclass(frozen=True)
@@ -35,17 +40,15 @@ def read_record(skill: Skill) -> Record:
     Raises:
         DamagedFileError: if a field of ``skill.json`` is missing or not of its type.
     """
-    values = {}
+    values: dict[str, Any] = {}
     types = get_type_hints(Record)
     for name in (field.name for field in fields(Record)):
-        value = skill.record.get(name)
+        value: Any = skill.record.get(name)
         kind = types[name]
-        # JSON writes 2.0 as 2 where another program saved the file; a bool is an int in Python.
-        fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
-        if not fits or (isinstance(value, bool) and kind is not bool):
+        if type(value) not in _TYPES[kind] or not math.isfinite(value):
             raise DamagedFileError(
-                f"{skill.path / 'skill.json'} is damaged: {name!r} should be a {kind.__name__}, "
-                f"not {value!r}."
+                f"{skill.path / 'skill.json'} is damaged: {name!r} should be "
+                f"{_KINDS[kind]}, not {value!r}."
             )
         values[name] = value
     return Record(**values)

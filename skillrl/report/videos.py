@@ -12,7 +12,7 @@ import math
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -33,6 +33,9 @@ from skillrl.report.records import read_record
 SECONDS = 15.0
 """Longest film of an episode, unless a number of steps is asked for."""
 
+GIF_WIDTH = 480
+"""The most pixels in a row of an animated GIF, if labels remain readable."""
+
 # Environments that make more steps in a second of their time are drawn at every second one, every
 # third one, …
 _MAX_FPS = 30.0
@@ -40,7 +43,6 @@ _GIF_FPS = 15.0
 # In pixels: the largest side of one picture, and of a film of many.
 _MAX_SIDE = 320
 _MAX_GRID_WIDTH = 1280
-_MAX_GIF_WIDTH = 640
 # Narrower pictures have no room for a label.
 _MIN_WIDTH = 160
 
@@ -51,7 +53,7 @@ _BACKGROUND = (28, 30, 36)
 _TEXT = (228, 230, 235)
 _FAINT_TEXT = (150, 154, 165)
 _LIVE, _NOT_LIVE = (120, 214, 140), (222, 150, 130)
-_GIF_COLOURS = 128
+_GIF_COLOURS = 64
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,7 @@ class Recording:
         return ImageEnhance.Brightness(self.picture(len(self) - 1)).enhance(0.5)
 
 
-def record(
-    skill: Skill,
-    *,
-    steps: int | None = None,
-    seed: int = 0,
-    on_step: Callable[[], object] = lambda: None,
-) -> Recording:
+def record(skill: Skill, *, steps: int | None = None, seed: int = 0) -> Recording:
     """Let a skill act without noise from an ordinary reset, and keep the pictures.
 
     Args:
@@ -93,7 +89,6 @@ def record(
         steps: the most steps to take, at least 1; None for ``SECONDS`` of the environment's time.
             The episode may end earlier.
         seed: of the reset.
-        on_step: called after each step.
 
     Raises:
         InvalidValueError: if the environment cannot be drawn, or ``steps`` is less than 1.
@@ -117,7 +112,6 @@ def record(
             if step % stride == 0 or ended:
                 pictures.append(_picture(env))
                 rewards.append(float(reward))
-            on_step()
             if ended:
                 break
     finally:
@@ -137,9 +131,7 @@ def film(recording: Recording, *, width: int = _MAX_SIDE) -> Iterator[Image.Imag
         yield _frame(recording, index, label, width)
 
 
-def grid(
-    recordings: Sequence[Recording], *, width: int = _MAX_GRID_WIDTH
-) -> Iterator[Image.Image]:
+def grid(recordings: Sequence[Recording], *, width: int = _MAX_GRID_WIDTH) -> Iterator[Image.Image]:
     """Yield the frames of a film of all recordings side by side, all of one even size.
 
     The film is as long as the longest recording; the others stay at their last picture, darker.
@@ -215,10 +207,6 @@ def write_gif(path: Path, frames: Iterable[Image.Image], fps: float) -> None:
             optimize=False,
         ),
     )
-
-
-GIF_WIDTH = _MAX_GIF_WIDTH
-"""The most pixels in a row of an animated GIF of many skills."""
 
 
 def _first_picture(env: gym.Env[Any, Any]) -> bytes:
@@ -309,7 +297,8 @@ def _encode(path: Path, frames: Iterable[Image.Image], fps: float) -> None:
         *(_ffmpeg(), "-y", "-loglevel", "error"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{first.width}x{first.height}"),
         *("-framerate", f"{fps:.6g}", "-i", "-"),
-        *("-c:v", "libx264", "-crf", "24", "-pix_fmt", "yuv420p", "-movflags", "+faststart"),
+        *("-c:v", "libx264", "-crf", "26", "-preset", "veryfast", "-pix_fmt", "yuv420p"),
+        *("-movflags", "+faststart"),
         str(path),
     ]
     with (
@@ -344,4 +333,5 @@ def _palette(frames: Sequence[Image.Image]) -> Image.Image:
     strip = Image.new("RGB", (sample[0].width, sample[0].height * len(sample)))
     for number, frame in enumerate(sample):
         strip.paste(frame, (0, number * frame.height))
-    return strip.quantize(_GIF_COLOURS, Image.Quantize.MEDIANCUT)
+    # Median cut would spend all colours on the background, and none on a small robot.
+    return strip.quantize(_GIF_COLOURS, Image.Quantize.FASTOCTREE)

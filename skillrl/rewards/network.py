@@ -183,7 +183,7 @@ class NeuralReward(nn.Module):
             with torch.device("meta"):
                 reward = cls(**description["network"])
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise DamagedFileError(f"{path} describes no valid network: {error!r}") from None
+            raise DamagedFileError(f"{path} describes no valid network: {error}") from None
         load_state(reward, tensors, path)
         if reward.kind == "vector" and not bool((reward.std > 0).all()):
             raise DamagedFileError(f"{path} is damaged: std holds values that are not positive.")

@@ -1,6 +1,20 @@
 """Gymnasium's MuJoCo tasks, many environments at a time, equal to Gymnasium's to the last bit."""
 
+import os
 from functools import partial
+
+from skillrl.envs.opengl import INSTALL_HINT
+from skillrl.errors import SkillrlError
+
+try:
+    import mujoco  # noqa: F401
+except Exception as error:  # of PyOpenGL or MuJoCo, by what is missing
+    if "MUJOCO_GL" not in os.environ:
+        raise
+    raise SkillrlError(
+        f"MuJoCo cannot be imported with MUJOCO_GL={os.environ['MUJOCO_GL']!r} "
+        f"({type(error).__name__}: {error}). {INSTALL_HINT}"
+    ) from error
 
 from skillrl.envs.mujoco.vector_env import MujocoVectorEnv
 

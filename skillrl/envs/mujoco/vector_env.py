@@ -2,17 +2,20 @@
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 import numpy.typing as npt
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
+from mujoco.batch import SimulationError
 from numpy.typing import NDArray
 
 from skillrl.envs import arguments
@@ -21,7 +24,7 @@ from skillrl.envs.mujoco.physics import BatchPhysics, Physics, ThreadedPhysics
 from skillrl.envs.mujoco.random_state import NUM_WORDS, generator_from_row, generator_row
 from skillrl.envs.mujoco.rendering import RENDER_MODES, FrameRenderer
 from skillrl.envs.mujoco.tasks import TASKS, Task
-from skillrl.errors import InvalidValueError
+from skillrl.errors import InvalidValueError, SkillrlError
 
 Array = NDArray[Any]
 Infos = dict[str, Any]
@@ -56,8 +59,13 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
             ``xml_file``, ``frame_skip``, ``default_camera_config``, weights, healthy ranges,
             ``reset_noise_scale``, ``exclude_current_positions_from_observation``, ...
 
+    Attributes:
+        task: the :class:`~skillrl.envs.mujoco.tasks.Task`, with the task's arguments.
+        model: the compiled ``mujoco.MjModel``.
+
     Raises:
         InvalidValueError: if an argument is unknown or cannot be used.
+        SkillrlError: if frames are asked for and no OpenGL library can be loaded.
 
     Example:
         >>> envs = MujocoVectorEnv("HalfCheetah-v5", num_envs=3, num_threads=1)
@@ -87,11 +95,11 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         visual_options: dict[int, bool] | None = None,
         **task_arguments: Any,
     ) -> None:
-        self._task = _make_task(task, task_arguments)
+        self.task = _make_task(task, task_arguments)
         self.num_envs = arguments.positive_int("num_envs", num_envs)
         self.autoreset_mode = arguments.autoreset_mode(autoreset_mode)
         self._max_episode_steps = arguments.episode_limit(
-            max_episode_steps, self._task.max_episode_steps
+            max_episode_steps, self.task.max_episode_steps
         )
         if render_mode is not None and render_mode not in RENDER_MODES:
             raise InvalidValueError(
@@ -101,17 +109,17 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
             )
         self.render_mode = render_mode
 
-        self.model = load_model(self._task.xml_file, width, height)
-        self._task.attach(self.model)
+        self.model = load_model(self.task.xml_file, width, height)
+        self.task.attach(self.model)
         if num_threads is None:
             num_threads = _usable_cpus()
-        physics = ThreadedPhysics if self._task.external_forces else BatchPhysics
+        physics = ThreadedPhysics if self.task.external_forces else BatchPhysics
         self._physics: Physics = physics(
             self.model,
             self.num_envs,
-            self._task.frame_skip,
+            self.task.frame_skip,
             min(arguments.positive_int("num_threads", num_threads), self.num_envs),
-            self._task.derived,
+            self.task.derived,
             whole=render_mode is not None,
         )
         self._renderer = (
@@ -124,7 +132,7 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
                 height,
                 camera_id=camera_id,
                 camera_name=camera_name,
-                camera_config=self._task.default_camera_config,
+                camera_config=self.task.default_camera_config,
                 max_geom=max_geom,
                 visual_options=visual_options,
             )
@@ -132,11 +140,11 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
 
         self.metadata = {
             "render_modes": list(RENDER_MODES),
-            "render_fps": int(np.round(1.0 / self._task.dt)),
+            "render_fps": int(np.round(1.0 / self.task.dt)),
             "autoreset_mode": self.autoreset_mode,
         }
         self.single_observation_space = gym.spaces.Box(
-            -np.inf, np.inf, self._task.observe(self._physics.fields).shape[1:], np.float64
+            -np.inf, np.inf, self.task.observe(self._physics.fields).shape[1:], np.float64
         )
         low, high = self.model.actuator_ctrlrange.astype(np.float32).T
         self.single_action_space = gym.spaces.Box(low, high, dtype=np.float32)
@@ -146,7 +154,7 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         self._all = np.arange(self.num_envs)
         self._random: list[np.random.Generator | None] = [None] * self.num_envs
         self._observations: NDArray[np.float64] | None = None  # until the first reset
-        self._position = self._task.position(self._physics.fields)
+        self._position = self.task.position(self._physics.fields)
         self._elapsed_steps = np.zeros(self.num_envs, np.int64)
         self._finished = np.zeros(self.num_envs, np.bool_)
 
@@ -195,6 +203,8 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
 
         Raises:
             InvalidValueError: if the actions' shape is wrong, or one is not finite.
+            SkillrlError: if MuJoCo reports an error, such as a lack of memory. (An unstable
+                simulation is none: MuJoCo restarts it and warns, as in Gymnasium.)
             gymnasium.error.ResetNeeded: before the first reset, and with autoreset disabled if an
                 environment whose episode has ended was not reset.
         """
@@ -208,14 +218,15 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
                     "reset(options={'reset_mask': terminations | truncations}) before step()."
                 )
             resets = np.flatnonzero(self._finished)
-        self._physics.step(actions, None if resets is None else np.flatnonzero(~self._finished))
+        with _errors_told():
+            self._physics.step(actions, None if resets is None else np.flatnonzero(~self._finished))
 
         fields = self._physics.fields
-        after = self._task.position(fields)
-        outcome = self._task.outcome(fields, actions, self._position, after)
+        after = self.task.position(fields)
+        outcome = self.task.outcome(fields, actions, self._position, after)
         rewards, terminations, infos = outcome.rewards, outcome.terminations, outcome.infos
         self._position = after
-        self._observations = self._task.observe(fields)
+        self._observations = self.task.observe(fields)
         self._elapsed_steps += 1
         truncations = self._elapsed_steps >= self._max_episode_steps
 
@@ -257,14 +268,15 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
 
     def _reset(self, sims: NDArray[np.intp]) -> tuple[Array, Infos]:
         """Reset some environments; their observations and infos, a row for each."""
-        states = [self._task.reset_state(self._generator(sim)) for sim in sims.tolist()]
+        states = [self.task.reset_state(self._generator(sim)) for sim in sims.tolist()]
         qpos, qvel = (np.stack(rows) for rows in zip(*states, strict=True))
-        self._physics.reset(sims, qpos, qvel)
+        with _errors_told():
+            self._physics.reset(sims, qpos, qvel)
         fields = {name: field[sims] for name, field in self._physics.fields.items()}
-        self._position[sims] = self._task.position(fields)
+        self._position[sims] = self.task.position(fields)
         self._elapsed_steps[sims] = 0
         self._finished[sims] = False
-        return self._task.observe(fields), self._task.reset_infos(fields)
+        return self.task.observe(fields), self.task.reset_infos(fields)
 
     def _with_resets(self, infos: Infos, sims: NDArray[np.intp]) -> Infos:
         """Reset environments within a step; the step's infos with theirs instead of the old."""
@@ -416,7 +428,7 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         if self._observations is None:
             if len(sims) != self.num_envs:
                 raise ResetNeeded("Call reset() before setting the state of some environments.")
-            self._observations = self._task.observe(self._physics.fields)
+            self._observations = self.task.observe(self._physics.fields)
         expected = {
             "physics": (np.float64, (self._physics.state_size,)),
             "position": (np.float64, self._position.shape[1:]),
@@ -489,6 +501,18 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         self._physics.close()
         if self._renderer is not None:
             self._renderer.close()
+
+
+@contextmanager
+def _errors_told() -> Iterator[None]:
+    try:
+        yield
+    except (mujoco.FatalError, SimulationError) as error:
+        reason = " ".join(str(error).split())  # on one line
+        raise SkillrlError(
+            f"MuJoCo cannot simulate this step: {reason} Some environments have taken it and some "
+            "not: go on with set_state() or reset()."
+        ) from error
 
 
 def _make_task(task: str, given: dict[str, Any]) -> Task:

@@ -1,0 +1,256 @@
+"""``skillrl discover``: a discovery run with progress, Ctrl-C and resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+from skillrl.discovery import loop
+from skillrl.discovery.events import Event, OnEvent, RewardFitted, SkillFinished, Trained
+from skillrl.discovery.library import SkillLibrary
+from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.envs.make import find_spec
+from skillrl.errors import RunStopped
+from skillrl.report.records import read_record
+
+# With networks of this size, more threads wait for each other longer than they calculate.
+_MAX_TORCH_THREADS = 4
+# Seconds between two lines of progress where there is no terminal to draw a bar in.
+_LINE_INTERVAL = 30.0
+# Seconds over which the speed is averaged.
+_SPEED_WINDOW = 20.0
+
+
+def discover(
+    recipe: Recipe,
+    *,
+    run: Path | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Discover skills, with progress on standard error.
+
+    Ctrl-C stops the run where it can be resumed without a loss; a second one ends it at once.
+
+    Args:
+        recipe: every setting. A run that is resumed keeps its own settings where ``recipe`` says
+            nothing else than the environment's defaults, but for the number of generations.
+        run: the run's folder; None for ``runs/<environment>-seed<seed>``.
+        seed: of everything random; 0 stands for the run's own seed where it is resumed.
+        resume: go on with the run in the folder, or start it where there is none.
+        progress: show progress.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        InvalidValueError: if the folder, the recipe or the environment cannot be used.
+        RunStopped: after Ctrl-C; the message holds the command that goes on.
+    """
+    run = default_run(recipe.env, seed) if run is None else run
+    if resume and (run / "run.json").exists():
+        stored = SkillLibrary(run)
+        kept = _kept(recipe, stored.recipe, recipe_for(recipe.env))
+        recipe = dataclasses.replace(kept, env=recipe.env, generations=recipe.generations)
+        seed = seed or stored.seed
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), _MAX_TORCH_THREADS))
+    again = f"Go on with: {resume_command(recipe, run)}"
+    try:
+        with _show(recipe, progress) as on_event, _stop_on_interrupt() as should_stop:
+            loop.discover(
+                recipe, run, seed=seed, resume=resume, on_event=on_event, should_stop=should_stop
+            )
+    except RunStopped:
+        raise RunStopped(f"Stopped; nothing is lost. {again}") from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Ended at once. {again}") from None
+    return run
+
+
+def default_run(env: str, seed: int) -> Path:
+    """Return the folder of a run that was given none.
+
+    >>> default_run("skillrl/Maze2D-v0", seed=3).as_posix()
+    'runs/maze2d-v0-seed3'
+    """
+    name = env.rpartition(":")[2].rpartition("/")[2]
+    return Path("runs") / f"{name.lower()}-seed{seed}"
+
+
+def resume_command(recipe: Recipe, run: Path) -> str:
+    """Return the command that goes on with a run.
+
+    >>> resume_command(Recipe("Ant-v5", generations=3), Path("runs/my ant"))
+    "skillrl discover Ant-v5 --run 'runs/my ant' --resume --generations 3"
+    """
+    words = ["skillrl", "discover", recipe.env, "--run", str(run), "--resume"]
+    if recipe.generations != recipe_for(recipe.env).generations:
+        words += ["--generations", str(recipe.generations)]
+    entry_point = find_spec(recipe.env).entry_point
+    module = entry_point if isinstance(entry_point, str) else entry_point.__module__
+    package = module.partition(":")[0].partition(".")[0]
+    if ":" not in recipe.env and package not in ("gymnasium", "skillrl", "ale_py", "__main__"):
+        words += ["--import", package]
+    return shlex.join(words)
+
+
+def _kept(given: Any, stored: Any, default: Any) -> Any:
+    """Return ``given`` with the values of ``stored`` wherever it holds the default."""
+    if not dataclasses.is_dataclass(given):
+        return stored if given == default else given
+    triple = (given, stored, default)
+    names = [field.name for field in dataclasses.fields(given)]
+    kept = {name: _kept(*(getattr(each, name) for each in triple)) for name in names}
+    settings: Any = type(given)
+    return settings(**kept)
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C set a flag, and give those that follow their usual effect."""
+    interrupted = threading.Event()
+    usual = signal.getsignal(signal.SIGINT)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, usual)
+        interrupted.set()
+        print(
+            "\nStopping before the next rollout. Ctrl-C again ends the run at once.",
+            file=sys.stderr,
+        )
+
+    # Only the main thread receives signals. A handler that is not Python's own was set on purpose,
+    # SIG_IGN by nohup for one.
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or usual is not signal.default_int_handler:
+        yield interrupted.is_set
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupted.is_set
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+class Status:
+    """Where a run stands, in one line.
+
+    Args:
+        recipe: of the run.
+        now: the time in seconds, on any clock.
+    """
+
+    def __init__(self, recipe: Recipe, now: float) -> None:
+        self.recipe = recipe
+        self._start = now
+        self._start_steps: int | None = None
+        # Times and steps of the run, over which the speed is averaged.
+        self._recent: deque[tuple[float, int]] = deque()
+
+    def after(self, event: RewardFitted | Trained, now: float) -> str:
+        """Take note of an event and return the line."""
+        recipe, steps = self.recipe, 0
+        head = f"skill {event.generation} ({event.generation + 1} of {recipe.generations})"
+        if isinstance(event, Trained):
+            # The last rollout goes a little beyond the steps asked for.
+            steps, reward = min(event.steps, recipe.steps_per_skill), event.mean_reward
+        else:
+            reward = event.fresh_reward
+            self._recent.clear()  # Nothing was trained while the reward was fitted.
+        done = event.generation * recipe.steps_per_skill + steps
+        self._recent.append((now, done))
+        while now - self._recent[0][0] > _SPEED_WINDOW:
+            self._recent.popleft()
+        if self._start_steps is None:
+            self._start_steps = done
+        parts = [
+            f"{head}: {steps:,} of {recipe.steps_per_skill:,} steps",
+            f"reward {reward:.3g} of {recipe.reward.target:.3g}",
+        ]
+        first, first_done = self._recent[0]
+        if done > first_done and now > first:
+            parts.append(f"{(done - first_done) / (now - first):,.0f} steps/s")
+        if done > self._start_steps:
+            seconds_a_step = (now - self._start) / (done - self._start_steps)
+            left = recipe.generations * recipe.steps_per_skill - done
+            parts.append(f"{_duration(max(left, 0) * seconds_a_step)} left")
+        return ", ".join(parts)
+
+
+def finished(event: SkillFinished) -> str:
+    """Return a line on a skill that was evaluated and saved."""
+    known = read_record(event.skill)
+    return (
+        f"skill {event.skill.index} is {'live' if known.live else 'not live'}: "
+        f"reward {known.mean_reward:.3g} of {known.target:.3g}, the previous policy's "
+        f"{known.previous_mean_reward:.3g}; {known.steps:,} steps in {_duration(known.seconds)}"
+    )
+
+
+def _show(recipe: Recipe, progress: bool) -> AbstractContextManager[OnEvent]:
+    if not progress:
+        return nullcontext(lambda event: None)
+    return _bar(recipe) if sys.stderr.isatty() else nullcontext(_lines(recipe))
+
+
+def _lines(recipe: Recipe) -> OnEvent:
+    """Print a line for each finished skill, and one every half minute."""
+    status = Status(recipe, time.monotonic())
+    printed = time.monotonic()
+
+    def on_event(event: Event) -> None:
+        nonlocal printed
+        now = time.monotonic()
+        if isinstance(event, SkillFinished):
+            line = finished(event)
+        else:
+            line = status.after(event, now)
+            if now - printed < _LINE_INTERVAL:
+                return
+        printed = now
+        print(line, file=sys.stderr, flush=True)
+
+    return on_event
+
+
+@contextmanager
+def _bar(recipe: Recipe) -> Iterator[OnEvent]:
+    """Draw a bar of the present skill at the bottom of the terminal, finished skills above it."""
+    status = Status(recipe, time.monotonic())
+    console = Console(stderr=True, highlight=False)
+    columns = (SpinnerColumn(), BarColumn(20), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("fitting the first reward", total=recipe.steps_per_skill)
+
+        def on_event(event: Event) -> None:
+            if isinstance(event, SkillFinished):
+                console.print(finished(event))
+                progress.update(task, completed=0, description="fitting the next reward")
+                return
+            line = status.after(event, time.monotonic())
+            steps = event.steps if isinstance(event, Trained) else 0
+            progress.update(task, completed=steps, description=line)
+
+        yield on_event
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

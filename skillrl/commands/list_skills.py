@@ -1,0 +1,92 @@
+"""``skillrl list``: the skills of a run as a table, or the runs in a folder, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from skillrl.discovery.library import SkillLibrary
+from skillrl.errors import DamagedFileError
+from skillrl.report.records import read_record
+
+SKILL_COLUMNS = ("skill", "live", "reward", "of target", "previous", "task return", "steps", "time")
+RUN_COLUMNS = ("run", "environment", "seed", "skills", "live", "steps", "time")
+
+
+def list_skills(run: Path) -> str:
+    """Describe the skills of a run, or the runs in a folder.
+
+    Args:
+        run: a run's folder, or a folder of runs.
+
+    Returns:
+        For a run its environment and seed, and a table: whether each skill is live, its mean
+        reward per step and as a share of the target, what the previous policy earns on the same
+        reward, the mean return of the environment's own task, the steps and the time of training.
+        For a folder of runs one line a run.
+
+    Raises:
+        DamagedFileError: if the folder is no run and holds none, or a file of it is damaged.
+    """
+    if not (run / "run.json").is_file():
+        runs = sorted(path.parent for path in run.glob("*/run.json"))
+        if runs:
+            return _table(RUN_COLUMNS, [_run_row(path) for path in runs])
+    library = SkillLibrary(run)
+    rows = []
+    for skill in library:
+        known = read_record(skill)
+        rows.append(
+            (
+                str(skill.index),
+                "yes" if known.live else "no",
+                f"{known.mean_reward:.3g}",
+                f"{known.mean_reward / known.target:.0%}" if known.target else "",
+                f"{known.previous_mean_reward:.3g}",
+                f"{known.task_return:.1f}",
+                f"{known.steps:,}",
+                _duration(known.seconds),
+            )
+        )
+    header = (
+        f"{library.recipe.env}, seed {library.seed}: {len(rows)} of "
+        f"{max(library.recipe.generations, len(rows))} skills finished"
+    )
+    return f"{header}\n\n{_table(SKILL_COLUMNS, rows)}" if rows else header
+
+
+def _run_row(path: Path) -> tuple[str, ...]:
+    try:
+        library = SkillLibrary(path)
+        known = [read_record(skill) for skill in library]
+    except DamagedFileError as error:
+        # The other runs are still worth showing.
+        return path.name, str(error)
+    planned = max(library.recipe.generations, len(known))
+    return (
+        path.name,
+        library.recipe.env,
+        str(library.seed),
+        f"{len(known)} of {planned}",
+        str(sum(each.live for each in known)),
+        f"{sum(each.steps for each in known):,}",
+        _duration(sum(each.seconds for each in known)),
+    )
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as what they hold: names to the left, all else to the right."""
+    whole = [row for row in rows if len(row) == len(columns)]
+    widths = [max(map(len, cells)) for cells in zip(columns, *whole, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column in ("run", "environment") else cell.rjust(width)
+            for column, cell, width in zip(columns, row, widths, strict=False)
+        ).rstrip()
+        for row in [columns, *rows]
+    )
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

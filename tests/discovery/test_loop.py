@@ -1,0 +1,241 @@
+"""The loop: what a run leaves behind, and that a stopped one ends as if it never stopped."""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from skillrl.discovery import loop
+from skillrl.discovery.events import Event, RewardFitted, SkillFinished, Trained
+from skillrl.discovery.library import SkillLibrary
+from skillrl.discovery.loop import discover
+from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.errors import InvalidValueError, RunStopped
+from skillrl.files import read_tensors
+
+
+def small(env: str, **changes: Any) -> Recipe:
+    """A recipe that runs in seconds: two skills of three rollouts."""
+    recipe = recipe_for(env)
+    agent = dataclasses.replace(
+        recipe.agent, num_envs=8, n_steps=16, batch_size=64, n_epochs=2, hidden=(16, 16)
+    )
+    samples = dataclasses.replace(
+        recipe.samples, num_envs=6, negative_steps=20, positive_steps=5, positive_repeats=2
+    )
+    reward = dataclasses.replace(recipe.reward, steps=20, batch_size=30, hidden=16)
+    return dataclasses.replace(
+        recipe,
+        generations=2,
+        steps_per_skill=3 * 8 * 16,
+        evaluation_episodes=2,
+        agent=agent,
+        samples=samples,
+        reward=reward,
+        guide=dataclasses.replace(recipe.guide, max_steps=10),
+        **changes,
+    )
+
+
+MAZE = small("skillrl/Maze2D-v0", env_kwargs={"max_episode_steps": 40})
+CHEETAH = small("HalfCheetah-v5", env_kwargs={"max_episode_steps": 40})
+# Gymnasium's own vector environment, which cannot save its state.
+CART_POLE = small("CartPole-v1")
+CART_POLE = dataclasses.replace(
+    CART_POLE,
+    samples=dataclasses.replace(CART_POLE.samples, exploration="uniform"),
+)
+
+
+def skills(run: Path) -> dict[str, torch.Tensor]:
+    """All tensors of all skills, and of the archive."""
+    tensors = {}
+    for path in sorted(run.rglob("*.safetensors")):
+        for name, tensor in read_tensors(path)[0].items():
+            tensors[f"{path.relative_to(run)}:{name}"] = tensor
+    return tensors
+
+
+def assert_same_skills(one: Path, other: Path) -> None:
+    ours, theirs = skills(one), skills(other)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe], Path]:
+    """Runs that were never stopped, made once for each recipe."""
+    made: dict[str, Path] = {}
+
+    def run(recipe: Recipe) -> Path:
+        if recipe.env not in made:
+            made[recipe.env] = tmp_path_factory.mktemp("whole") / "run"
+            discover(recipe, made[recipe.env], seed=3)
+        return made[recipe.env]
+
+    return run
+
+
+def test_a_run_holds_what_the_design_promises(whole: Callable[[Recipe], Path]) -> None:
+    run = whole(MAZE)
+    files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    events = {name for name in files if "tfevents" in name}
+    assert len(events) == 1
+    skill_files = ("skill.json", "policy.safetensors", "reward.safetensors")
+    assert files - events == {
+        "run.json",
+        "untrained.safetensors",
+        "archive.safetensors",
+        "progress.csv",
+        *(f"skills/{index:03d}/{name}" for index in range(2) for name in skill_files),
+    }
+    about = json.loads((run / "run.json").read_text())
+    assert about["seed"] == 3
+    assert about["recipe"]["env"] == "skillrl/Maze2D-v0"
+
+
+def test_no_file_of_a_run_is_a_pickle_or_an_archive_of_them(
+    whole: Callable[[Recipe], Path],
+) -> None:
+    for path in whole(MAZE).rglob("*"):
+        if path.is_file():
+            assert path.read_bytes()[:2] not in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK")
+
+
+def test_events_come_in_the_order_of_the_method(tmp_path: Path) -> None:
+    seen: list[Event] = []
+    discover(MAZE, tmp_path / "run", on_event=seen.append)
+    names = [key.__name__ for key, _ in itertools.groupby(seen, type)]
+    assert names == ["RewardFitted", "Trained", "SkillFinished"] * 2
+    steps = [event.steps for event in seen if isinstance(event, Trained)]
+    assert steps == [128, 256, 384] * 2
+
+
+class Killed(Exception):
+    """Stands for whatever ends a process at once."""
+
+
+def kill_at(kind: type[Event], occurrence: int) -> Callable[[Event], None]:
+    counter = itertools.count(1)
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, kind) and next(counter) == occurrence:
+            raise Killed
+
+    return on_event
+
+
+@pytest.mark.parametrize("recipe", [MAZE, CHEETAH, CART_POLE], ids=lambda recipe: recipe.env)
+@pytest.mark.parametrize(
+    ("kind", "occurrence"),
+    [(RewardFitted, 1), (Trained, 2), (SkillFinished, 1), (RewardFitted, 2), (Trained, 4)],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_a_killed_run_resumes_and_ends_with_the_same_skills(
+    recipe: Recipe,
+    kind: type[Event],
+    occurrence: int,
+    whole: Callable[[Recipe], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_INTERVAL", 0.0)
+    run = tmp_path / "run"
+    with pytest.raises(Killed):
+        discover(recipe, run, seed=3, on_event=kill_at(kind, occurrence))
+    discover(recipe, run, seed=3, resume=True)
+    assert_same_skills(run, whole(recipe))
+
+
+@pytest.mark.parametrize("recipe", [MAZE, CHEETAH], ids=lambda recipe: recipe.env)
+@pytest.mark.parametrize("asked", [1, 2, 4, 5])
+def test_a_run_that_was_asked_to_stop_goes_on_inside_its_skill(
+    recipe: Recipe, asked: int, whole: Callable[[Recipe], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    counter = itertools.count(1)
+    with pytest.raises(RunStopped, match="can be resumed"):
+        discover(recipe, run, seed=3, should_stop=lambda: next(counter) == asked)
+    assert (run / "checkpoint" / "latest.safetensors").exists()
+    seen: list[Event] = []
+    discover(recipe, run, seed=3, resume=True, on_event=seen.append)
+    # The reward of the stopped skill was not fitted again.
+    assert sum(isinstance(event, RewardFitted) for event in seen) == (1 if asked <= 3 else 0)
+    assert_same_skills(run, whole(recipe))
+
+
+def test_more_skills_can_be_asked_of_a_finished_run(
+    whole: Callable[[Recipe], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    discover(dataclasses.replace(MAZE, generations=1), run, seed=3)
+    library = discover(MAZE, run, seed=3, resume=True)
+    assert len(library) == 2
+    assert_same_skills(run, whole(MAZE))
+
+
+def test_another_seed_finds_other_skills(whole: Callable[[Recipe], Path], tmp_path: Path) -> None:
+    discover(MAZE, tmp_path / "run", seed=4)
+    name = "skills/000/policy.safetensors:action_net.weight"
+    assert not torch.equal(skills(tmp_path / "run")[name], skills(whole(MAZE))[name])
+
+
+def test_a_folder_that_exists_is_refused_unless_resumed(whole: Callable[[Recipe], Path]) -> None:
+    with pytest.raises(InvalidValueError, match=r"exists\. Name another folder, or resume"):
+        discover(MAZE, whole(MAZE))
+
+
+def test_a_run_is_not_resumed_with_other_settings(whole: Callable[[Recipe], Path]) -> None:
+    other = dataclasses.replace(MAZE, agent=dataclasses.replace(MAZE.agent, gamma=0.5))
+    with pytest.raises(InvalidValueError, match=r"agent\.gamma 0\.99 there and 0\.5 here"):
+        discover(other, whole(MAZE), seed=3, resume=True)
+    with pytest.raises(InvalidValueError, match="seed 3 there and 4 here"):
+        discover(MAZE, whole(MAZE), seed=4, resume=True)
+
+
+def test_a_saved_skill_acts_as_the_trained_one_did(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(CHEETAH, generations=1)
+    library = SkillLibrary.create(tmp_path / "run", recipe, seed=0)
+    discovery = loop.Discovery(library, recipe, lambda event: None, lambda: False)
+    discovery.begin(0)
+    discovery.fit_reward(*discovery.gather_samples())
+    discovery.transfer()
+    discovery.train()
+    discovery.finish_skill()
+    observations = np.random.default_rng(0).normal(size=(50, 17))
+    trained, _ = discovery.agent.predict(observations, deterministic=True)
+    loaded, _ = library[0].policy.predict(observations, deterministic=True)
+    assert np.array_equal(trained, loaded)
+    rewards = discovery.reward.reward(observations)
+    assert np.array_equal(rewards, library[0].reward.reward(observations))
+    discovery.close()
+
+
+@pytest.mark.parametrize(
+    ("mean_reward", "previous", "live"),
+    [(1.0, 0.5, True), (0.99, 0.0, False), (1.2, 0.61, False), (5.0, 2.5, True)],
+)
+def test_a_skill_is_live_by_the_definition(
+    mean_reward: float,
+    previous: float,
+    live: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Live: at least 0.2 of the target, which is 5, and twice what the last policy earns."""
+    recipe = dataclasses.replace(CHEETAH, generations=1)
+    library = SkillLibrary.create(tmp_path / "run", recipe, seed=0)
+    discovery = loop.Discovery(library, recipe, lambda event: None, lambda: False)
+    discovery.begin(0)
+    discovery.progress |= {"fresh_reward": 0.0, "separation": {}}
+    earned = {id(discovery.agent.policy): mean_reward, id(discovery.previous): previous}
+    monkeypatch.setattr(loop, "episodes", lambda env, policy, seed, **_: (earned[id(policy)], 0.0))
+    discovery.finish_skill()
+    discovery.close()
+    assert library[0].record["live"] is live

@@ -1,0 +1,184 @@
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from skillrl.agents import SkillPolicy
+from skillrl.discovery.recipes import SampleRecipe
+from skillrl.discovery.samples import (
+    episodes,
+    explore,
+    follow,
+    gather_negatives,
+    gather_positives,
+)
+from skillrl.envs import MazeVectorEnv, NeuralRewardVectorWrapper
+
+MakeLines = Callable[..., SyncVectorEnv]
+RECIPE = SampleRecipe(num_envs=4, negative_steps=3, positive_steps=4, positive_repeats=2)
+
+
+def walker(pace: float, noise: float = 1e-3) -> SkillPolicy:
+    """A policy that walks at a pace in [-1, 1], whatever it observes."""
+    torch.manual_seed(0)
+    policy = SkillPolicy(
+        spaces.Box(-np.inf, np.inf, (2,)), spaces.Box(-1.0, 1.0, (1,)), lambda _: 0.0, hidden=(4,)
+    )
+    with torch.no_grad():
+        policy.action_net.weight.zero_()
+        mean = 50.0 * pace if abs(pace) == 1 else np.arctanh(pace)
+        raw_std = np.log(np.expm1(noise)) if noise > 1e-3 else -50.0
+        policy.action_net.bias.copy_(torch.tensor([mean, raw_std]))
+    return policy
+
+
+def maze_policy() -> SkillPolicy:
+    torch.manual_seed(0)
+    space = spaces.Box(0, 31, (2,), np.int64)
+    return SkillPolicy(space, spaces.Discrete(5), lambda _: 0.0, hidden=(4,))
+
+
+def test_negatives_are_all_that_the_policy_visits(lines: MakeLines) -> None:
+    visited, last = gather_negatives(lines(4), walker(1.0), RECIPE, seed=20)
+    # Environment i starts at i and walks three steps of 1; the start is visited too.
+    expected = [[i + step, step] for step in range(4) for i in range(4)]
+    np.testing.assert_allclose(visited, expected, atol=1e-5)
+    np.testing.assert_allclose(last, [[i + 3, 3] for i in range(4)], atol=1e-5)
+
+
+def test_negatives_hold_what_an_episode_ended_with(lines: MakeLines) -> None:
+    recipe = dataclasses.replace(RECIPE, negative_steps=7)
+    visited, last = gather_negatives(lines(4, limit=3), walker(1.0), recipe, seed=20)
+    steps = visited[:, 1].reshape(8, 4)
+    assert steps[:, 0].tolist() == [0, 1, 2, 3, 1, 2, 3, 1]
+    assert visited[:, 0].reshape(8, 4)[3].tolist() == pytest.approx([3, 4, 5, 6])
+    # The environments themselves have gone on to their third episode.
+    assert last[:, 1].tolist() == [1] * 4
+
+
+def test_half_of_the_negatives_are_without_noise(lines: MakeLines) -> None:
+    recipe = dataclasses.replace(RECIPE, num_envs=8, negative_steps=10)
+    visited, _ = gather_negatives(lines(8), walker(0.5, noise=1.0), recipe, seed=0)
+    place = visited[:, 0].reshape(11, 8) - np.arange(8)
+    np.testing.assert_allclose(place[:, 4:], np.arange(11)[:, None].repeat(4, 1) * 0.5, atol=1e-4)
+    assert (np.abs(place[1:, :4] - place[1:, 4:]) > 1e-3).all()
+
+
+def test_positives_begin_where_the_policy_led_and_end_with_the_episode(lines: MakeLines) -> None:
+    # Three steps are followed, the fourth is explored, the fifth ends the episode.
+    env = lines(4, limit=5)
+    _, last = gather_negatives(env, walker(1.0), RECIPE, seed=20)
+    positives = gather_positives(env, walker(1.0), RECIPE, last, seed=20)
+    # Two repeats of four environments; without saved states the second one starts anew, with
+    # seeds of its own: 24 to 27.
+    assert positives[:, 1].tolist() == [4] * 8
+    starts = np.array([0, 1, 2, 3, 4, 5, 6, 7])
+    assert (np.abs(positives[:, 0] - starts - 3) <= 1.0).all()
+
+
+def test_positives_are_cut_at_the_first_termination_of_each_environment(lines: MakeLines) -> None:
+    recipe = dataclasses.replace(RECIPE, positive_repeats=1, exploration_std=0.01)
+    env = lines(4, end=6.5)
+    _, last = gather_negatives(env, walker(1.0), recipe, seed=20)
+    positives = gather_positives(env, walker(1.0), recipe, last, seed=20)
+    # Environment i is at 3 + i and goes on by 1: 3, 2, 1 and 0 observations before 6.5.
+    expected = [[4, 4], [5, 4], [6, 4], [5, 5], [6, 5], [6, 6]]
+    np.testing.assert_allclose(positives, expected, atol=1e-4)
+
+
+class Recorded(MazeVectorEnv):
+    """A maze that remembers where each step began and which action was taken."""
+
+    def __init__(self, num_envs: int) -> None:
+        super().__init__(num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        self.steps: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def step(self, actions: np.ndarray) -> Any:
+        self.steps.append((self.get_state()["observations"].copy(), np.array(actions)))
+        return super().step(actions)
+
+
+def test_exploration_is_repeated_from_the_same_states_where_they_can_be_restored() -> None:
+    env = Recorded(50)
+    recipe = SampleRecipe(
+        num_envs=50, negative_steps=9, positive_steps=6, positive_repeats=3, exploration="uniform"
+    )
+    _, last = gather_negatives(env, maze_policy(), recipe, seed=0)
+    positives = gather_positives(env, maze_policy(), recipe, last, seed=0)
+    assert positives.shape == (3 * 6 * 50, 2)
+    # The policy was followed once only.
+    assert len(env.steps) == 9 + 3 * 6
+    repeats = [env.steps[9 + 6 * repeat] for repeat in range(3)]
+    for position, _ in repeats:
+        np.testing.assert_array_equal(position, last)
+    assert len(np.unique(last, axis=0)) > 5
+    # Each repeat tries something else.
+    assert not np.array_equal(repeats[0][1], repeats[1][1])
+    assert not np.array_equal(repeats[1][1], repeats[2][1])
+
+
+def test_uniform_exploration_takes_all_actions_alike() -> None:
+    torch.manual_seed(0)
+    recipe = SampleRecipe(exploration="uniform")
+    act = explore(maze_policy(), recipe, spaces.Discrete(5))
+    actions = np.concatenate([act(np.ones((100, 2), np.int64)) for _ in range(50)])
+    counts = np.bincount(actions, minlength=5)
+    assert (np.abs(counts - 1_000) < 4 * np.sqrt(800)).all()
+    box = explore(walker(0.0), recipe, spaces.Box(-1.0, 1.0, (1,)))
+    torch.manual_seed(0)
+    values = np.concatenate([box(np.zeros((100, 2), np.float32)) for _ in range(50)])
+    assert np.histogram(values, 4, (-1, 1))[0] == pytest.approx([1_250] * 4, abs=130)
+
+
+def test_discrete_actions_are_explored_uniformly_in_any_recipe() -> None:
+    act = explore(maze_policy(), SampleRecipe(), spaces.Discrete(5))
+    assert set(act(np.ones((100, 2), np.int64)).tolist()) == {0, 1, 2, 3, 4}
+
+
+def test_scaled_noise_is_the_policys_own_made_larger() -> None:
+    torch.manual_seed(0)
+    act = explore(walker(0.5), SampleRecipe(exploration_std=0.8), spaces.Box(-1.0, 1.0, (1,)))
+    before = np.arctanh(act(np.zeros((10_000, 2), np.float32))[:, 0])
+    assert before.std() == pytest.approx(0.8, rel=0.03)
+    assert before.mean() == pytest.approx(np.arctanh(0.5), abs=0.03)
+
+
+def test_samples_depend_on_torchs_seed_alone(lines: MakeLines) -> None:
+    def gather(seed: int) -> np.ndarray:
+        env = Recorded(20)
+        recipe = SampleRecipe(num_envs=20, negative_steps=5, exploration="uniform")
+        policy = maze_policy()
+        torch.manual_seed(seed)
+        visited, last = gather_negatives(env, policy, recipe, seed=0)
+        return np.concatenate([visited, gather_positives(env, policy, recipe, last, seed=0)])
+
+    np.testing.assert_array_equal(gather(1), gather(1))
+    assert not np.array_equal(gather(1), gather(2))
+
+
+def test_following_without_noise_takes_the_mean_action() -> None:
+    policy, observations = walker(0.5, noise=1.0), np.zeros((3, 2), np.float32)
+    assert follow(policy, deterministic=True)(observations) == pytest.approx(0.5)
+    assert np.std(follow(policy)(observations)) > 1e-3
+
+
+def test_an_evaluation_worked_by_hand(lines: MakeLines) -> None:
+    # Environment i starts at 4 + i and needs 6 − i steps to reach 10. Its observations are
+    # 5 + i … 10, each paid by a tenth of itself: 45, 40, 34 and 27 in tenths.
+    env = NeuralRewardVectorWrapper(lines(4, end=9.999), lambda seen: seen[:, 0] / 10)
+    mean_reward, task_return = episodes(env, walker(1.0), seed=24, deterministic=True)
+    assert mean_reward == pytest.approx((4.5 + 4.0 + 3.4 + 2.7) / (6 + 5 + 4 + 3), abs=1e-4)
+    assert task_return == pytest.approx((6 + 5 + 4 + 3) / 4)
+
+
+def test_an_evaluation_counts_the_first_episode_only(lines: MakeLines) -> None:
+    # The walkers stand still; the one that starts at 9 would end its episodes at once.
+    env = NeuralRewardVectorWrapper(lines(2, end=8.5, limit=6), lambda seen: seen[:, 1])
+    mean_reward, task_return = episodes(env, walker(0.0), seed=28, deterministic=True)
+    assert mean_reward == pytest.approx((1 + 2 + 3 + 4 + 5 + 6 + 1) / 7)
+    assert task_return == pytest.approx((6 + 1) / 2)

@@ -1,0 +1,288 @@
+"""Films show what happened: every frame's content, size and time is known beforehand."""
+
+import errno
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from PIL import Image
+
+from skillrl.discovery.library import Skill, load_skill
+from skillrl.envs import reward_for
+from skillrl.envs.maze import RIGHT
+from skillrl.errors import DamagedFileError, InvalidValueError, SkillrlError
+from skillrl.report import videos
+from skillrl.report.videos import Recording, film, grid, record, write_gif, write_mp4
+
+LABEL = 20  # Rows that a label takes.
+Decode = Callable[[Path], tuple[dict[str, Any], np.ndarray]]
+
+
+class Counter(gym.Env[np.ndarray, int]):
+    """Counts its steps, and paints its whole picture in ten times that grey."""
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    observation_space = gym.spaces.Box(0, 100, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(
+        self,
+        size: tuple[int, int] = (200, 100),
+        length: int = 10,
+        fps: float | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        self.render_mode, self.size, self.length = render_mode, size, length
+        if fps is not None:
+            self.metadata = {**self.metadata, "render_fps": fps}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, Any]:
+        super().reset(seed=seed)
+        self.count = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.count += int(action)
+        observation = np.full(1, self.count, np.float32)
+        return observation, 0.0, self.count == self.length, False, {}
+
+    def render(self) -> np.ndarray:
+        width, height = self.size
+        return np.full((height, width, 3), min(10 * self.count, 255), np.uint8)
+
+
+class Invisible(Counter):
+    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012
+
+
+class Broken(Counter):
+    def render(self) -> np.ndarray:
+        raise RuntimeError("no paint")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _registered() -> Iterator[None]:
+    environments = {"Counter-v0": Counter, "Invisible-v0": Invisible, "Broken-v0": Broken}
+    for name, creator in environments.items():
+        gym.register(name, partial(creator), disable_env_checker=True)
+    yield
+    for name in environments:
+        del gym.registry[name]
+
+
+def acting(skill: Skill, action: Any) -> Skill:
+    """The skill with a policy that always takes the same action."""
+    policy = SimpleNamespace(predict=lambda observation, deterministic: (np.array(action), None))
+    skill.__dict__["policy"] = policy
+    return skill
+
+
+def make_skill(folder: Path, env: str = "Counter-v0", **env_kwargs: Any) -> Skill:
+    """A skill whose policy counts."""
+    folder.mkdir(parents=True)
+    reward_for(gym.spaces.Box(0, 100, (1,), np.float32)).save(folder / "reward.safetensors")
+    known = {"live": True, "mean_reward": 2.5, "target": 5.0, "previous_mean_reward": 0.5}
+    known |= {"task_return": 0.0, "steps": 1000, "seconds": 1.0}
+    record = {"index": int(folder.name), "env": env, "env_kwargs": env_kwargs, **known}
+    (folder / "skill.json").write_text(json.dumps(record))
+    return acting(load_skill(folder), 1)
+
+
+def grey(image: Image.Image, point: tuple[int, int] = (50, 50)) -> int:
+    value = image.convert("L").getpixel(point)
+    assert isinstance(value, int)
+    return value
+
+
+def array(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("RGB"), np.int64)
+
+
+def test_a_recording_shows_the_reset_and_every_step(tiny_run: Path) -> None:
+    skill = acting(load_skill(tiny_run / "skills/000"), RIGHT)
+    recording = record(skill, steps=12)
+    assert recording.fps == 25
+    # The agent walks to the right along the first row, one cell of eight pixels a step.
+    for step in range(13):
+        pixel = array(recording.picture(step))[12, 8 * (1 + step) + 4]
+        np.testing.assert_allclose(pixel, [32, 98, 190], atol=12)
+    assert len(recording) == 13
+    reached = np.array([[1, 2 + step] for step in range(12)])
+    assert recording.rewards[0] is None
+    np.testing.assert_allclose(
+        np.array(recording.rewards[1:], float), skill.reward.reward(reached), rtol=1e-4
+    )
+
+
+def test_a_recording_ends_with_its_episode(tiny_run: Path) -> None:
+    assert len(record(acting(load_skill(tiny_run / "skills/000"), RIGHT))) == 51
+
+
+def test_a_long_episode_is_cut_after_fifteen_seconds(tmp_path: Path) -> None:
+    assert len(record(make_skill(tmp_path / "0", fps=2, length=100))) == 31
+
+
+def test_fast_environments_are_drawn_at_every_few_steps(tmp_path: Path) -> None:
+    recording = record(make_skill(tmp_path / "0", fps=100, length=10))
+    # 100 steps a second: every fourth makes 25 pictures; the end is shown in any case.
+    assert recording.fps == 25
+    greys = [grey(recording.picture(index)) for index in range(len(recording))]
+    np.testing.assert_allclose(greys, [0, 40, 80, 100], atol=1)
+
+
+@pytest.mark.parametrize("fps", [None, 0, "fast", float("nan")])
+def test_without_a_usable_rate_thirty_is_taken(fps: Any, tmp_path: Path) -> None:
+    assert record(make_skill(tmp_path / "0", fps=fps), steps=1).fps == 30
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn"),
+    [((200, 100), (200, 100)), ((600, 400), (320, 213)), ((40, 30), (160, 120))],
+)
+def test_pictures_are_neither_large_nor_tiny(
+    size: tuple[int, int], drawn: tuple[int, int], tmp_path: Path
+) -> None:
+    recording = record(make_skill(tmp_path / "0", size=size), steps=1)
+    assert recording.picture(1).size == drawn
+    assert grey(recording.picture(1)) == 10
+
+
+def test_what_cannot_be_drawn_is_told_in_one_message(tmp_path: Path) -> None:
+    with pytest.raises(
+        InvalidValueError, match=r"Invisible-v0 cannot be drawn as 'rgb_array'.*ans"
+    ):
+        record(make_skill(tmp_path / "0", "Invisible-v0"))
+    with pytest.raises(InvalidValueError, match=r"cannot be drawn here .RuntimeError: no paint"):
+        record(make_skill(tmp_path / "1", "Broken-v0"))
+
+
+def test_no_steps_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValueError, match=r"at least 1\. Received 0"):
+        record(make_skill(tmp_path / "0"), steps=0)
+
+
+@pytest.mark.parametrize(("size", "even"), [((200, 100), (200, 120)), ((201, 121), (202, 142))])
+def test_a_film_is_h264_that_browsers_play(
+    size: tuple[int, int], even: tuple[int, int], tmp_path: Path, decode: Decode
+) -> None:
+    recording = record(make_skill(tmp_path / "0", size=size, fps=10))
+    path = tmp_path / "new" / "film.mp4"
+    write_mp4(path, film(recording), recording.fps)
+    about, frames = decode(path)
+    assert (about["codec"], about["fps"], about["source_size"]) == ("h264", 10, even)
+    assert about["pix_fmt"].startswith("yuv420p")
+    assert len(frames) == 11
+    middle = frames[:, LABEL + 50, 50].mean(axis=-1)
+    np.testing.assert_allclose(middle, 10 * np.arange(11), atol=3)
+    # The index stands before the pictures, so that playing begins before the download ends.
+    content = path.read_bytes()
+    assert 0 < content.index(b"moov") < content.index(b"mdat")
+    assert [file.name for file in path.parent.iterdir()] == ["film.mp4"]
+
+
+def test_a_grid_holds_the_films_side_by_side(tmp_path: Path) -> None:
+    recordings = [record(make_skill(tmp_path / f"{i}", length=2 + 2 * i)) for i in range(3)]
+    frames = list(grid(recordings))
+    films = [list(film(recording)) for recording in recordings]
+    assert [len(each) for each in films] == [3, 5, 7]
+    assert len(frames) == 7
+    corners = [(0, 0), (204, 0), (0, 124)]
+    for index, frame in enumerate(frames):
+        assert frame.size == (404, 244)
+        for (left, top), cell in zip(corners, films, strict=True):
+            shown = frame.crop((left, top, left + 200, top + 120))
+            last = array(cell[-1])
+            if index < len(cell):
+                np.testing.assert_array_equal(array(shown), array(cell[index]))
+            else:  # The episode has ended: its last picture, darker, below the same label.
+                np.testing.assert_array_equal(array(shown)[:LABEL], last[:LABEL])
+                np.testing.assert_allclose(array(shown)[LABEL:], last[LABEL:] / 2, atol=1)
+
+
+def test_a_wide_grid_has_smaller_cells(tmp_path: Path) -> None:
+    recording = record(make_skill(tmp_path / "0", size=(320, 240)), steps=1)
+    sizes = [next(grid([recording] * count)).size for count in (16, 25, 100)]
+    # 4 × 317, 5 × 252, and 10 × 160 + 9 × 4: no narrower, for the sake of the labels.
+    assert [width for width, _ in sizes] == [4 * 318 + 12, 5 * 252 + 16, 1636]
+    small = next(grid([recording] * 4, width=400))
+    assert small.size == (2 * 198 + 4, 2 * (148 + LABEL) + 4)
+
+
+def test_labels_tell_skills_apart(tmp_path: Path) -> None:
+    def label(folder: str, **changes: Any) -> np.ndarray:
+        skill = make_skill(tmp_path / folder)
+        skill = acting(Skill(skill.path, {**skill.record, **changes}), 1)
+        return array(next(film(record(skill, steps=1))))
+
+    plain = label("0")
+    for number, changes in enumerate([{"index": 7}, {"live": False}, {"mean_reward": 3.0}]):
+        changed = label(f"1{number}", **changes)
+        assert (changed[:LABEL] != plain[:LABEL]).any()
+        np.testing.assert_array_equal(changed[LABEL:], plain[LABEL:])
+
+
+def test_the_label_shows_the_present_reward(tmp_path: Path) -> None:
+    recording = record(make_skill(tmp_path / "0"), steps=2)
+
+    def label(*rewards: float | None) -> list[np.ndarray]:
+        shown = Recording(recording.skill, recording.fps, recording.pictures, rewards)
+        return [array(frame)[:LABEL] for frame in film(shown)]
+
+    without, low, high = label(None, 1.0, 2.0)
+    assert (low != high).any()
+    assert (low[:, :120] == high[:, :120]).all()
+    assert (without[:, 160:] == without[0, -1]).all()
+
+
+def test_a_label_needs_an_undamaged_record(tmp_path: Path) -> None:
+    skill = make_skill(tmp_path / "0")
+    for name, value in (("mean_reward", "high"), ("live", 1), ("target", float("nan"))):
+        damaged = acting(Skill(skill.path, {**skill.record, name: value}), 1)
+        with pytest.raises(DamagedFileError, match=rf"0.skill\.json is damaged: '{name}'"):
+            next(film(record(damaged, steps=1)))
+
+
+def test_a_gif_is_reduced(tmp_path: Path) -> None:
+    path = tmp_path / "film.gif"
+    recording = record(make_skill(tmp_path / "0", fps=30, length=20))
+    write_gif(path, film(recording), recording.fps)
+    with Image.open(path) as image:
+        assert (image.format, image.info["loop"]) == ("GIF", 0)
+        assert image.n_frames == 11  # type: ignore[attr-defined]
+        greys = []
+        for index in range(11):
+            image.seek(index)
+            assert image.size == (200, 120)
+            # 15 frames a second, in the hundredths of a second that the format has.
+            assert image.info["duration"] in (60, 70)
+            assert len(image.convert("RGB").getcolors() or [0] * 999) <= 64
+            greys.append(grey(image))
+    np.testing.assert_allclose(greys, np.arange(0, 201, 20), atol=6)
+
+
+@pytest.mark.parametrize(
+    ("complaint", "error"),
+    [("x.mp4: No space left on device", OSError), ("Unknown encoder", SkillrlError)],
+)
+def test_a_failure_of_ffmpeg_leaves_nothing_behind(
+    complaint: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "ffmpeg"
+    program.write_text(f"#!/bin/sh\necho '{complaint}' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(videos, "_ffmpeg", lambda: str(program))
+    frames = [Image.new("RGB", (640, 480))] * 5
+    folder = tmp_path / "videos"
+    with pytest.raises(error) as failure:
+        write_mp4(folder / "film.mp4", frames, 10)
+    if error is OSError:
+        assert isinstance(failure.value, OSError)
+        assert failure.value.errno == errno.ENOSPC
+    else:
+        assert complaint in str(failure.value)
+    assert list(folder.iterdir()) == []
