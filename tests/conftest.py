@@ -1,10 +1,12 @@
 """What several tests share: one torch thread, a small finished run, a reader of videos."""
 
 import dataclasses
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -40,20 +42,33 @@ def tiny_recipe() -> Recipe:
     return TINY
 
 
-Decode = Callable[[Path], tuple[dict[str, Any], np.ndarray]]
+@dataclass(frozen=True)
+class Video:
+    """What ffmpeg reads from a file."""
+
+    codec: str
+    pixel_format: str
+    fps: float
+    frames: np.ndarray
+    """Of shape (n, height, width, 3)."""
 
 
 @pytest.fixture(scope="session")
-def decode() -> Decode:
-    """A function from a video to what ffmpeg says of it and its frames (n, height, width, 3)."""
+def decode() -> Callable[[Path], Video]:
+    """A function that decodes a video file."""
 
-    def decode(path: Path) -> tuple[dict[str, Any], np.ndarray]:
-        # Not by imageio, whose reader leaves its pipes open.
-        reader = imageio_ffmpeg.read_frames(path)
-        about = next(reader)
-        width, height = about["size"]
-        frames = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]
-        return about, np.stack(frames)
+    def decode(path: Path) -> Video:
+        # Not by imageio, whose readers leave pipes open.
+        ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
+        command = [ffmpeg, "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+        result = subprocess.run(command, capture_output=True, check=True)
+        stream = re.search(
+            r"Video: (\w+).*?, (\w+)\(.*?, (\d+)x(\d+).*?, ([\d.]+) fps", result.stderr.decode()
+        )
+        assert stream is not None
+        codec, pixel_format, width, height, fps = stream.groups()
+        frames = np.frombuffer(result.stdout, np.uint8).reshape(-1, int(height), int(width), 3)
+        return Video(codec, pixel_format, float(fps), frames)
 
     return decode
 

@@ -79,7 +79,12 @@ def discover(
                 recipe, run, seed=seed, resume=resume, on_event=on_event, should_stop=should_stop
             )
     except RunStopped:
-        raise RunStopped(f"Stopped; nothing is lost. {again}") from None
+        if (run / "checkpoint" / "latest.safetensors").exists():
+            raise RunStopped(f"Stopped; nothing is lost. {again}") from None
+        raise RunStopped(
+            "Stopped. The present skill will be trained from its start, because its environment "
+            f"cannot save its state; finished skills are kept. {again}"
+        ) from None
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Ended at once. {again}") from None
     return run
@@ -104,7 +109,8 @@ def resume_command(recipe: Recipe, run: Path) -> str:
     words = ["skillrl", "discover", recipe.env, "--run", str(run), "--resume"]
     if recipe.generations != recipe_for(recipe.env).generations:
         words += ["--generations", str(recipe.generations)]
-    entry_point = find_spec(recipe.env).entry_point
+    spec = find_spec(recipe.env)
+    entry_point: Any = spec.entry_point or spec.vector_entry_point
     module = entry_point if isinstance(entry_point, str) else entry_point.__module__
     package = module.partition(":")[0].partition(".")[0]
     if ":" not in recipe.env and package not in ("gymnasium", "skillrl", "ale_py", "__main__"):

@@ -13,6 +13,7 @@ from rich.progress import Progress, SpinnerColumn
 from skillrl.discovery.library import Skill, SkillLibrary, load_skill
 from skillrl.errors import InvalidValueError
 from skillrl.files import write_atomically
+from skillrl.report.records import read_record
 from skillrl.report.videos import GIF_WIDTH, film, grid, record, write_gif, write_mp4
 from skillrl.report.window import play
 
@@ -51,9 +52,10 @@ def render(
         DamagedFileError: if ``run`` is neither a run nor a skill, or a file of it is damaged.
     """
     name, chosen, grid_name = _choose(run, skills)
-    # Read before the minutes of drawing, so that a damaged file is told of at once.
     for skill in chosen:
-        skill.policy, skill.reward  # noqa: B018
+        # Before any of the drawing, so that a damaged file is told of at once.
+        read_record(skill)
+        _ = skill.policy, skill.reward
     paths = []
     with Progress(
         SpinnerColumn(),

@@ -26,6 +26,7 @@ import gymnasium as gym
 from skillrl.agents import SkillPolicy
 from skillrl.discovery.recipes import Recipe, recipe_from_json
 from skillrl.envs import NeuralRewardWrapper
+from skillrl.envs.make import make_single
 from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.files import read_json, write_json
 from skillrl.rewards import NeuralReward
@@ -67,7 +68,7 @@ class Skill:
         Args:
             kwargs: passed on to ``gymnasium.make``, for example ``render_mode="rgb_array"``.
         """
-        env = gym.make(self.record["env"], **{**self.record["env_kwargs"], **kwargs})
+        env = make_single(self.record["env"], **{**self.record["env_kwargs"], **kwargs})
         return NeuralRewardWrapper(env, self.path / "reward.safetensors")
 
 

@@ -25,10 +25,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.callbacks import BaseCallback
 
 from skillrl.agents import SkillPolicy, SkillPPO
+from skillrl.agents.spaces import check_spaces
 from skillrl.discovery.archive import Archive
 from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from skillrl.discovery.events import OnEvent, RewardFitted, SkillFinished, Trained
-from skillrl.discovery.library import Skill, SkillLibrary
+from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
 from skillrl.discovery.recipes import Recipe
 from skillrl.discovery.samples import episodes, gather_negatives, gather_positives
@@ -96,10 +97,22 @@ def discover(
 def open_library(run: str | PathLike[str], recipe: Recipe, seed: int, resume: bool) -> SkillLibrary:
     """Create the run's library, or open it to resume."""
     if not (resume and (Path(run) / "run.json").exists()):
+        # Before a folder is made that a corrected command would find in its way.
+        check_environment(recipe)
         return SkillLibrary.create(run, recipe, seed)
     library = SkillLibrary(run)
     library.check_resumable(recipe, seed)
     return library
+
+
+def check_environment(recipe: Recipe) -> None:
+    """Refuse a recipe whose environment does not exist or cannot be learnt in."""
+    env = make_envs(recipe, 1)
+    try:
+        check_spaces(env.single_observation_space, env.single_action_space)
+        reward_for(env.single_observation_space)
+    finally:
+        env.close()
 
 
 class Discovery:

@@ -23,7 +23,8 @@ def follow(policy: SkillPolicy, *, deterministic: bool = False) -> Act:
 
     def act(observations: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            return policy.environment_actions(policy.act(_tensor(observations), deterministic))
+            actions = policy.act(_tensor(policy, observations), deterministic)
+            return policy.environment_actions(actions)
 
     return act
 
@@ -37,7 +38,7 @@ def explore(policy: SkillPolicy, recipe: SampleRecipe, space: spaces.Space[Any])
 
     def act(observations: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            actions = policy.explore(_tensor(observations), recipe.exploration_std)
+            actions = policy.explore(_tensor(policy, observations), recipe.exploration_std)
             return policy.environment_actions(actions)
 
     return act
@@ -147,5 +148,8 @@ def _final_observations(observations: np.ndarray, infos: dict[str, Any]) -> np.n
     return observations
 
 
-def _tensor(observations: np.ndarray) -> torch.Tensor:
+def _tensor(policy: SkillPolicy, observations: np.ndarray) -> torch.Tensor:
+    # Stable-Baselines3 gives policies images with the channels first.
+    if observations.shape[1:] != policy.observation_space.shape:
+        observations = np.moveaxis(observations, -1, 1)
     return torch.as_tensor(observations).float()

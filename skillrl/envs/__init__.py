@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from skillrl.envs.maze import MazeEnv, MazeVectorEnv
     from skillrl.envs.mujoco import MujocoVectorEnv
     from skillrl.envs.neural_reward import NeuralRewardVectorWrapper, NeuralRewardWrapper
-    from skillrl.envs.spaces import reward_for
     from skillrl.envs.sb3 import SB3VecEnv
+    from skillrl.envs.spaces import reward_for
 
 # Imported when first used: MuJoCo, torch and Stable-Baselines3 take seconds to load.
 _MODULES = {

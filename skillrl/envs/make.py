@@ -140,6 +140,21 @@ def _parameters(spec: EnvSpec) -> frozenset[str]:
     return frozenset(inspect.signature(creator).parameters)
 
 
+def make_single(id: str, **kwargs: Any) -> gym.Env[Any, Any]:
+    """Make one environment, as ``gymnasium.make`` does, without MuJoCo's noise.
+
+    Args:
+        id: as in :func:`make_vec`.
+        **kwargs: passed on to ``gymnasium.make``.
+
+    Raises:
+        InvalidValueError: if no such id is registered.
+    """
+    spec = find_spec(id)
+    with _quiet_loading(spec):
+        return gym.make(spec, **kwargs)
+
+
 @contextmanager
 def _quiet_loading(spec: EnvSpec) -> Iterator[None]:
     if not str(spec.entry_point).startswith("gymnasium.envs.mujoco"):

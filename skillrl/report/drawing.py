@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import Any
 
@@ -35,8 +34,7 @@ def make_env(skill: Skill, render_mode: str) -> gym.Env[Any, Any]:
             f"{', '.join(map(repr, modes)) or 'none'}. Its metadata['render_modes'] should name "
             f"{render_mode!r}, and its render() return what Gymnasium asks for in this mode."
         )
-    with _quiet_loading(skill):
-        env = skill.make_env(render_mode=render_mode)
+    env = skill.make_env(render_mode=render_mode)
     renderer = _mujoco_renderer(env)
     if renderer is not None:
         if not _CAMERA_ARGUMENTS & skill.record["env_kwargs"].keys():
@@ -97,12 +95,3 @@ def _draw_quickly(renderer: Any) -> None:
 
 def _mujoco_renderer(env: gym.Env[Any, Any]) -> Any:
     return getattr(env.unwrapped, "mujoco_renderer", None)
-
-
-def _quiet_loading(skill: Skill) -> contextlib.AbstractContextManager[None]:
-    entry_point = find_spec(skill.record["env"]).entry_point
-    if not str(entry_point).startswith("gymnasium.envs.mujoco"):
-        return contextlib.nullcontext()  # nothing to silence, and no need to import MuJoCo
-    from skillrl.envs.mujoco.model import quiet_loading
-
-    return quiet_loading()

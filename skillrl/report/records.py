@@ -19,7 +19,7 @@ class Record:
     """How a skill was trained and what it does."""
 
     live: bool
-    """Whether the skill does what its reward asks for; DESIGN.md and the README define it."""
+    """Whether it earns a fifth of the target, and twice what the previous policy earns."""
     mean_reward: float
     """Mean reward per step."""
     target: float

@@ -60,7 +60,7 @@ _GIF_COLOURS = 64
 class Recording:
     """What a skill did in one episode.
 
-    Pictures are kept as JPEG files of the best quality, in a tenth of the memory.
+    Pictures are kept as JPEG files of high quality, in a tenth of the memory.
     """
 
     skill: Skill

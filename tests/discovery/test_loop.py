@@ -47,10 +47,6 @@ MAZE = small("skillrl/Maze2D-v0", env_kwargs={"max_episode_steps": 40})
 CHEETAH = small("HalfCheetah-v5", env_kwargs={"max_episode_steps": 40})
 # Gymnasium's own vector environment, which cannot save its state.
 CART_POLE = small("CartPole-v1")
-CART_POLE = dataclasses.replace(
-    CART_POLE,
-    samples=dataclasses.replace(CART_POLE.samples, exploration="uniform"),
-)
 
 
 def skills(run: Path) -> dict[str, torch.Tensor]:
@@ -239,3 +235,18 @@ def test_a_skill_is_live_by_the_definition(
     discovery.finish_skill()
     discovery.close()
     assert library[0].record["live"] is live
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ("HalfCheeta-v5", "Did you mean 'HalfCheetah-v5'"),
+        ("FrozenLake-v1", r"Observations should be a Box\. Received Discrete\(16\)"),
+    ],
+)
+def test_an_environment_that_cannot_be_used_leaves_no_folder(
+    env: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        discover(Recipe(env), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -2,7 +2,7 @@
 
 import errno
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,10 +20,9 @@ from skillrl.report import videos
 from skillrl.report.videos import Recording, film, grid, record, write_gif, write_mp4
 
 LABEL = 20  # Rows that a label takes.
-Decode = Callable[[Path], tuple[dict[str, Any], np.ndarray]]
 
 
-class Counter(gym.Env[np.ndarray, int]):
+class Counter(gym.Env[np.ndarray, np.int64]):
     """Counts its steps, and paints its whole picture in ten times that grey."""
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
@@ -46,7 +45,7 @@ class Counter(gym.Env[np.ndarray, int]):
         self.count = 0
         return np.zeros(1, np.float32), {}
 
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         self.count += int(action)
         observation = np.full(1, self.count, np.float32)
         return observation, 0.0, self.count == self.length, False, {}
@@ -67,9 +66,10 @@ class Broken(Counter):
 
 @pytest.fixture(autouse=True, scope="module")
 def _registered() -> Iterator[None]:
+    environments: dict[str, Any]
     environments = {"Counter-v0": Counter, "Invisible-v0": Invisible, "Broken-v0": Broken}
     for name, creator in environments.items():
-        gym.register(name, partial(creator), disable_env_checker=True)
+        gym.register(name, creator, disable_env_checker=True)
     yield
     for name in environments:
         del gym.registry[name]
@@ -93,10 +93,8 @@ def make_skill(folder: Path, env: str = "Counter-v0", **env_kwargs: Any) -> Skil
     return acting(load_skill(folder), 1)
 
 
-def grey(image: Image.Image, point: tuple[int, int] = (50, 50)) -> int:
-    value = image.convert("L").getpixel(point)
-    assert isinstance(value, int)
-    return value
+def grey(image: Image.Image) -> float:
+    return float(array(image)[50, 50].mean())
 
 
 def array(image: Image.Image) -> np.ndarray:
@@ -168,16 +166,15 @@ def test_no_steps_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("size", "even"), [((200, 100), (200, 120)), ((201, 121), (202, 142))])
 def test_a_film_is_h264_that_browsers_play(
-    size: tuple[int, int], even: tuple[int, int], tmp_path: Path, decode: Decode
+    size: tuple[int, int], even: tuple[int, int], tmp_path: Path, decode: Any
 ) -> None:
     recording = record(make_skill(tmp_path / "0", size=size, fps=10))
     path = tmp_path / "new" / "film.mp4"
     write_mp4(path, film(recording), recording.fps)
-    about, frames = decode(path)
-    assert (about["codec"], about["fps"], about["source_size"]) == ("h264", 10, even)
-    assert about["pix_fmt"].startswith("yuv420p")
-    assert len(frames) == 11
-    middle = frames[:, LABEL + 50, 50].mean(axis=-1)
+    video = decode(path)
+    assert (video.codec, video.pixel_format, video.fps) == ("h264", "yuv420p", 10)
+    assert video.frames.shape == (11, even[1], even[0], 3)
+    middle = video.frames[:, LABEL + 50, 50].mean(axis=-1)
     np.testing.assert_allclose(middle, 10 * np.arange(11), atol=3)
     # The index stands before the pictures, so that playing begins before the download ends.
     content = path.read_bytes()
@@ -220,8 +217,8 @@ def test_labels_tell_skills_apart(tmp_path: Path) -> None:
         return array(next(film(record(skill, steps=1))))
 
     plain = label("0")
-    for number, changes in enumerate([{"index": 7}, {"live": False}, {"mean_reward": 3.0}]):
-        changed = label(f"1{number}", **changes)
+    for number, (name, value) in enumerate({"index": 7, "live": False, "mean_reward": 3}.items()):
+        changed = label(f"1{number}", **{name: value})
         assert (changed[:LABEL] != plain[:LABEL]).any()
         np.testing.assert_array_equal(changed[LABEL:], plain[LABEL:])
 

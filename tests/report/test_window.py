@@ -34,7 +34,7 @@ def test_ends_when_the_window_is_closed(tiny_run: Path, monkeypatch: pytest.Monk
     def close(seconds: float) -> None:
         pygame.event.post(pygame.event.Event(pygame.QUIT))
 
-    monkeypatch.setattr(window.time, "sleep", close)
+    monkeypatch.setattr(time, "sleep", close)
     assert not window.play(load_skill(tiny_run / "skills/000"), steps=100)
 
 

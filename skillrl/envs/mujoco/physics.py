@@ -1,7 +1,7 @@
 """Many simulations of one model, stepped on threads."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import mujoco
@@ -179,44 +179,23 @@ class ThreadedPhysics(Physics):
     @override
     def step(self, controls: NDArray[np.floating], sims: NDArray[np.intp] | None) -> None:
         ids = range(len(self._data)) if sims is None else sims.tolist()
-        # Nothing but physics on the threads: what else Python does between two simulations takes
-        # several times as long there, because each simulation empties the processor's caches.
         for sim in ids:
             self._ctrl[sim][:] = controls[sim]
-        self._for_each(self._step_one, ids)
+        self._step_each(ids)
         for sim in ids:
             np.concatenate(self._parts[sim], out=self._rows[sim])
 
-    def _step_one(self, sim: int) -> None:
-        data = self._data[sim]
-        mujoco.mj_step(self._model, data, self._frame_skip)  # without the GIL
-        mujoco.mj_rnePostConstraint(self._model, data)
-
-    @override
-    def reset(
-        self,
-        sims: NDArray[np.intp],
-        qpos: NDArray[np.float64],
-        qvel: NDArray[np.float64],
-    ) -> None:
-        ids = sims.tolist()
-        for k, sim in enumerate(ids):
-            data = self._data[sim]
-            mujoco.mj_resetData(self._model, data)
-            data.qpos[:] = qpos[k]
-            data.qvel[:] = qvel[k]
-        self._for_each(lambda sim: mujoco.mj_forward(self._model, self._data[sim]), ids)
-        for sim in ids:
-            np.concatenate(self._parts[sim], out=self._rows[sim])
-
-    def _for_each(self, function: Callable[[int], None], sims: Sequence[int]) -> None:
-        """Call ``function`` with every simulation, on all threads."""
-        # All draw from one iterator, so that none waits long for a slower one.
+    def _step_each(self, sims: Sequence[int]) -> None:
+        # All threads draw from one iterator, so that none waits long for a slower one. They do
+        # nothing but physics: what else Python does between two simulations takes several times
+        # as long there, because each simulation empties the processor's caches.
         remaining = iter(sims)
 
         def work() -> None:
             for sim in remaining:
-                function(sim)
+                data = self._data[sim]
+                mujoco.mj_step(self._model, data, self._frame_skip)  # without the GIL
+                mujoco.mj_rnePostConstraint(self._model, data)
 
         helpers = [
             self._pool.submit(work)
@@ -226,10 +205,25 @@ class ThreadedPhysics(Physics):
         try:
             work()
         finally:
-            # Not even Ctrl-C leaves a thread at work behind.
-            wait(helpers)
+            wait(helpers)  # not even Ctrl-C leaves a thread at work behind
         for helper in helpers:
             helper.result()
+
+    @override
+    def reset(
+        self,
+        sims: NDArray[np.intp],
+        qpos: NDArray[np.float64],
+        qvel: NDArray[np.float64],
+    ) -> None:
+        # On the calling thread: to wake another takes longer than the few resets of most steps.
+        for k, sim in enumerate(sims.tolist()):
+            data = self._data[sim]
+            mujoco.mj_resetData(self._model, data)
+            data.qpos[:] = qpos[k]
+            data.qvel[:] = qvel[k]
+            mujoco.mj_forward(self._model, data)
+            np.concatenate(self._parts[sim], out=self._rows[sim])
 
     @override
     def get_state(self) -> NDArray[np.float64]:

@@ -1,0 +1,254 @@
+import dataclasses
+import io
+import os
+import re
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+from gymnasium.envs.registration import EnvSpec
+
+from skillrl import cli
+from skillrl.commands import discover as command
+from skillrl.commands.discover import Status, discover, resume_command
+from skillrl.discovery import loop
+from skillrl.discovery.events import RewardFitted, SkillFinished, Trained
+from skillrl.discovery.library import SkillLibrary, load_skill
+from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.errors import InvalidValueError, RunStopped
+from skillrl.rewards import Separation
+
+SEPARATION = Separation(loss=0.0, positives=1.0, negatives=0.0, archive=0.0)
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    """What the run has learnt."""
+    return {str(path.relative_to(run)): path.read_bytes() for path in run.glob("skills/*/*.safe*")}
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_discovers_and_tells_of_every_skill(
+    tiny_run: Path, tiny_recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert discover(tiny_recipe, run=run, seed=1) == run
+    assert weights(run) == weights(tiny_run)
+    out, err = capfd.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["skill 0 is not live", "skill 1 is not live"]
+    assert "512 steps in 0:00:" in lines[0]
+
+
+def test_the_default_folder_names_environment_and_seed(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(loop, "discover", lambda recipe, run, **rest: given.update(run=run, **rest))
+    assert discover(tiny_recipe, seed=5) == Path("runs/maze2d-v0-seed5") == given["run"]
+    assert (given["seed"], given["resume"]) == (5, False)
+
+
+def test_ctrl_c_stops_and_the_command_it_prints_goes_on(
+    tiny_run: Path,
+    tiny_recipe: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    run = tmp_path / "my run"
+    after = Status.after
+
+    def interrupted(status: Status, event: Any, now: float) -> str:
+        # In the middle of the second skill.
+        if isinstance(event, Trained) and (event.generation, event.steps) == (1, 256):
+            interrupt()
+        return after(status, event, now)
+
+    monkeypatch.setattr(Status, "after", interrupted)
+    with pytest.raises(RunStopped) as stopped:
+        discover(tiny_recipe, run=run, seed=1)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert "Ctrl-C again" in capfd.readouterr().err
+    assert len(SkillLibrary(run)) == 1
+    monkeypatch.setattr(Status, "after", after)
+
+    found = re.fullmatch("Stopped; nothing is lost. Go on with: skillrl (.*)", str(stopped.value))
+    assert found is not None
+    # Recipe and seed come from the run, as from a new terminal.
+    assert cli.main(shlex.split(found[1])) == 0
+    assert weights(run) == weights(tiny_run)
+
+
+def stop_when_asked(*, interrupts: int) -> Callable[..., None]:
+    def discover(*_: Any, should_stop: Callable[[], bool], **__: Any) -> None:
+        assert not should_stop()
+        for _number in range(interrupts):
+            interrupt()
+        assert should_stop()
+        raise RunStopped("Stopped.")
+
+    return discover
+
+
+def test_a_second_ctrl_c_ends_the_run_at_once(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "discover", stop_when_asked(interrupts=2))
+    with pytest.raises(KeyboardInterrupt, match=r"Ended at once\. Go on with: skillrl discover"):
+        discover(tiny_recipe, run=tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_is_lost_is_told(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # This one writes no checkpoint.
+    monkeypatch.setattr(loop, "discover", stop_when_asked(interrupts=1))
+    with pytest.raises(RunStopped, match=r"trained from its start.* Go on with: skillrl discover"):
+        discover(tiny_recipe, run=tmp_path / "run")
+
+
+def test_a_program_that_ignores_ctrl_c_goes_on_doing_so(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ignoring(*_: Any, should_stop: Callable[[], bool], **__: Any) -> None:
+        interrupt()
+        assert not should_stop()
+
+    monkeypatch.setattr(loop, "discover", ignoring)
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        discover(tiny_recipe, run=tmp_path / "run")
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def test_resume_keeps_the_runs_settings_but_for_what_is_given(
+    tiny_run: Path, tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[Recipe, int]] = []
+    monkeypatch.setattr(
+        loop, "discover", lambda recipe, run, **k: given.append((recipe, k["seed"]))
+    )
+    default = recipe_for(tiny_recipe.env)
+    discover(default, run=tiny_run, resume=True)
+    more = dataclasses.replace(default, generations=7)
+    discover(more, run=tiny_run, resume=True)
+    assert given == [
+        (dataclasses.replace(tiny_recipe, generations=default.generations), 1),
+        (dataclasses.replace(tiny_recipe, generations=7), 1),
+    ]
+
+
+def test_resume_refuses_other_settings(tiny_run: Path, tiny_recipe: Recipe) -> None:
+    default = recipe_for(tiny_recipe.env)
+    faster = dataclasses.replace(default, agent=dataclasses.replace(default.agent, gamma=0.5))
+    with pytest.raises(InvalidValueError, match=r"agent\.gamma 0\.99 there and 0\.5 here"):
+        discover(faster, run=tiny_run, resume=True)
+    with pytest.raises(InvalidValueError, match="seed 1 there and 2 here"):
+        discover(default, run=tiny_run, seed=2, resume=True)
+    with pytest.raises(InvalidValueError, match="env skillrl/Maze2D-v0 there and CartPole-v1 here"):
+        discover(recipe_for("CartPole-v1"), run=tiny_run, resume=True)
+
+
+def test_a_run_that_exists_is_not_overwritten(tiny_run: Path, tiny_recipe: Recipe) -> None:
+    before = weights(tiny_run)
+    with pytest.raises(InvalidValueError, match=r"exists.*--resume"):
+        discover(tiny_recipe, run=tiny_run)
+    assert weights(tiny_run) == before
+
+
+def test_an_unknown_environment_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValueError, match="Did you mean 'HalfCheetah-v5'"):
+        discover(recipe_for("HalfCheeta-v5"), run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_resume_command_imports_the_users_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = EnvSpec("Robot-v0", entry_point="my_robots.envs:Robot")
+    monkeypatch.setitem(gym.registry, "Robot-v0", spec)
+    expected = "skillrl discover Robot-v0 --run r --resume --import my_robots"
+    assert resume_command(Recipe("Robot-v0"), Path("r")) == expected
+
+
+def test_status_tells_speed_and_time_left() -> None:
+    recipe = dataclasses.replace(Recipe("X-v0", generations=2), steps_per_skill=1000)
+    status = Status(recipe, now=100.0)
+    line = status.after(RewardFitted(0, SEPARATION, 0.1), 110.0)
+    assert line == "skill 0 (1 of 2): 0 of 1,000 steps, reward 0.1 of 5"
+    # 100 steps in two seconds; 1900 to go, of which one takes 12 s / 100.
+    line = status.after(Trained(0, 100, 1.25), 112.0)
+    assert line == (
+        "skill 0 (1 of 2): 100 of 1,000 steps, reward 1.25 of 5, 50 steps/s, 0:03:48 left"
+    )
+    # Fitting the next reward takes time, but is not counted in the speed.
+    assert "steps/s" not in status.after(RewardFitted(1, SEPARATION, 0.2), 200.0)
+    line = status.after(Trained(1, 400, 2.0), 204.0)
+    # 104 s for 1400 steps, and 600 to go.
+    assert line == (
+        "skill 1 (2 of 2): 400 of 1,000 steps, reward 2 of 5, 100 steps/s, 0:00:45 left"
+    )
+    # Rollouts may go beyond the end.
+    assert "1,000 of 1,000 steps" in status.after(Trained(1, 1024, 2.0), 210.0)
+
+
+def test_status_of_a_resumed_run_counts_from_where_it_began() -> None:
+    recipe = dataclasses.replace(Recipe("X-v0", generations=2), steps_per_skill=1000)
+    status = Status(recipe, now=0.0)
+    assert "left" not in status.after(Trained(1, 500, 1.0), 5.0)
+    # 100 steps in ten seconds, and 400 to go.
+    assert status.after(Trained(1, 600, 1.0), 10.0).endswith("20 steps/s, 0:00:40 left")
+
+
+def test_without_a_terminal_a_line_is_printed_every_half_minute(
+    tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    on_event = command._lines(tiny_recipe)
+    for second in range(0, 100, 5):
+        now = float(second)
+        on_event(Trained(0, second, 1.0))
+    steps = re.findall(r"(\d+) of 512 steps", capsys.readouterr().err)
+    assert steps == ["30", "60", "90"]
+
+
+def test_a_terminal_gets_a_bar_and_the_finished_skills_above_it(
+    tiny_run: Path, tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with command._show(tiny_recipe, progress=True) as on_event:
+        on_event(RewardFitted(0, SEPARATION, 0.0))
+        on_event(Trained(0, 256, 0.02))
+        on_event(SkillFinished(load_skill(tiny_run / "skills/000")))
+    shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", terminal.getvalue())
+    assert "fitting the first reward" in shown
+    assert "━" in shown
+    assert "skill 0 is not live: reward" in shown
+
+
+def test_progress_can_be_switched_off(
+    tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with command._show(tiny_recipe, progress=False) as on_event:
+        on_event(Trained(0, 1, 1.0))
+    assert capfd.readouterr() == ("", "")
