@@ -89,7 +89,6 @@ def main() -> None:
             "live_share": float(np.mean(live)),
             "live_share_interval": bootstrap(live),
             "live_share_by_seed": live,
-            "seconds_per_skill": float(np.mean([s["seconds"] for run in runs for s in run])),
             "seeds": list(range(seeds)),
             "recipe": dataclasses.asdict(recipe),
             "jobs_side_by_side": jobs,

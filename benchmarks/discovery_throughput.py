@@ -31,7 +31,10 @@ from skillrl.discovery.loop import discover
 from skillrl.discovery.recipes import Recipe, recipe_for
 
 ENV = "HalfCheetah-v5"
-VEC_ENVS = {"DummyVecEnv": DummyVecEnv, "SubprocVecEnv": SubprocVecEnv}
+VEC_ENVS: dict[str, type[DummyVecEnv] | type[SubprocVecEnv]] = {
+    "DummyVecEnv": DummyVecEnv,
+    "SubprocVecEnv": SubprocVecEnv,
+}
 
 
 def ours(recipe: Recipe, steps: int, seed: int) -> float:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+from PIL.Image import Image
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn
 
@@ -56,7 +59,6 @@ def render(
         # Before any of the drawing, so that a damaged file is told of at once.
         read_record(skill)
         _ = skill.policy, skill.reward
-    paths = []
     with Progress(
         SpinnerColumn(),
         *Progress.get_default_columns(),
@@ -64,34 +66,35 @@ def render(
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as progress:
-        task = progress.add_task("", total=len(chosen))
-        recordings = []
-        for skill in chosen:
-            progress.update(task, description=f"skill {skill.index}")
-            if live:
+        if live:
+            for skill in progress.track(chosen, description="Playing"):
                 if not play(skill, steps=steps, seed=seed):
                     break
-            else:
-                recording = record(skill, steps=steps, seed=seed)
-                video = out / name / f"skill-{skill.index:03d}.mp4"
-                write_mp4(video, film(recording), recording.fps)
-                paths.append(video)
-                if gif:
-                    paths.append(video.with_suffix(".gif"))
-                    write_gif(paths[-1], film(recording), recording.fps)
-                if os.access(skill.path, os.W_OK):
-                    _copy(video, skill.path / "video.mp4")
-                recordings.append(recording)
-            progress.advance(task)
+            return []
+        paths, recordings = [], []
+        for skill in progress.track(chosen, description="Filming"):
+            recording = record(skill, steps=steps, seed=seed)
+            video = out / name / f"skill-{skill.index:03d}.mp4"
+            paths += _write(video, partial(film, recording), recording.fps, gif)
+            if os.access(skill.path, os.W_OK):
+                _copy(video, skill.path / "video.mp4")
+            recordings.append(recording)
         if len(recordings) > 1:
-            progress.update(task, description="all of them")
-            fps = recordings[0].fps
-            paths.append(out / name / f"{grid_name}.mp4")
-            write_mp4(paths[-1], grid(recordings), fps)
-            if gif:
-                paths.append(out / name / f"{grid_name}.gif")
-                write_gif(paths[-1], grid(recordings, width=GIF_WIDTH), fps)
+            progress.add_task("Putting them side by side", total=None)
+            video = out / name / f"{grid_name}.mp4"
+            paths += _write(video, partial(grid, recordings), recordings[0].fps, gif)
     return paths
+
+
+def _write(
+    video: Path, frames: Callable[..., Iterator[Image]], fps: float, gif: bool
+) -> list[Path]:
+    write_mp4(video, frames(), fps)
+    if not gif:
+        return [video]
+    animation = video.with_suffix(".gif")
+    write_gif(animation, frames(width=GIF_WIDTH), fps)
+    return [video, animation]
 
 
 def _choose(run: Path, numbers: tuple[int, ...] | None) -> tuple[str, list[Skill], str]:
