@@ -272,6 +272,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: done; 1: an error, explained in one line; 2: a mistake in the arguments; 130: interrupted.
     """
+    # Before torch is imported: threads that spin while they wait would slow the physics' threads,
+    # and on a busy machine each other, manyfold.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]

@@ -144,12 +144,12 @@ class Discovery:
         )
         self.archive = Archive(self.reward.shape, np.dtype(space.dtype), samples.archived)
         self.agent = make_agent(recipe, self.train_env)
-        self.agent.set_logger(run_logger(library.path, self._steps_taken()))
         if not library.untrained.exists():
             self._save_untrained_policy()
         # The last skill's policy.
         self.previous = SkillPolicy.load(library.untrained)
         self.progress: dict[str, Any] = {}
+        # Last, so that no file stays open where one of the above fails.
 
     def _seed(self, purpose: str) -> int:
         """A seed for one purpose in the present generation, so that runs can be resumed."""

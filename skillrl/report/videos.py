@@ -12,7 +12,7 @@ import math
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -126,9 +126,7 @@ def film(recording: Recording, *, width: int = _MAX_SIDE) -> Iterator[Image.Imag
         recording: what to show.
         width: the most pixels in a row.
     """
-    label = _label(recording.skill)
-    for index in range(len(recording)):
-        yield _frame(recording, index, label, width)
+    yield from map(_drawer(recording, width), range(len(recording)))
 
 
 def grid(recordings: Sequence[Recording], *, width: int = _MAX_GRID_WIDTH) -> Iterator[Image.Image]:
@@ -142,12 +140,9 @@ def grid(recordings: Sequence[Recording], *, width: int = _MAX_GRID_WIDTH) -> It
     """
     columns = math.ceil(math.sqrt(len(recordings)))
     cell_width = max(_MIN_WIDTH, min(_MAX_SIDE, (width + _GAP) // columns - _GAP))
-    labels = [_label(recording.skill) for recording in recordings]
+    drawers = [_drawer(recording, cell_width) for recording in recordings]
     for index in range(max(map(len, recordings))):
-        cells = [
-            _frame(recording, index, label, cell_width)
-            for recording, label in zip(recordings, labels, strict=True)
-        ]
+        cells = [draw(index) for draw in drawers]
         cell = max(cell.width for cell in cells), max(cell.height for cell in cells)
         rows = math.ceil(len(cells) / columns)
         frame = Image.new(
@@ -236,43 +231,44 @@ def _picture(env: gym.Env[Any, Any]) -> bytes:
     return file.getvalue()
 
 
-@dataclass(frozen=True)
-class _Label:
-    text: str
-    live: bool
+def _drawer(recording: Recording, width: int) -> Callable[[int], Image.Image]:
+    """Return a function that draws a frame: one of the recording's pictures below its label.
+
+    Both sides of the frame are even, as H.264 wants them.
+    """
+    size = recording.picture(0).size
+    if size[0] > width:
+        size = width, round(size[1] * width / size[0])
+    blank = Image.new("RGB", (_even(size[0]), _even(size[1] + _LABEL_HEIGHT)), _BACKGROUND)
+    label_end = _write_label(blank, recording.skill)
+    font, middle = _font(), _LABEL_HEIGHT // 2
+
+    def draw(index: int) -> Image.Image:
+        picture = recording.picture(index)
+        if picture.size != size:
+            picture = picture.resize(size, Image.Resampling.BOX)
+        frame = blank.copy()
+        frame.paste(picture, (0, _LABEL_HEIGHT))
+        reward = recording.rewards[min(index, len(recording) - 1)]
+        text = "" if reward is None else f"{reward:.3g}"
+        if label_end + 3 * _GAP + font.getlength(text) <= frame.width:
+            position = frame.width - _GAP, middle
+            ImageDraw.Draw(frame).text(position, text, _FAINT_TEXT, font, anchor="rm")
+        return frame
+
+    return draw
 
 
-def _label(skill: Skill) -> _Label:
+def _write_label(frame: Image.Image, skill: Skill) -> float:
+    """Write what is known of the skill at the top left, and return where it ends."""
     known = read_record(skill)
+    state = ("live", _LIVE) if known.live else ("not live", _NOT_LIVE)
     text = f"skill {skill.index} · {known.mean_reward:.3g} of {known.target:.3g} · "
-    return _Label(text, known.live)
-
-
-def _frame(recording: Recording, index: int, label: _Label, width: int) -> Image.Image:
-    """One picture below its label, both sides of the frame even as H.264 wants them."""
-    picture = recording.picture(index)
-    if picture.width > width:
-        height = round(picture.height * width / picture.width)
-        picture = picture.resize((width, height), Image.Resampling.BOX)
-    size = _even(picture.width), _even(picture.height + _LABEL_HEIGHT)
-    frame = Image.new("RGB", size, _BACKGROUND)
-    frame.paste(picture, (0, _LABEL_HEIGHT))
-    reward = recording.rewards[min(index, len(recording) - 1)]
-    _write_label(frame, label, "" if reward is None else f"{reward:.3g}")
-    return frame
-
-
-def _write_label(frame: Image.Image, label: _Label, reward: str) -> None:
-    """Write the label at the left, and the present reward at the right where it has room."""
-    draw, font = ImageDraw.Draw(frame), _font()
-    middle = _LABEL_HEIGHT // 2
-    state, colour = ("live", _LIVE) if label.live else ("not live", _NOT_LIVE)
-    draw.text((_GAP, middle), label.text, _TEXT, font, anchor="lm")
-    end = _GAP + font.getlength(label.text)
-    draw.text((end, middle), state, colour, font, anchor="lm")
-    end += font.getlength(state)
-    if end + 3 * _GAP + font.getlength(reward) <= frame.width:
-        draw.text((frame.width - _GAP, middle), reward, _FAINT_TEXT, font, anchor="rm")
+    draw, font, end = ImageDraw.Draw(frame), _font(), float(_GAP)
+    for part, colour in ((text, _TEXT), state):
+        draw.text((end, _LABEL_HEIGHT // 2), part, colour, font, anchor="lm")
+        end += font.getlength(part)
+    return end
 
 
 @cache

@@ -1,8 +1,10 @@
 """The loop: what a run leaves behind, and that a stopped one ends as if it never stopped."""
 
 import dataclasses
+import errno
 import itertools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,9 @@ from skillrl.discovery.events import Event, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.loop import discover
 from skillrl.discovery.recipes import Recipe, recipe_for
-from skillrl.errors import InvalidValueError, RunStopped
+from skillrl.errors import DamagedFileError, InvalidValueError, RunStopped
 from skillrl.files import read_tensors
+from skillrl.rewards import fit_reward
 
 
 def small(env: str, **changes: Any) -> Recipe:
@@ -250,3 +253,128 @@ def test_an_environment_that_cannot_be_used_leaves_no_folder(
     with pytest.raises(InvalidValueError, match=message):
         discover(Recipe(env), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What each reward was fitted to, and its weights before."""
+    seen: list[dict[str, Any]] = []
+    fit = fit_reward
+
+    def record(reward: Any, positives: Any, negatives: Any, archive: Any, **settings: Any) -> Any:
+        before = {name: tensor.clone() for name, tensor in reward.state_dict().items()}
+        seen.append({"before": before, "negatives": negatives, "archive": archive.copy()})
+        return fit(reward, positives, negatives, archive, **settings)
+
+    monkeypatch.setattr(loop, "fit_reward", record)
+    return seen
+
+
+def test_a_reward_is_fitted_to_the_negatives_of_all_earlier_generations(
+    fits: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    discover(dataclasses.replace(MAZE, generations=4), tmp_path / "run", seed=3)
+    # Fewer than the archive keeps of each generation, so all of them are there, in order.
+    earlier = np.empty((0, 2), np.int64)
+    for fitted in fits:
+        np.testing.assert_array_equal(fitted["archive"], earlier)
+        earlier = np.concatenate([earlier, fitted["negatives"]])
+    assert len(fits) == 4
+    assert len(earlier) == 4 * 6 * 21
+
+
+def test_the_same_reward_network_is_trained_on(fits: list[dict[str, Any]], tmp_path: Path) -> None:
+    library = discover(dataclasses.replace(CHEETAH, generations=3), tmp_path / "run", seed=3)
+    for skill, after in itertools.pairwise(range(3)):
+        saved = library[skill].reward.state_dict()
+        for name, tensor in fits[after]["before"].items():
+            assert torch.equal(tensor, saved[name])
+    # Statistics are frozen in the first generation; weights go on.
+    rewards = [skill.reward for skill in library]
+    assert torch.equal(rewards[0].mean, rewards[2].mean)
+    assert torch.equal(rewards[0].std, rewards[2].std)
+    weights = [next(reward.network.parameters()) for reward in rewards]
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_the_recorded_reward_is_what_the_skill_earns(whole: Callable[[Recipe], Path]) -> None:
+    for skill in SkillLibrary(whole(MAZE)):
+        env = skill.make_env()
+        observation, _ = env.reset()
+        rewards = []
+        for _ in range(40):
+            action, _ = skill.policy.predict(observation, deterministic=True)
+            observation, reward, _, truncated, _ = env.step(action)
+            rewards.append(float(reward))
+        assert truncated
+        # The maze and the policy without noise have no randomness: all episodes are this one.
+        assert skill.record["mean_reward"] == pytest.approx(np.mean(rewards), abs=1e-7)
+        env.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "occurrence"),
+    [
+        ("run.json", 1),
+        ("untrained.safetensors", 1),
+        ("archive.safetensors", 2),
+        ("latest.safetensors", 2),
+        ("policy.safetensors", 2),
+        ("reward.safetensors", 1),
+        ("skill.json", 1),
+    ],
+)
+def test_a_full_disk_loses_nothing(
+    name: str,
+    occurrence: int,
+    whole: Callable[[Recipe], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = tmp_path / "run"
+    counter = itertools.count(1)
+    replace = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if Path(target).name == name and next(counter) == occurrence:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "CHECKPOINT_INTERVAL", 0.0)
+        patched.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            discover(MAZE, run, seed=3)
+    assert caught.value.errno == errno.ENOSPC
+    assert Path(str(caught.value.filename)).name == name
+    assert not [path for path in run.rglob("*") if "partial" in path.name]
+    discover(MAZE, run, seed=3, resume=True)
+    assert_same_skills(run, whole(MAZE))
+
+
+def test_a_damaged_checkpoint_is_named_and_may_be_deleted(
+    whole: Callable[[Recipe], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    counter = itertools.count(1)
+    with pytest.raises(RunStopped):
+        discover(MAZE, run, seed=3, should_stop=lambda: next(counter) == 5)
+    checkpoint = run / "checkpoint" / "latest.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    with pytest.raises(DamagedFileError, match=r"latest\.safetensors is damaged"):
+        discover(MAZE, run, seed=3, resume=True)
+    checkpoint.unlink()
+    discover(MAZE, run, seed=3, resume=True)
+    assert_same_skills(run, whole(MAZE))
+
+
+def test_a_stopped_run_without_saved_states_repeats_its_skill(
+    whole: Callable[[Recipe], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    counter = itertools.count(1)
+    with pytest.raises(RunStopped):
+        discover(CART_POLE, run, seed=3, should_stop=lambda: next(counter) == 5)
+    assert not (run / "checkpoint").exists()
+    discover(CART_POLE, run, seed=3, resume=True)
+    assert_same_skills(run, whole(CART_POLE))
