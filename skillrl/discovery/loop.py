@@ -150,6 +150,7 @@ class Discovery:
         self.previous = SkillPolicy.load(library.untrained)
         self.progress: dict[str, Any] = {}
         # Last, so that no file stays open where one of the above fails.
+        self.agent.set_logger(run_logger(library.path, self._steps_taken()))
 
     def _seed(self, purpose: str) -> int:
         """A seed for one purpose in the present generation, so that runs can be resumed."""
