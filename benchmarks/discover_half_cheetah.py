@@ -4,7 +4,7 @@ A skill is live if over 10 episodes from ordinary resets it earns at least 0.2 o
 step, and at least twice what the skill before it earns on the same reward.
 
     python benchmarks/discover_half_cheetah.py                     resumes where it was stopped
-    python benchmarks/discover_half_cheetah.py --seeds 4 --skills 10 --runs runs/half-cheetah
+    python benchmarks/discover_half_cheetah.py --seeds 3 --skills 10 --runs runs/half-cheetah
     python benchmarks/discover_half_cheetah.py --quick             under 60 seconds
 """
 
@@ -66,7 +66,7 @@ def bootstrap(values: list[float]) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under 60 seconds, nothing recorded")
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--skills", type=int, default=10)
     parser.add_argument("--runs", type=Path, default=Path("runs/half-cheetah"))
     options = parser.parse_args()
