@@ -8,9 +8,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-DEMO_RUN ?= runs/demo
-DEMO_ARGS ?= HalfCheetah-v5 --generations 5 --steps-per-skill 300_000
-DEMO_VIDEOS ?= videos/demo
+DEMO_RUN := runs/demo
+DEMO_ARGS ?= HalfCheetah-v5 --generations 4 --steps-per-skill 250_000
 
 CODE := skillrl tests benchmarks
 PYTEST_ARGS ?= --numprocesses auto
@@ -28,9 +27,9 @@ help:
 
 demo: .venv/installed
 	$(BIN)/skillrl discover $(DEMO_ARGS) --run $(DEMO_RUN) --resume
-	$(BIN)/skillrl render $(DEMO_RUN) --out $(DEMO_VIDEOS)
+	$(BIN)/skillrl render $(DEMO_RUN) --out videos
 	@echo
-	@echo "One video a skill, and a grid of all, are in $(abspath $(DEMO_VIDEOS))"
+	@echo "One video a skill, and a grid of all, are in $(abspath videos/demo)"
 
 # One torch thread a worker: pytest already keeps every core busy.
 test: lint
