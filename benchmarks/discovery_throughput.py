@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 # As the command line sets it, for both sides.
@@ -33,6 +34,7 @@ from torch import nn
 
 from skillrl.discovery.loop import discover
 from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.envs.make import make_single
 
 ENV = "HalfCheetah-v5"
 VEC_ENVS: dict[str, type[DummyVecEnv] | type[SubprocVecEnv]] = {
@@ -57,7 +59,10 @@ def theirs(recipe: Recipe, steps: int, seed: int, vec_env: str, threads: int) ->
     torch.set_num_threads(threads)
     try:
         started = time.perf_counter()
-        env = make_vec_env(ENV, settings.num_envs, seed=seed, vec_env_cls=VEC_ENVS[vec_env])
+        # A function, so that MuJoCo's warnings do not flood the terminal.
+        env = make_vec_env(
+            partial(make_single, ENV), settings.num_envs, seed=seed, vec_env_cls=VEC_ENVS[vec_env]
+        )
         agent = PPO(
             "MlpPolicy",
             env,

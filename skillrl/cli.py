@@ -215,7 +215,8 @@ class Render(_Parsed):
     live: bool = False
     """Open a window and show the skills in it instead of writing files."""
     steps: Annotated[
-        int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: one episode)")
+        int | None,
+        tyro.conf.arg(metavar="N", help_behavior_hint="(default: one episode, at most 15 s)"),
     ] = None
     """Environment steps to show of each skill."""
     seed: int = 0

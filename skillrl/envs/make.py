@@ -12,6 +12,7 @@ from gymnasium.envs.registration import EnvSpec, find_highest_version, load_env_
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from skillrl.envs import arguments
+from skillrl.envs.opengl import select_opengl_backend
 from skillrl.envs.registration import MUJOCO_IDS, register_envs
 from skillrl.errors import InvalidValueError
 
@@ -143,6 +144,8 @@ def _parameters(spec: EnvSpec) -> frozenset[str]:
 def make_single(id: str, **kwargs: Any) -> gym.Env[Any, Any]:
     """Make one environment, as ``gymnasium.make`` does, without MuJoCo's noise.
 
+    Where it is to be drawn, a rendering backend is chosen that works without a display.
+
     Args:
         id: as in :func:`make_vec`.
         **kwargs: passed on to ``gymnasium.make``.
@@ -151,16 +154,23 @@ def make_single(id: str, **kwargs: Any) -> gym.Env[Any, Any]:
         InvalidValueError: if no such id is registered.
     """
     spec = find_spec(id)
+    if _is_mujoco(spec) and kwargs.get("render_mode") not in (None, "human"):
+        select_opengl_backend()
     with _quiet_loading(spec):
         return gym.make(spec, **kwargs)
 
 
 @contextmanager
 def _quiet_loading(spec: EnvSpec) -> Iterator[None]:
-    if not str(spec.entry_point).startswith("gymnasium.envs.mujoco"):
+    if not _is_mujoco(spec):
         yield  # nothing to silence, and no need to import MuJoCo
         return
     from skillrl.envs.mujoco.model import quiet_loading
 
     with quiet_loading():
         yield
+
+
+def _is_mujoco(spec: EnvSpec) -> bool:
+    """Whether the environment is one of Gymnasium's own MuJoCo tasks."""
+    return str(spec.entry_point).startswith("gymnasium.envs.mujoco")
