@@ -40,8 +40,8 @@ def run(arguments: tuple[int, int, int | None, Path, int]) -> list[dict[str, Any
         if isinstance(event, SkillFinished):
             about = event.skill.record
             print(
-                f"seed {seed} skill {about['index']}: {about['mean_reward']:.2f} of "
-                f"{about['target']:g}, live: {about['live']}, {about['seconds']:.0f} s",
+                f"seed {seed} skill {about.index}: {about.mean_reward:.2f} of "
+                f"{about.target:g}, live: {about.live}, {about.seconds:.0f} s",
                 flush=True,
             )
 
@@ -53,7 +53,7 @@ def run(arguments: tuple[int, int, int | None, Path, int]) -> list[dict[str, Any
         num_threads=threads,
         on_event=report,
     )
-    return [dict(skill.record) for skill in library]
+    return [dataclasses.asdict(skill.record) for skill in library]
 
 
 def bootstrap(values: list[float]) -> list[float]:

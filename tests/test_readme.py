@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import readme_tables
+from records import new_record
 
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.loop import make_agent, make_envs
@@ -29,8 +30,10 @@ def make_skills(run: Path, count: int) -> None:
     recipe = recipe_for("HalfCheetah-v5")
     library = SkillLibrary.create(run, recipe, seed=0)
     env = make_envs(recipe, 16)
-    for _ in range(count):
-        library.add(make_agent(recipe, env).policy, reward_for(env.single_observation_space), {})
+    for index in range(count):
+        record = new_record(index, env=recipe.env)
+        reward = reward_for(env.single_observation_space)
+        library.add(make_agent(recipe, env).policy, reward, record)
 
 
 def test_wrapping_and_training_takes_five_lines() -> None:

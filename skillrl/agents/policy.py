@@ -139,7 +139,8 @@ class SkillPolicy(ActorCriticPolicy):
         extractor = self.features_extractor
         return extractor if isinstance(extractor, NormalizedVector) else None
 
-    def _features(self, observations: torch.Tensor) -> torch.Tensor:
+    def features(self, observations: torch.Tensor) -> torch.Tensor:
+        """Return what actor and critic see of observations: normalised, one-hot or convolved."""
         # Without SB3's preprocessing, which would look up the space's kind at every step: images
         # are the one kind that needs it.
         if isinstance(self.features_extractor, NatureCNN):
@@ -148,12 +149,19 @@ class SkillPolicy(ActorCriticPolicy):
 
     def predict_values(self, obs: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """Return the values ``(batch, 1)``."""
-        return self.value_net(self.mlp_extractor.forward_critic(self._features(obs)))
+        return self.critic(self.features(obs))
+
+    def actor(self, features: torch.Tensor) -> torch.Tensor:
+        """Return means and raw standard deviations, or logits, for ``features``."""
+        return self.action_net(self.mlp_extractor.forward_actor(features))
+
+    def critic(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the values ``(batch, 1)`` for ``features``."""
+        return self.value_net(self.mlp_extractor.forward_critic(features))
 
     def action_parameters(self, observations: torch.Tensor) -> torch.Tensor:
         """Return the actor's output: means and raw standard deviations, or logits."""
-        features = self._features(observations)
-        return self.action_net(self.mlp_extractor.forward_actor(features))
+        return self.actor(self.features(observations))
 
     def distribution(self, parameters: torch.Tensor) -> ActionDistribution:
         """Return the distribution of actions that the actor's output describes."""
@@ -175,9 +183,8 @@ class SkillPolicy(ActorCriticPolicy):
         return values, distribution.log_prob(actions), distribution.entropy()
 
     def _evaluate(self, obs: torch.Tensor) -> tuple[torch.Tensor, ActionDistribution]:
-        features = self._features(obs)
-        actor, critic = self.mlp_extractor(features)
-        return self.value_net(critic), self.distribution(self.action_net(actor))
+        features = self.features(obs)
+        return self.critic(features), self.distribution(self.actor(features))
 
     def act(self, observations: torch.Tensor, deterministic: bool = False) -> torch.Tensor:
         """Return actions (before the tanh) for float observations ``(batch, *shape)``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -149,13 +150,14 @@ class SkillPPO(PPO):
         # False where the guide acted.
         self._learnt = np.ones(shape, bool)
         timeouts: list[tuple[int, int, np.ndarray]] = []
+        chosen: list[tuple[torch.Tensor, torch.Tensor]] = []
         callback.on_rollout_start()
         for step in range(n_rollout_steps):
             observations = torch.as_tensor(last_obs, device=self.device).float()
             with torch.no_grad():
-                distribution = self.policy.distribution(self.policy.action_parameters(observations))
-                actions = distribution.sample()
-                log_probs = distribution.log_prob(actions)
+                parameters = self.policy.action_parameters(observations)
+                actions = self.policy.distribution(parameters).sample()
+            chosen.append((parameters, actions))
             environment_actions = self.policy.environment_actions(actions)
             if self._guide is not None:
                 guided = self._guided()
@@ -177,15 +179,18 @@ class SkillPPO(PPO):
 
             row = rollout_buffer.pos
             rollout_buffer.observations[row] = last_obs
-            rollout_buffer.actions[row] = actions.cpu().numpy()
             rollout_buffer.rewards[row] = rewards
             rollout_buffer.episode_starts[row] = self._last_episode_starts
-            rollout_buffer.log_probs[row] = log_probs.cpu().numpy()
             rollout_buffer.pos += 1
             self._last_obs = last_obs = np.asarray(new_obs)
             self._last_episode_starts = dones
         rollout_buffer.full = True
 
+        # (n_steps, num_envs, size): once for the whole rollout, which is cheaper than step by step.
+        parameters, actions = (torch.stack(rows) for rows in zip(*chosen, strict=True))
+        rollout_buffer.actions[:] = actions.cpu().numpy()
+        log_probs = self.policy.distribution(parameters).log_prob(actions)
+        rollout_buffer.log_probs[:] = log_probs.cpu().numpy()
         self._rewarded = rollout_buffer.rewards > 0
         # What the agent's own actions earned, per step and unscaled.
         self.mean_reward = float(rollout_buffer.rewards[self._learnt].mean())
@@ -252,43 +257,79 @@ class SkillPPO(PPO):
         ]
         parameters = list(self.policy.parameters())
         logs: list[torch.Tensor] = []
-        for _ in range(self.n_epochs):
-            order = torch.randperm(len(data[0]))
-            # Shuffled once an epoch: the batches are then views.
-            shuffled = [tensor[order] for tensor in data]
-            for batch in zip(*(t.split(self.batch_size) for t in shuffled), strict=True):
-                observations, actions, old_log_prob, advantages, returns, coefficients = batch
-                if len(advantages) < 2:
-                    continue
-                values, log_prob, entropy = self.policy.evaluate_actions(observations, actions)
-                if self.normalize_advantage:
-                    advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-                log_ratio = log_prob - old_log_prob
-                ratio = log_ratio.exp()
-                clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
-                policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()
-                value_loss = (values.squeeze(-1) - returns).square().mean()
-                loss = policy_loss + self.vf_coef * value_loss - (coefficients * entropy).mean()
-                self.policy.optimizer.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-                self.policy.optimizer.step()
-                with torch.no_grad():
-                    logs.append(
-                        torch.stack(
-                            [
-                                policy_loss,
-                                value_loss,
-                                entropy.mean(),
-                                (ratio - 1 - log_ratio).mean(),
-                                (ratio != clipped).float().mean(),
-                            ]
-                        )
-                    )
-            self._n_updates += 1
+        with ThreadPoolExecutor(1) as worker:
+            for _ in range(self.n_epochs):
+                order = torch.randperm(len(data[0]))
+                # Shuffled once an epoch: the batches are then views.
+                shuffled = [tensor[order] for tensor in data]
+                for batch in zip(*(t.split(self.batch_size) for t in shuffled), strict=True):
+                    if len(batch[0]) < 2:
+                        continue
+                    self.policy.optimizer.zero_grad()
+                    logs.append(self._compute_gradients(worker, clip_range, *batch))
+                    torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+                    self.policy.optimizer.step()
+                self._n_updates += 1
         if self.policy.normalizer is not None:
             self.policy.normalizer.update(data[0])
         self._log(logs, clip_range)
+
+    def _compute_gradients(
+        self,
+        worker: Executor,
+        clip_range: float,
+        observations: torch.Tensor,
+        actions: torch.Tensor,
+        old_log_prob: torch.Tensor,
+        advantages: torch.Tensor,
+        returns: torch.Tensor,
+        ent_coef: torch.Tensor,
+    ) -> torch.Tensor:
+        """Backpropagate PPO's loss on one batch; what to log of it, in the order of ``_log``.
+
+        Actor and critic share no weights but those of the features. So the critic has a thread of
+        its own, which for networks this small is worth more than threads within an operation. Only
+        the actor draws random numbers: the result does not depend on timing.
+        """
+        policy = self.policy
+        features = policy.features(observations)
+        # Each backpropagates down to its own view of the features.
+        actor_features, critic_features = (
+            features.detach().requires_grad_(features.requires_grad) for _ in range(2)
+        )
+
+        def critic() -> torch.Tensor:
+            values = policy.critic(critic_features).squeeze(-1)
+            value_loss = (values - returns).square().mean()
+            (self.vf_coef * value_loss).backward()
+            return value_loss.detach()
+
+        value_loss = worker.submit(critic)
+        try:
+            distribution = policy.distribution(policy.actor(actor_features))
+            if self.normalize_advantage:
+                advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+            log_ratio = distribution.log_prob(actions) - old_log_prob
+            ratio = log_ratio.exp()
+            clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+            policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()
+            entropy = distribution.entropy()
+            (policy_loss - (ent_coef * entropy).mean()).backward()
+        finally:
+            wait([value_loss])
+        if features.requires_grad:
+            gradients = [view.grad for view in (actor_features, critic_features)]
+            torch.autograd.backward([features, features], gradients)
+        with torch.no_grad():
+            return torch.stack(
+                [
+                    policy_loss,
+                    value_loss.result(),
+                    entropy.mean(),
+                    (ratio - 1 - log_ratio).mean(),
+                    (ratio != clipped).float().mean(),
+                ]
+            )
 
     def _log(self, logs: list[torch.Tensor], clip_range: float) -> None:
         names = ("policy_gradient_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")

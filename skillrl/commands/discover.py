@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 import signal
 import sys
@@ -17,7 +16,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
@@ -27,10 +25,7 @@ from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.recipes import Recipe, recipe_for
 from skillrl.envs.make import find_spec
 from skillrl.errors import RunStopped
-from skillrl.report.records import read_record
 
-# With networks of this size, more threads wait for each other longer than they calculate.
-_MAX_TORCH_THREADS = 4
 # Seconds between two lines of progress where there is no terminal to draw a bar in.
 _LINE_INTERVAL = 30.0
 # Seconds over which the speed is averaged.
@@ -70,8 +65,6 @@ def discover(
         kept = _kept(recipe, stored.recipe, recipe_for(recipe.env))
         recipe = dataclasses.replace(kept, env=recipe.env, generations=recipe.generations)
         seed = seed or stored.seed
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(min(torch.get_num_threads(), _MAX_TORCH_THREADS))
     again = f"Go on with: {resume_command(recipe, run)}"
     try:
         with _show(recipe, progress) as on_event, _stop_on_interrupt() as should_stop:
@@ -203,7 +196,7 @@ class Status:
 
 def finished(event: SkillFinished) -> str:
     """Return a line on a skill that was evaluated and saved."""
-    known = read_record(event.skill)
+    known = event.skill.record
     return (
         f"skill {event.skill.index} is {'live' if known.live else 'not live'}: "
         f"reward {known.mean_reward:.3g} of {known.target:.3g}, the previous policy's "

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from skillrl.discovery.library import SkillLibrary
 from skillrl.errors import DamagedFileError
-from skillrl.report.records import read_record
 
-SKILL_COLUMNS = ("skill", "live", "reward", "of target", "previous", "task return", "steps", "time")
+SKILL_COLUMNS = (
+    *("skill", "live", "reward", "of target", "previous", "fresh", "positives", "negatives"),
+    *("task return", "steps", "time"),
+)
 RUN_COLUMNS = ("run", "environment", "seed", "skills", "live", "steps", "time")
 
 
@@ -22,8 +24,10 @@ def list_skills(run: Path) -> str:
 
     Returns:
         For a run its environment and seed, and a table: whether each skill is live, its mean
-        reward per step and as a share of the target, what the previous policy earns on the same
-        reward, the mean return of the environment's own task, the steps and the time of training.
+        reward per step and as a share of the target, what the previous policy and the fresh one,
+        before training, earn on the same reward, the shares of held-out positives and negatives
+        (the finished skill's or earlier ones', whichever is more) that the reward is positive at,
+        the mean return of the environment's own task, the steps and the time of training.
         For a folder of runs one line a run.
 
     Raises:
@@ -36,7 +40,7 @@ def list_skills(run: Path) -> str:
     library = SkillLibrary(run)
     rows = []
     for skill in library:
-        known = read_record(skill)
+        known = skill.record
         rows.append(
             (
                 str(skill.index),
@@ -44,6 +48,9 @@ def list_skills(run: Path) -> str:
                 f"{known.mean_reward:.3g}",
                 f"{known.mean_reward / known.target:.0%}" if known.target else "",
                 f"{known.previous_mean_reward:.3g}",
+                f"{known.fresh_reward:.3g}",
+                f"{known.separation.positives:.0%}",
+                f"{max(known.separation.negatives, known.separation.archive or 0.0):.0%}",
                 f"{known.task_return:.1f}",
                 f"{known.steps:,}",
                 _duration(known.seconds),
@@ -59,7 +66,7 @@ def list_skills(run: Path) -> str:
 def _run_row(path: Path) -> tuple[str, ...]:
     try:
         library = SkillLibrary(path)
-        known = [read_record(skill) for skill in library]
+        known = [skill.record for skill in library]
     except DamagedFileError as error:
         # The other runs are still worth showing.
         return path.name, str(error)

@@ -16,7 +16,6 @@ from rich.progress import Progress, SpinnerColumn
 from skillrl.discovery.library import Skill, SkillLibrary, load_skill
 from skillrl.errors import InvalidValueError
 from skillrl.files import write_atomically
-from skillrl.report.records import read_record
 from skillrl.report.videos import GIF_WIDTH, film, grid, record, write_gif, write_mp4
 from skillrl.report.window import play
 
@@ -57,7 +56,6 @@ def render(
     name, chosen, grid_name = _choose(run, skills)
     for skill in chosen:
         # Before any of the drawing, so that a damaged file is told of at once.
-        read_record(skill)
         _ = skill.policy, skill.reward
     with Progress(
         SpinnerColumn(),

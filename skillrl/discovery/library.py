@@ -25,6 +25,8 @@ import gymnasium as gym
 
 from skillrl.agents import SkillPolicy
 from skillrl.discovery.recipes import Recipe, recipe_from_json
+from skillrl.discovery.record import Record
+from skillrl.discovery.schema import from_json
 from skillrl.envs import NeuralRewardWrapper
 from skillrl.envs.make import make_single
 from skillrl.errors import DamagedFileError, InvalidValueError
@@ -44,13 +46,13 @@ class Skill:
 
     path: Path
     """The skill's folder."""
-    record: Mapping[str, Any]
+    record: Record
     """What ``skill.json`` says: environment, steps, rewards, whether the skill is live."""
 
     @property
     def index(self) -> int:
         """The skill's number within its run, from 0."""
-        return int(self.record["index"])
+        return self.record.index
 
     @cached_property
     def policy(self) -> SkillPolicy:
@@ -68,7 +70,7 @@ class Skill:
         Args:
             kwargs: passed on to ``gymnasium.make``, for example ``render_mode="rgb_array"``.
         """
-        env = make_single(self.record["env"], **{**self.record["env_kwargs"], **kwargs})
+        env = make_single(self.record.env, **{**self.record.env_kwargs, **kwargs})
         return NeuralRewardWrapper(env, self.path / "reward.safetensors")
 
 
@@ -135,7 +137,20 @@ class SkillLibrary:
 
         Raises:
             InvalidValueError: naming what differs.
+            DamagedFileError: if a skill between others is missing.
         """
+        count = len(self)
+        beyond = sorted(
+            folder.name
+            for folder in self.path.glob("skills/[0-9]*")
+            if folder.name > f"{count:03d}"
+        )
+        if beyond:
+            raise DamagedFileError(
+                f"{self.path / 'skills'} lacks {count:03d} and holds {beyond[0]}. Each skill was "
+                "learnt from the one before it: bring back the missing folder, or remove those "
+                "beyond it to learn them again."
+            )
         wanted = dataclasses.replace(recipe, generations=self.recipe.generations)
         old, new = (_settings(dataclasses.asdict(r)) for r in (self.recipe, wanted))
         differing = [
@@ -172,17 +187,15 @@ class SkillLibrary:
             yield folder
             index += 1
 
-    def add(self, policy: SkillPolicy, reward: NeuralReward, record: Mapping[str, Any]) -> Skill:
+    def add(self, policy: SkillPolicy, reward: NeuralReward, record: Record) -> Skill:
         """Save a finished skill. Its folder appears complete or not at all."""
-        index = len(self)
-        folder = self.path / "skills" / f"{index:03d}"
+        folder = self.path / "skills" / f"{record.index:03d}"
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        about = {"index": index, "env": self.recipe.env, "env_kwargs": self.recipe.env_kwargs}
         try:
             policy.save(partial / "policy.safetensors")
             reward.save(partial / "reward.safetensors")
-            write_json(partial / "skill.json", {**about, **record})
+            write_json(partial / "skill.json", dataclasses.asdict(record))
             partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -203,13 +216,10 @@ def load_skill(path: str | PathLike[str]) -> Skill:
             f"{path} is not a skill: it has no skill.json. "
             "A skill is a folder such as runs/<name>/skills/000."
         )
-    record = read_json(path / "skill.json")
-    for name, kind in {"index": int, "env": str, "env_kwargs": dict}.items():
-        if not isinstance(record.get(name), kind):
-            raise DamagedFileError(
-                f"{path / 'skill.json'} is damaged: {name} should be of the type "
-                f"{kind.__name__}. Received {record.get(name)!r}."
-            )
+    try:
+        record = from_json(Record, read_json(path / "skill.json"), "skill")
+    except InvalidValueError as error:
+        raise DamagedFileError(f"{path / 'skill.json'} is damaged: {error}") from None
     return Skill(path, record)
 
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from skillrl.discovery.events import OnEvent, RewardFitted, SkillFinished, Train
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
 from skillrl.discovery.recipes import Recipe
+from skillrl.discovery.record import Record
 from skillrl.discovery.samples import episodes, gather_negatives, gather_positives
 from skillrl.discovery.transfer import transfer
 from skillrl.envs import NeuralRewardVectorWrapper, SB3VecEnv, make_vec, reward_for
@@ -57,7 +59,9 @@ def discover(
     """Discover skills and save them to the folder ``run``.
 
     A run that is stopped at any moment resumes from its last checkpoint and ends with the same
-    skills as one that never was (on the same machine, with the same number of torch threads).
+    skills as one that never was (on the same machine; with images, with the same number of torch
+    threads). Meanwhile torch runs on one thread unless observations are images: smaller networks
+    wait for threads longer than they gain by them.
 
     Args:
         recipe: every setting.
@@ -79,8 +83,10 @@ def discover(
         RunStopped: if ``should_stop`` said so.
     """
     library = open_library(run, recipe, seed, resume)
-    discovery = Discovery(library, recipe, on_event, should_stop, num_threads)
-    try:
+    with (
+        own_torch_threads(),
+        closing(Discovery(library, recipe, on_event, should_stop, num_threads)) as discovery,
+    ):
         for generation in range(len(library), recipe.generations):
             if not discovery.resumed(generation):
                 discovery.begin(generation)
@@ -89,9 +95,17 @@ def discover(
                 discovery.transfer()
             discovery.train()
             discovery.finish_skill()
-    finally:
-        discovery.close()
     return library
+
+
+@contextmanager
+def own_torch_threads() -> Iterator[None]:
+    """Leave torch the number of threads that it had before."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def open_library(run: str | PathLike[str], recipe: Recipe, seed: int, resume: bool) -> SkillLibrary:
@@ -138,6 +152,8 @@ class Discovery:
         self.sample_env = make_envs(recipe, samples.num_envs, num_threads=num_threads)
         space = self.sample_env.single_observation_space
         self.reward = reward_for(space, target=recipe.reward.target, hidden=recipe.reward.hidden)
+        if self.reward.kind != "image":
+            torch.set_num_threads(1)
         self.train_env = make_envs(recipe, recipe.agent.num_envs, self.reward, num_threads)
         self.evaluation_env = make_envs(
             recipe, recipe.evaluation_episodes, self.reward, num_threads
@@ -275,21 +291,21 @@ class Discovery:
         mean_reward, task_return = self._evaluate(policy)
         previous_reward, _ = self._evaluate(self.previous)
         live = mean_reward >= LIVE_SHARE * target and mean_reward >= LIVE_RATIO * previous_reward
-        skill = self.library.add(
-            policy,
-            self.reward,
-            {
-                "steps": self.recipe.steps_per_skill,
-                "seconds": round(self.progress["seconds"], 1),
-                "mean_reward": mean_reward,
-                "target": target,
-                "previous_mean_reward": previous_reward,
-                "live": live,
-                "task_return": task_return,
-                "fresh_reward": self.progress["fresh_reward"],
-                "separation": self.progress["separation"],
-            },
+        record = Record(
+            index=self.generation,
+            env=self.recipe.env,
+            env_kwargs=self.recipe.env_kwargs,
+            steps=self.recipe.steps_per_skill,
+            seconds=round(self.progress["seconds"], 1),
+            mean_reward=mean_reward,
+            target=target,
+            previous_mean_reward=previous_reward,
+            live=live,
+            task_return=task_return,
+            fresh_reward=self.progress["fresh_reward"],
+            separation=Separation(**self.progress["separation"]),
         )
+        skill = self.library.add(policy, self.reward, record)
         self.checkpoint.unlink(missing_ok=True)
         self.on_event(SkillFinished(skill))
 

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from skillrl.discovery.schema import from_json
 from skillrl.errors import InvalidValueError
 
 
@@ -214,37 +215,4 @@ def recipe_from_json(value: dict[str, Any]) -> Recipe:
     Raises:
         InvalidValueError: if a field is missing, unknown, or not of its type.
     """
-    recipe = _from_json(Recipe, value, "recipe")
-    assert isinstance(recipe, Recipe)  # for the type checker
-    return recipe
-
-
-def _from_json(cls: type[Any], value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise InvalidValueError(f"{where} should be an object. Received {value!r}.")
-    types = get_type_hints(cls)
-    names = {f.name for f in dataclasses.fields(cls)}
-    if value.keys() != names:
-        odd = ", ".join(sorted(value.keys() ^ names))
-        raise InvalidValueError(f"{where} lacks fields or has unknown ones: {odd}.")
-    arguments = {}
-    for name, item in value.items():
-        if dataclasses.is_dataclass(types[name]):
-            arguments[name] = _from_json(types[name], item, f"{where}.{name}")
-        elif not _fits(item, types[name]):
-            raise InvalidValueError(f"{where}.{name} has the wrong type. Received {item!r}.")
-        else:
-            arguments[name] = tuple(item) if isinstance(item, list) else item
-    return cls(**arguments)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a JSON value has the type of a field."""
-    if get_origin(hint) is tuple:
-        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
-    if get_origin(hint) is Literal:
-        return isinstance(value, str)
-    if isinstance(value, bool):
-        return hint is bool
-    # JSON has one kind of number: 1.0 may come back as 1.
-    return isinstance(value, (int, float) if hint is float else get_origin(hint) or hint)
+    return from_json(Recipe, value, "recipe")

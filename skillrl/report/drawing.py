@@ -30,14 +30,14 @@ def make_env(skill: Skill, render_mode: str) -> gym.Env[Any, Any]:
     modes = render_modes(skill)
     if modes is not None and render_mode not in modes:
         raise InvalidValueError(
-            f"{skill.record['env']} cannot be drawn as {render_mode!r}: its render modes are "
+            f"{skill.record.env} cannot be drawn as {render_mode!r}: its render modes are "
             f"{', '.join(map(repr, modes)) or 'none'}. Its metadata['render_modes'] should name "
             f"{render_mode!r}, and its render() return what Gymnasium asks for in this mode."
         )
     env = skill.make_env(render_mode=render_mode)
     renderer = _mujoco_renderer(env)
     if renderer is not None:
-        if not _CAMERA_ARGUMENTS & skill.record["env_kwargs"].keys():
+        if not _CAMERA_ARGUMENTS & skill.record.env_kwargs.keys():
             _follow(renderer)
         if render_mode == "rgb_array":
             _draw_quickly(renderer)
@@ -46,7 +46,7 @@ def make_env(skill: Skill, render_mode: str) -> gym.Env[Any, Any]:
 
 def render_modes(skill: Skill) -> list[str] | None:
     """The render modes that the skill's environment says it has; None if it says nothing."""
-    creator: Any = find_spec(skill.record["env"]).entry_point
+    creator: Any = find_spec(skill.record.env).entry_point
     if isinstance(creator, str):
         creator = load_env_creator(creator)
     metadata = getattr(creator, "metadata", None)

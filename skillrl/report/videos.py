@@ -28,7 +28,6 @@ from skillrl.discovery.library import Skill
 from skillrl.errors import InvalidValueError, SkillrlError
 from skillrl.files import write_atomically
 from skillrl.report.drawing import cannot_draw, make_env, steps_per_second
-from skillrl.report.records import read_record
 
 SECONDS = 15.0
 """Longest film of an episode, unless a number of steps is asked for."""
@@ -261,7 +260,7 @@ def _drawer(recording: Recording, width: int) -> Callable[[int], Image.Image]:
 
 def _write_label(frame: Image.Image, skill: Skill) -> float:
     """Write what is known of the skill at the top left, and return where it ends."""
-    known = read_record(skill)
+    known = skill.record
     state = ("live", _LIVE) if known.live else ("not live", _NOT_LIVE)
     text = f"skill {skill.index} · {known.mean_reward:.3g} of {known.target:.3g} · "
     draw, font, end = ImageDraw.Draw(frame), _font(), float(_GAP)

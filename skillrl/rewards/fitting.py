@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -81,34 +82,37 @@ def fit_reward(
     for name, observations in groups.items():
         if len(observations) > 1:
             order = torch.randperm(len(observations), generator=generator)
-            values = torch.as_tensor(observations)[order].to(device)
+            values = reward.standardised(torch.as_tensor(observations)[order].to(device))
             cut = max(1, int(HELD_OUT * len(values)))
             held_out[name], seen[name] = values[:cut], values[cut:]
 
     share = batch_size // len(seen)
-    signs = torch.cat(
-        [torch.full((share,), 1.0 if name == "positives" else -1.0) for name in seen]
+    signs = [1.0 if name == "positives" else -1.0 for name in seen]
+    targets = (torch.tensor(signs, device=device) * reward.target).repeat_interleave(share)
+    pool = torch.cat(list(seen.values()))
+    starts = np.cumsum([0, *map(len, seen.values())])
+    # Of each step, the rows of its batch in the pool.
+    rows = torch.cat(
+        [
+            torch.randint(start, end, (steps, share), generator=generator)
+            for start, end in pairwise(starts)
+        ],
+        1,
     ).to(device)
-    targets = signs * reward.target
     optimizer = torch.optim.Adam(
         reward.parameters(), learning_rate, weight_decay=weight_decay, fused=True
     )
     losses = []
-    for _ in range(steps):
-        batch = torch.cat(
-            [
-                values[torch.randint(len(values), (share,), generator=generator)]
-                for values in seen.values()
-            ]
-        )
-        loss = (reward(batch) - targets).square().mean()
+    for batch in rows:
+        loss = (reward.activation(pool.index_select(0, batch)) - targets).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())
     with torch.no_grad():
         shares = {
-            name: float((reward(values) > 0).float().mean()) for name, values in held_out.items()
+            name: float((reward.activation(values) > 0).float().mean())
+            for name, values in held_out.items()
         }
     return Separation(
         loss=float(torch.stack(losses[-max(1, steps // 10) :]).mean()),

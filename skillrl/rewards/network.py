@@ -89,7 +89,7 @@ class NeuralReward(nn.Module):
             self.register_buffer("mean", torch.zeros(self.shape))
             self.register_buffer("std", torch.ones(self.shape))
             self.network = nn.Sequential(
-                nn.Linear(self.shape[0], hidden), nn.Tanh(), nn.Linear(hidden, 1)
+                nn.Linear(self.shape[0], hidden), _Tanh(), nn.Linear(hidden, 1)
             )
         elif kind == "grid":
             if self.shape != (2,) or self.size is None:
@@ -120,17 +120,27 @@ class NeuralReward(nn.Module):
         # A component that hardly moved yet must not be magnified when it moves later.
         self.std.copy_(values.std(0, unbiased=False).clamp_min(1e-2))
 
-    def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """Return the activations ``(batch,)`` of raw observations ``(batch, *shape)``."""
+    def standardised(self, observations: torch.Tensor) -> torch.Tensor:
+        """Return raw observations as ``activation`` takes them: vectors standardised, float32."""
+        if self.kind != "vector":
+            return observations
+        # Subtracted before the conversion to float32, which would round large positions.
+        return ((observations - self.mean) / self.std).float().clamp(-CLIP, CLIP)
+
+    def activation(self, standardised: torch.Tensor) -> torch.Tensor:
+        """Return the activations ``(batch,)`` of standardised observations."""
         if self.kind == "vector":
-            # Subtracted before the conversion to float32, which would round large positions.
-            inputs = ((observations - self.mean) / self.std).float().clamp(-CLIP, CLIP)
+            inputs = standardised
         elif self.kind == "grid":
-            inputs = self._one_hot(observations)
+            inputs = self._one_hot(standardised)
         else:
-            images = observations.movedim(-1, 1) if self.channels_last else observations
+            images = standardised.movedim(-1, 1) if self.channels_last else standardised
             inputs = images.float() / 255.0
         return self.network(inputs).squeeze(-1)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Return the activations ``(batch,)`` of raw observations ``(batch, *shape)``."""
+        return self.activation(self.standardised(observations))
 
     def reward(self, observations: np.ndarray) -> np.ndarray:
         """Return the rewards ``(batch,)``, float32 in [0, target], of ``(batch, *shape)``."""
@@ -188,6 +198,13 @@ class NeuralReward(nn.Module):
         if reward.kind == "vector" and not bool((reward.std > 0).all()):
             raise DamagedFileError(f"{path} is damaged: std holds values that are not positive.")
         return reward
+
+
+class _Tanh(nn.Tanh):
+    """tanh by way of the sigmoid, which torch computes four times as fast on CPUs."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return 2.0 * torch.sigmoid(2.0 * input) - 1.0
 
 
 def _convolutional(

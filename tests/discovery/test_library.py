@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from records import new_record
 
 import skillrl
 from skillrl.agents import SkillPolicy
 from skillrl.discovery import library as library_module
 from skillrl.discovery.library import Skill, SkillLibrary, load_skill
 from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.record import Record
 from skillrl.envs import NeuralRewardWrapper
 from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.rewards import NeuralReward
@@ -48,7 +50,9 @@ def library(tmp_path: Path) -> SkillLibrary:
     """A run with two skills of networks that were never trained."""
     library = SkillLibrary.create(tmp_path / "run", RECIPE, seed=5)
     for index in range(2):
-        library.add(new_policy(index), new_reward(index), {"mean_reward": 0.5 * index})
+        library.add(
+            new_policy(index), new_reward(index), new_record(index, mean_reward=0.5 * index)
+        )
     return library
 
 
@@ -57,7 +61,7 @@ def test_a_skill_is_what_was_added(library: SkillLibrary) -> None:
     for index, skill in enumerate(library):
         assert skill.index == index
         assert skill.path == library.path / "skills" / f"00{index}"
-        assert skill.record["mean_reward"] == 0.5 * index
+        assert skill.record.mean_reward == 0.5 * index
         expected, _ = new_policy(index).predict(OBSERVATIONS, deterministic=True)
         np.testing.assert_array_equal(
             skill.policy.predict(OBSERVATIONS, deterministic=True)[0], expected
@@ -94,7 +98,7 @@ def test_a_skills_environment_pays_its_reward(library: SkillLibrary) -> None:
 def test_env_kwargs_belong_to_a_skill(tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, env_kwargs={"max_episode_steps": 2})
     skill = SkillLibrary.create(tmp_path / "run", recipe, seed=0).add(
-        new_policy(0), new_reward(0), {}
+        new_policy(0), new_reward(0), new_record(0, env_kwargs=recipe.env_kwargs)
     )
     env = skill.make_env()
     env.reset(seed=0)
@@ -214,24 +218,39 @@ def test_a_run_file_cut_anywhere_is_damaged(library: SkillLibrary) -> None:
             SkillLibrary(library.path)
 
 
-@pytest.mark.parametrize("name", ["index", "env", "env_kwargs"])
+HOSTILE: list[Any] = [None, True, [1], "one", 3, 1.5, math.nan, math.inf, {}, {"loss": 1.0}]
+NAMES = sorted(field.name for field in dataclasses.fields(Record))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_damaged_skill_file_is_named(name: str, library: SkillLibrary) -> None:
     path = library.path / "skills" / "001" / "skill.json"
     content = path.read_text()
-    right = type(json.loads(content)[name])
-    hostile: list[Any] = [None, [1], "one", 3, math.inf, {}]
-    for value in hostile:
-        if type(value) is not right:
-            path.write_text(json.dumps({**json.loads(content), name: value}))
-            with pytest.raises(DamagedFileError, match=rf"skill\.json is damaged: {name}"):
-                library[1]
+    kind = type(json.loads(content)[name])
+    for value in HOSTILE:
+        if type(value) is kind and name != "separation" and value not in (math.inf, math.nan):
+            continue  # of the right type
+        if kind is float and type(value) is int:
+            continue  # JSON's numbers are of one kind
+        path.write_text(json.dumps({**json.loads(content), name: value}))
+        with pytest.raises(DamagedFileError, match=rf"skill\.json is damaged: skill\.{name}"):
+            library[1]
     without = {key: value for key, value in json.loads(content).items() if key != name}
     path.write_text(json.dumps(without))
-    with pytest.raises(DamagedFileError, match=rf"skill\.json is damaged: {name}"):
+    with pytest.raises(DamagedFileError, match=rf"skill\.json is damaged: .*{name}"):
         list(library)
     path.write_text(content[:-5])
     with pytest.raises(DamagedFileError, match=r"skill\.json cannot be read"):
         load_skill(path.parent)
+
+
+def test_a_skill_missing_between_others_is_named(library: SkillLibrary) -> None:
+    library.check_resumable(RECIPE, 5)
+    shutil.move(library.path / "skills" / "000", library.path / "skills" / "aside")
+    with pytest.raises(DamagedFileError, match=r"skills lacks 000 and holds 001\. Each skill"):
+        library.check_resumable(RECIPE, 5)
+    shutil.rmtree(library.path / "skills" / "001")
+    library.check_resumable(RECIPE, 5)
 
 
 def test_a_folder_that_is_no_skill_is_named(library: SkillLibrary, tmp_path: Path) -> None:
@@ -279,11 +298,11 @@ def test_a_skill_on_a_full_disk_appears_complete_or_not_at_all(
     else:
         monkeypatch.setattr({"policy": policy, "reward": reward}[name], "save", full)
     with pytest.raises(OSError, match="No space left"):
-        library.add(policy, reward, {})
+        library.add(policy, reward, new_record(2))
     assert everything(library.path) == before
     assert not [path for path in library.path.rglob("*") if "partial" in path.name]
     monkeypatch.undo()
-    assert library.add(policy, reward, {}).index == 2
+    assert library.add(policy, reward, new_record(2)).index == 2
     assert len(library) == 3
 
 
@@ -292,7 +311,7 @@ def test_what_a_killed_process_left_behind_is_no_skill(library: SkillLibrary) ->
     shutil.copytree(library.path / "skills" / "000", left)
     (left / "remains").write_text("of another process")
     assert len(library) == 2
-    skill = library.add(new_policy(2), new_reward(2), {})
+    skill = library.add(new_policy(2), new_reward(2), new_record(2))
     assert sorted(path.name for path in skill.path.iterdir()) == [
         *("policy.safetensors", "reward.safetensors", "skill.json")
     ]

@@ -20,7 +20,7 @@ from skillrl.discovery.loop import discover
 from skillrl.discovery.recipes import Recipe, recipe_for
 from skillrl.errors import DamagedFileError, InvalidValueError, RunStopped
 from skillrl.files import read_tensors
-from skillrl.rewards import fit_reward
+from skillrl.rewards import Separation, fit_reward
 
 
 def small(env: str, **changes: Any) -> Recipe:
@@ -232,12 +232,13 @@ def test_a_skill_is_live_by_the_definition(
     library = SkillLibrary.create(tmp_path / "run", recipe, seed=0)
     discovery = loop.Discovery(library, recipe, lambda event: None, lambda: False)
     discovery.begin(0)
-    discovery.progress |= {"fresh_reward": 0.0, "separation": {}}
+    separation = Separation(loss=7.3, positives=0.9, negatives=0.1, archive=None)
+    discovery.progress |= {"fresh_reward": 0.0, "separation": dataclasses.asdict(separation)}
     earned = {id(discovery.agent.policy): mean_reward, id(discovery.previous): previous}
     monkeypatch.setattr(loop, "episodes", lambda env, policy, seed, **_: (earned[id(policy)], 0.0))
     discovery.finish_skill()
     discovery.close()
-    assert library[0].record["live"] is live
+    assert library[0].record.live is live
 
 
 @pytest.mark.parametrize(
@@ -308,7 +309,7 @@ def test_the_recorded_reward_is_what_the_skill_earns(whole: Callable[[Recipe], P
             rewards.append(float(reward))
         assert truncated
         # The maze and the policy without noise have no randomness: all episodes are this one.
-        assert skill.record["mean_reward"] == pytest.approx(np.mean(rewards), abs=1e-7)
+        assert skill.record.mean_reward == pytest.approx(np.mean(rewards), abs=1e-7)
         env.close()
 
 

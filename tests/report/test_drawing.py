@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from records import new_record
 
 from skillrl.discovery.library import Skill
 from skillrl.envs import reward_for
@@ -26,7 +27,7 @@ def _headless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def cheetah(folder: Path, **env_kwargs: Any) -> Skill:
     space = gym.spaces.Box(-np.inf, np.inf, (17,), np.float64)
     reward_for(space).save(folder / "reward.safetensors")
-    return Skill(folder, {"index": 0, "env": "HalfCheetah-v5", "env_kwargs": env_kwargs})
+    return Skill(folder, new_record(env="HalfCheetah-v5", env_kwargs=env_kwargs))
 
 
 def robot_pixels(picture: np.ndarray) -> int:

@@ -46,17 +46,21 @@ def fit(
 
 
 def recorded_fit(
-    *groups: np.ndarray, **settings: Any
+    *groups: np.ndarray, std: float = 1024.0, **settings: Any
 ) -> tuple[list[np.ndarray], list[np.ndarray], NeuralReward]:
-    """Fit, and return the batches that were trained on and those that were only looked at."""
+    """Fit, and return the batches that were trained on and those that were only looked at.
+
+    ``std`` is the reward's own: so large a power of two clips and rounds no label.
+    """
     trained: list[np.ndarray] = []
     looked_at: list[np.ndarray] = []
     reward = new_reward()
+    reward.std.fill_(std)
 
     def record(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        (trained if torch.is_grad_enabled() else looked_at).append(inputs[0].numpy().copy())
+        (trained if torch.is_grad_enabled() else looked_at).append(inputs[0].numpy() * std)
 
-    reward.register_forward_pre_hook(record)
+    reward.network.register_forward_pre_hook(record)
     fit(reward, *groups, **settings)
     return trained, looked_at, reward
 
@@ -94,7 +98,7 @@ def test_observations_that_are_held_out_are_not_trained_on() -> None:
 def test_shares_are_those_of_the_held_out_observations() -> None:
     # Clouds that overlap, so that no share is 0 or 1.
     groups = [cloud(centre, 500, seed) for seed, centre in enumerate((0.5, -0.5, 0.0))]
-    _, looked_at, reward = recorded_fit(*groups, steps=30)
+    _, looked_at, reward = recorded_fit(*groups, std=1.0, steps=30)
     expected = [
         np.mean(reward.reward(held_out) > 0.0, dtype=np.float32) for held_out in list(looked_at)
     ]
@@ -109,7 +113,7 @@ def test_a_fit_equals_adam_in_float64() -> None:
     trained: list[torch.Tensor] = []
     reward = new_reward(target)
     network = copy.deepcopy(reward.network).double()
-    reward.register_forward_pre_hook(lambda _, inputs: trained.append(inputs[0].double()))
+    reward.network.register_forward_pre_hook(lambda _, inputs: trained.append(inputs[0].double()))
     separation = fit(
         reward, *groups, steps=steps, batch_size=31, learning_rate=0.01, weight_decay=weight_decay
     )

@@ -142,7 +142,8 @@ def test_the_networks_are_the_papers() -> None:
         (32, (4, 4), (2, 2)),
     ]
     vectors = NeuralReward((87,), hidden=87).network
-    assert [type(layer) for layer in vectors] == [nn.Linear, nn.Tanh, nn.Linear]
+    kinds = (nn.Linear, nn.Tanh, nn.Linear)
+    assert all(isinstance(layer, kind) for layer, kind in zip(vectors, kinds, strict=True))
 
 
 def test_the_reward_is_the_activation_clipped_to_the_target() -> None:

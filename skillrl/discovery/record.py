@@ -1,0 +1,42 @@
+"""What is known of a finished skill: the content of ``skill.json``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from skillrl.rewards import Separation
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a skill belongs to, how it was trained, and what it earns.
+
+    Rewards are means per environment step over the recipe's evaluation episodes, from ordinary
+    resets, without the policy's noise.
+    """
+
+    index: int
+    """The skill's number within its run, from 0."""
+    env: str
+    """Id of the environment."""
+    env_kwargs: dict[str, Any]
+    """Keyword arguments of the environment."""
+    steps: int
+    """Environment steps of training."""
+    seconds: float
+    """Duration of all that led to the skill."""
+    mean_reward: float
+    """What the skill earns, in [0, target]."""
+    target: float
+    """What a perfect skill would earn."""
+    previous_mean_reward: float
+    """What the policy before it earns on the same reward."""
+    live: bool
+    """Whether the skill earns a fifth of the target and twice what the policy before it does."""
+    task_return: float
+    """Mean return of the environment's own reward, which no skill was trained on."""
+    fresh_reward: float
+    """What the fresh policy earned before training, with its noise."""
+    separation: Separation
+    """How well the fitted reward told positives from negatives."""
