@@ -7,25 +7,37 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 
 from skillrl.errors import InvalidValueError
 
 # Values of an observation above which a description is taken for damaged: no memory is to be
 # allocated for what a stranger's file claims.
 MAX_SIZE = 2**24
+# Pixels that Stable-Baselines3's convolutions (NatureCNN) need on each side.
+SMALLEST_IMAGE = 36
 
 
 def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
     """Refuse spaces that the agents cannot learn in.
 
     Raises:
-        InvalidValueError: unless observations are a Box, actions a bounded Box or Discrete.
+        InvalidValueError: unless observations are a Box, with images of at least 36 by 36 pixels,
+            and actions a bounded Box or Discrete.
     """
     if not isinstance(observation_space, spaces.Box):
         raise InvalidValueError(
             f"Observations should be a Box. Received {observation_space}. "
             "gymnasium.wrappers.FlattenObservation turns most other spaces into one."
         )
+    if is_image_space(observation_space):
+        channels_first = is_image_space_channels_first(observation_space)
+        size = observation_space.shape[1:] if channels_first else observation_space.shape[:2]
+        if min(size) < SMALLEST_IMAGE:
+            raise InvalidValueError(
+                f"Images should have at least {SMALLEST_IMAGE}x{SMALLEST_IMAGE} pixels. Received "
+                f"{size[0]}x{size[1]}: gymnasium.wrappers.ResizeObservation makes them larger."
+            )
     if isinstance(action_space, spaces.Discrete):
         return
     if not isinstance(action_space, spaces.Box):

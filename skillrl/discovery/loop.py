@@ -321,11 +321,15 @@ class Discovery:
         self.agent.set_guide(self.previous, guide.max_steps, until)
 
     def _evaluate(self, policy: SkillPolicy, *, deterministic: bool = True) -> tuple[float, float]:
-        seed = self._seed("evaluation")
+        seed, max_steps = self._seed("evaluation"), self.recipe.evaluation_steps
         # Evaluation draws no numbers that training would have drawn.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return episodes(self.evaluation_env, policy, seed, deterministic=deterministic)
+            return episodes(
+                *(self.evaluation_env, policy, seed),
+                max_steps=max_steps,
+                deterministic=deterministic,
+            )
 
     def _save_checkpoint(self) -> None:
         # Environments that cannot tell their state are resumed at their skill's start.

@@ -168,6 +168,8 @@ class Recipe(_Checked):
     """Environment steps that a skill is trained for."""
     evaluation_episodes: int = _at_least(1, 10)
     """Episodes, from ordinary resets, that a finished skill is evaluated on."""
+    evaluation_steps: int = _at_least(1, 1_000)
+    """The most steps of such an episode that count."""
     reward: RewardRecipe = RewardRecipe()
     samples: SampleRecipe = SampleRecipe()
     guide: GuideRecipe = GuideRecipe()

@@ -112,7 +112,7 @@ def gather_positives(
 
 
 def episodes(
-    env: Envs, policy: SkillPolicy, seed: int, *, deterministic: bool
+    env: Envs, policy: SkillPolicy, seed: int, *, max_steps: int, deterministic: bool
 ) -> tuple[float, float]:
     """Run one episode in each environment from ordinary resets.
 
@@ -120,6 +120,7 @@ def episodes(
         env: environments with SAME_STEP autoreset and a learned reward.
         policy: acts in them.
         seed: of the environments.
+        max_steps: of an episode; what follows does not count.
         deterministic: whether the policy acts without noise.
 
     Returns:
@@ -129,12 +130,14 @@ def episodes(
     act = follow(policy, deterministic=deterministic)
     running = np.ones(env.num_envs, bool)
     rewards, task_returns, steps = np.zeros(env.num_envs), np.zeros(env.num_envs), 0
-    while running.any():
+    for _ in range(max_steps):
         observations, reward, terminations, truncations, infos = env.step(act(observations))
         rewards += np.where(running, reward, 0.0)
         task_returns += np.where(running, infos["task_reward"], 0.0)
         steps += int(running.sum())
         running &= ~(terminations | truncations)
+        if not running.any():
+            break
     return float(rewards.sum() / steps), float(task_returns.mean())
 
 

@@ -121,7 +121,16 @@ class NeuralReward(nn.Module):
         self.std.copy_(values.std(0, unbiased=False).clamp_min(1e-2))
 
     def standardised(self, observations: torch.Tensor) -> torch.Tensor:
-        """Return raw observations as ``activation`` takes them: vectors standardised, float32."""
+        """Return raw observations as ``activation`` takes them: vectors standardised, float32.
+
+        Raises:
+            InvalidValueError: if the observations' shape is not ``(batch, *shape)``.
+        """
+        if observations.shape[1:] != self.shape:
+            raise InvalidValueError(
+                f"This reward takes observations of shape (batch, "
+                f"{', '.join(map(str, self.shape))}). Received {tuple(observations.shape)}."
+            )
         if self.kind != "vector":
             return observations
         # Subtracted before the conversion to float32, which would round large positions.
@@ -139,7 +148,11 @@ class NeuralReward(nn.Module):
         return self.network(inputs).squeeze(-1)
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """Return the activations ``(batch,)`` of raw observations ``(batch, *shape)``."""
+        """Return the activations ``(batch,)`` of raw observations ``(batch, *shape)``.
+
+        Raises:
+            InvalidValueError: if their shape is another, or a position lies outside of the grid.
+        """
         return self.activation(self.standardised(observations))
 
     def reward(self, observations: np.ndarray) -> np.ndarray:
@@ -152,6 +165,12 @@ class NeuralReward(nn.Module):
     def _one_hot(self, positions: torch.Tensor) -> torch.Tensor:
         assert self.size is not None  # checked by the constructor
         rows, columns = self.size
+        outside = (positions < 0) | (positions >= positions.new_tensor(self.size))
+        if outside.any():
+            worst = positions[outside.any(1)][0].tolist()
+            raise InvalidValueError(
+                f"The position {worst} lies outside of the {rows}x{columns} grid."
+            )
         index = positions[:, 0].long() * columns + positions[:, 1].long()
         grid = torch.zeros(len(positions), rows * columns, device=positions.device)
         grid.scatter_(1, index.unsqueeze(1), 1.0)

@@ -218,6 +218,19 @@ class Scalar(gym.ActionWrapper[np.ndarray, Any, Any]):
         return np.asarray(action).reshape(-1)[0]
 
 
+class Picture(gym.ObservationWrapper[np.ndarray, Any, Any]):
+    """Shows the count as an image whose rows up to it are white."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.observation_space = spaces.Box(0, 255, (36, 36, 1), np.uint8)
+
+    def observation(self, observation: Any) -> np.ndarray:
+        image = np.zeros((36, 36, 1), np.uint8)
+        image[: 6 * int(observation[0])] = 255
+        return image
+
+
 class Seed(BaseCallback):
     """Seeds torch before every rollout: updates draw their batches from other generators."""
 
@@ -228,13 +241,14 @@ class Seed(BaseCallback):
         torch.manual_seed(self.num_timesteps)
 
 
-def test_unguided_learning_equals_stable_baselines_ppo() -> None:
-    # Without a normaliser (one-hot observations) and with one batch an epoch nothing differs.
+@pytest.mark.parametrize("images", [False, True])
+def test_unguided_learning_equals_stable_baselines_ppo(images: bool) -> None:
+    # Without a normaliser (one-hot observations or images, whose convolutions actor and critic
+    # share) and with one batch an epoch nothing differs.
     def make() -> gym.Env[Any, Any]:
         actions = spaces.Discrete(3)
-        return Scalar(
-            Toy(6, reward=lambda step, a: float(a == step % 3), actions=actions, vector=False)
-        )
+        toy = Toy(6, reward=lambda step, a: float(a == step % 3), actions=actions, vector=False)
+        return Scalar(Picture(toy) if images else toy)
 
     settings: dict[str, Any] = {
         "learning_rate": lambda remaining: 3e-3 * remaining,

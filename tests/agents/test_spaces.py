@@ -37,6 +37,8 @@ def test_spaces_that_can_be_learnt_in(actions: spaces.Space[Any]) -> None:
         (VECTOR, spaces.Box(-np.inf, np.inf, (2,)), "bounded. Received Box.*RescaleAction"),
         (VECTOR, spaces.Box(0.0, np.inf, (2,)), "bounded"),
         (VECTOR, spaces.Box(0, 10, (2,), np.int64), "int64"),
+        (spaces.Box(0, 255, (35, 84, 3), np.uint8), spaces.Discrete(2), "36x36.*35x84.*Resize"),
+        (spaces.Box(0, 255, (3, 84, 35), np.uint8), spaces.Discrete(2), "Received 84x35"),
     ],
 )
 def test_other_spaces_are_named_with_the_remedy(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -214,6 +215,60 @@ def test_a_saved_skill_acts_as_the_trained_one_did(tmp_path: Path) -> None:
     rewards = discovery.reward.reward(observations)
     assert np.array_equal(rewards, library[0].reward.reward(observations))
     discovery.close()
+
+
+class Picture(gym.ObservationWrapper[np.ndarray, int, np.ndarray]):
+    """The maze as a picture: a white cell where the agent is."""
+
+    def __init__(self) -> None:
+        super().__init__(gym.make("skillrl/Maze2D-v0", max_episode_steps=15))
+        self.observation_space = gym.spaces.Box(0, 255, (36, 36, 3), np.uint8)
+
+    def observation(self, observation: np.ndarray) -> np.ndarray:
+        picture = np.zeros((36, 36, 3), np.uint8)
+        picture[tuple(observation)] = 255
+        return picture
+
+
+def test_skills_are_discovered_from_images(tmp_path: Path) -> None:
+    entry_point: Any = Picture
+    gym.register("Picture-v0", entry_point)
+    try:
+        recipe = small("Picture-v0", evaluation_steps=20)
+        threads = torch.get_num_threads()
+        library = discover(recipe, tmp_path / "run", seed=3)
+        assert len(library) == 2
+        for skill in library:
+            assert skill.reward.kind == "image"
+            env = skill.make_env()
+            observation, _ = env.reset(seed=0)
+            action, _ = skill.policy.predict(observation, deterministic=True)
+            observation, reward, _, _, _ = env.step(action)
+            assert reward == skill.reward.reward(observation[None])[0]
+            env.close()
+        assert torch.get_num_threads() == threads
+    finally:
+        del gym.registry["Picture-v0"]
+
+
+def test_torch_has_one_thread_for_small_networks_and_its_own_again_afterwards(
+    tmp_path: Path,
+) -> None:
+    threads: set[int] = set()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        recipe = dataclasses.replace(MAZE, generations=1)
+        discover(
+            recipe, tmp_path / "run", on_event=lambda event: threads.add(torch.get_num_threads())
+        )
+        assert threads == {1}
+        assert torch.get_num_threads() == 2
+        with pytest.raises(InvalidValueError):
+            discover(recipe, tmp_path / "run")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(

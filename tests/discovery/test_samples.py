@@ -171,7 +171,7 @@ def test_an_evaluation_worked_by_hand(lines: MakeLines) -> None:
     # Environment i starts at 4 + i and needs 6 − i steps to reach 10. Its observations are
     # 5 + i … 10, each paid by a tenth of itself: 45, 40, 34 and 27 in tenths.
     env = NeuralRewardVectorWrapper(lines(4, end=9.999), lambda seen: seen[:, 0] / 10)
-    mean_reward, task_return = episodes(env, walker(1.0), seed=24, deterministic=True)
+    mean_reward, task_return = episodes(env, walker(1.0), 24, max_steps=99, deterministic=True)
     assert mean_reward == pytest.approx((4.5 + 4.0 + 3.4 + 2.7) / (6 + 5 + 4 + 3), abs=1e-4)
     assert task_return == pytest.approx((6 + 5 + 4 + 3) / 4)
 
@@ -179,6 +179,13 @@ def test_an_evaluation_worked_by_hand(lines: MakeLines) -> None:
 def test_an_evaluation_counts_the_first_episode_only(lines: MakeLines) -> None:
     # The walkers stand still; the one that starts at 9 would end its episodes at once.
     env = NeuralRewardVectorWrapper(lines(2, end=8.5, limit=6), lambda seen: seen[:, 1])
-    mean_reward, task_return = episodes(env, walker(0.0), seed=28, deterministic=True)
+    mean_reward, task_return = episodes(env, walker(0.0), 28, max_steps=99, deterministic=True)
     assert mean_reward == pytest.approx((1 + 2 + 3 + 4 + 5 + 6 + 1) / 7)
     assert task_return == pytest.approx((6 + 1) / 2)
+
+
+def test_an_episode_without_an_end_is_evaluated_for_its_first_steps(lines: MakeLines) -> None:
+    env = NeuralRewardVectorWrapper(lines(2, limit=10**9), lambda seen: seen[:, 1])
+    mean_reward, task_return = episodes(env, walker(0.0), seed=0, max_steps=4, deterministic=True)
+    assert mean_reward == pytest.approx((1 + 2 + 3 + 4) / 4)
+    assert task_return == 4

@@ -129,6 +129,19 @@ def test_the_activation_of_an_image_equals_float64(channels_last: bool) -> None:
     np.testing.assert_allclose(activation, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(5, 2), (5, 4), (3,), (5, 3, 1), ()])
+def test_observations_of_another_shape_are_named(shape: tuple[int, ...]) -> None:
+    for call in (vector_reward(3), vector_reward(3).reward):
+        with pytest.raises(InvalidValueError, match=r"shape \(batch, 3\)\. Received \("):
+            call(torch.zeros(shape))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("position", [[0, 32], [32, 0], [-1, 5], [5, -1]])
+def test_a_position_outside_of_the_grid_is_named(position: list[int]) -> None:
+    with pytest.raises(InvalidValueError, match=rf"position \[{position[0]}, {position[1]}\]"):
+        grid_reward()(torch.tensor([[0, 0], position]))
+
+
 def test_the_networks_are_the_papers() -> None:
     convolutions = [layer for layer in grid_reward().network if isinstance(layer, nn.Conv2d)]
     assert [(c.out_channels, c.kernel_size, c.stride) for c in convolutions] == [
