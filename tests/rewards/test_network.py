@@ -131,9 +131,11 @@ def test_the_activation_of_an_image_equals_float64(channels_last: bool) -> None:
 
 @pytest.mark.parametrize("shape", [(5, 2), (5, 4), (3,), (5, 3, 1), ()])
 def test_observations_of_another_shape_are_named(shape: tuple[int, ...]) -> None:
-    for call in (vector_reward(3), vector_reward(3).reward):
-        with pytest.raises(InvalidValueError, match=r"shape \(batch, 3\)\. Received \("):
-            call(torch.zeros(shape))  # type: ignore[operator]
+    reward = vector_reward(3)
+    with pytest.raises(InvalidValueError, match=r"shape \(batch, 3\)\. Received \("):
+        reward(torch.zeros(shape))
+    with pytest.raises(InvalidValueError, match=r"shape \(batch, 3\)\. Received \("):
+        reward.reward(np.zeros(shape))
 
 
 @pytest.mark.parametrize("position", [[0, 32], [32, 0], [-1, 5], [5, -1]])
