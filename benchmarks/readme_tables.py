@@ -21,20 +21,25 @@ REGION = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def env_throughput(results: dict[str, Any]) -> str:
-    """Ratios of steps per second, a row for each environment."""
+    """Steps per second, alone and relative to others, a row for each environment."""
     columns = {
         "vs_sync": "SyncVectorEnv",
         "vs_async": "AsyncVectorEnv",
         "vs_envpool": "EnvPool",
         "share_of_batch": "bare `mujoco.batch.Batch`",
     }
-    rows = [[env, *(f"{results[key][env]:.2f}×" for key in columns)] for env in results["vs_sync"]]
-    return table(["", *(f"vs {name}" for name in columns.values())], rows)
+    rows = []
+    for env, speeds in results["steps_per_second"].items():
+        ratios = [f"{results[key][env]:.2f}×" for key in columns]
+        rows.append([env, f"{speeds['skillrl']:,.0f}", *ratios])
+    return table(["", "steps per second", *(f"vs {name}" for name in columns.values())], rows)
 
 
 def discovery_throughput(results: dict[str, Any]) -> str:
-    """One ratio of steps per second."""
-    return table(["", "vs Stable-Baselines3's PPO"], [["skillrl", f"{results['vs_sb3']:.2f}×"]])
+    """Steps per second of both sides, and their ratio."""
+    ours, theirs = (results["steps_per_second"][n] for n in ("skillrl", "stable_baselines3"))
+    row = [f"{ours:,.0f}", f"{theirs:,.0f}", f"{results['vs_sb3']:.2f}×"]
+    return table(["skillrl", "Stable-Baselines3's PPO", "ratio"], [row])
 
 
 def discover_half_cheetah(results: dict[str, Any]) -> str:

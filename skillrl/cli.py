@@ -115,9 +115,9 @@ class _RecipeArguments(Recipe):
     """Keyword arguments of the environment, for example '{"forward_reward_weight": 0}'."""
 
     @classmethod
-    def defaults(cls, env: str) -> Self:
-        """The recipe of ``env``, whose id has still to be given on the command line."""
-        return cls(**{**_shallow_dict(recipe_for(env)), "env": tyro.MISSING})
+    def defaults(cls, recipe: Recipe) -> Self:
+        """The settings of ``recipe``; the environment's id has still to be given."""
+        return cls(**{**_shallow_dict(recipe), "env": tyro.MISSING})
 
     def recipe(self) -> Recipe:
         return Recipe(**_shallow_dict(self))
@@ -154,12 +154,21 @@ class Discover(_Parsed):
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> Self:
-        """Read the arguments; what is not given is taken from the environment's recipe."""
+        """Read the arguments; what is not given is the recipe's, or that of the run to resume."""
         env = next((word for word in arguments if not word.startswith("-")), "")
-        parsed = cls._read(arguments, cls(_RecipeArguments.defaults(env)))
+        parsed = cls._read(arguments, cls(_RecipeArguments.defaults(recipe_for(env))))
         if parsed.recipe.env != env:  # The id came after an option, whose value was taken for it.
             env = parsed.recipe.env
-            parsed = cls._read(arguments, cls(_RecipeArguments.defaults(env)))
+            parsed = cls._read(arguments, cls(_RecipeArguments.defaults(recipe_for(env))))
+        if parsed.resume:
+            from skillrl.commands.discover import default_run
+            from skillrl.discovery.library import SkillLibrary
+
+            run = parsed.run or default_run(env, parsed.seed)
+            if (run / "run.json").exists():
+                stored = SkillLibrary(run)
+                defaults = cls(_RecipeArguments.defaults(stored.recipe), seed=stored.seed)
+                parsed = cls._read(arguments, defaults)
         return parsed
 
     def execute(self) -> None:

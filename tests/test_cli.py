@@ -1,8 +1,10 @@
 """The command line: quick help, one clear line an error, honest exit codes."""
 
+import dataclasses
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -112,6 +114,36 @@ def test_discover_changes_only_what_is_given(arguments: list[str]) -> None:
     assert (recipe.reward, recipe.samples, recipe.guide) == (maze.reward, maze.samples, maze.guide)
     assert (recipe.env, recipe.generations) == (maze.env, maze.generations)
     assert (parsed.seed, parsed.run, parsed.resume, parsed.imports) == (3, None, False, ())
+
+
+def test_resume_keeps_the_runs_settings_but_for_what_is_given(
+    tiny_run: Path, tiny_recipe: Recipe
+) -> None:
+    again = [tiny_recipe.env, "--run", str(tiny_run), "--resume"]
+    parsed = cli.Discover.parse(again)
+    assert parsed.recipe.recipe() == tiny_recipe
+    assert parsed.seed == 1
+    changed = cli.Discover.parse([*again, "--generations", "7", "--seed", "2"])
+    assert changed.recipe.recipe() == dataclasses.replace(tiny_recipe, generations=7)
+    assert changed.seed == 2
+    # Elsewhere there is nothing to resume.
+    parsed = cli.Discover.parse([tiny_recipe.env, "--run", "elsewhere", "--resume"])
+    assert parsed.recipe.recipe() == recipe_for(tiny_recipe.env)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--agent.gamma", "0.5"], r"agent\.gamma 0\.99 there and 0\.5 here"),
+        (["--seed", "2"], "seed 1 there and 2 here"),
+    ],
+)
+def test_resume_refuses_other_settings(
+    changes: list[str], message: str, tiny_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["discover", "skillrl/Maze2D-v0", "--run", str(tiny_run), "--resume", *changes]
+    assert cli.main(line) == 1
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_discover_reads_json_folders_and_packages() -> None:

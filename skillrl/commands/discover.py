@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import signal
 import sys
@@ -21,8 +20,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from skillrl.discovery import loop
 from skillrl.discovery.events import Event, OnEvent, RewardFitted, SkillFinished, Trained
-from skillrl.discovery.library import SkillLibrary
-from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.recipes import Recipe
 from skillrl.envs.make import find_spec
 from skillrl.errors import RunStopped
 
@@ -45,10 +43,9 @@ def discover(
     Ctrl-C stops the run where it can be resumed without a loss; a second one ends it at once.
 
     Args:
-        recipe: every setting. A run that is resumed keeps its own settings where ``recipe`` says
-            nothing else than the environment's defaults, but for the number of generations.
+        recipe: every setting.
         run: the run's folder; None for ``runs/<environment>-seed<seed>``.
-        seed: of everything random; 0 stands for the run's own seed where it is resumed.
+        seed: of everything random.
         resume: go on with the run in the folder, or start it where there is none.
         progress: show progress.
 
@@ -60,11 +57,6 @@ def discover(
         RunStopped: after Ctrl-C; the message holds the command that goes on.
     """
     run = default_run(recipe.env, seed) if run is None else run
-    if resume and (run / "run.json").exists():
-        stored = SkillLibrary(run)
-        kept = _kept(recipe, stored.recipe, recipe_for(recipe.env))
-        recipe = dataclasses.replace(kept, env=recipe.env, generations=recipe.generations)
-        seed = seed or stored.seed
     again = f"Go on with: {resume_command(recipe, run)}"
     try:
         with _show(recipe, progress) as on_event, _stop_on_interrupt() as should_stop:
@@ -100,8 +92,7 @@ def resume_command(recipe: Recipe, run: Path) -> str:
     "skillrl discover Ant-v5 --run 'runs/my ant' --resume --generations 3"
     """
     words = ["skillrl", "discover", recipe.env, "--run", str(run), "--resume"]
-    if recipe.generations != recipe_for(recipe.env).generations:
-        words += ["--generations", str(recipe.generations)]
+    words += ["--generations", str(recipe.generations)]
     spec = find_spec(recipe.env)
     entry_point: Any = spec.entry_point or spec.vector_entry_point
     module = entry_point if isinstance(entry_point, str) else entry_point.__module__
@@ -109,17 +100,6 @@ def resume_command(recipe: Recipe, run: Path) -> str:
     if ":" not in recipe.env and package not in ("gymnasium", "skillrl", "ale_py", "__main__"):
         words += ["--import", package]
     return shlex.join(words)
-
-
-def _kept(given: Any, stored: Any, default: Any) -> Any:
-    """Return ``given`` with the values of ``stored`` wherever it holds the default."""
-    if not dataclasses.is_dataclass(given):
-        return stored if given == default else given
-    triple = (given, stored, default)
-    names = [field.name for field in dataclasses.fields(given)]
-    kept = {name: _kept(*(getattr(each, name) for each in triple)) for name in names}
-    settings: Any = type(given)
-    return settings(**kept)
 
 
 @contextmanager

@@ -135,34 +135,6 @@ def test_a_program_that_ignores_ctrl_c_goes_on_doing_so(
         signal.signal(signal.SIGINT, usual)
 
 
-def test_resume_keeps_the_runs_settings_but_for_what_is_given(
-    tiny_run: Path, tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given: list[tuple[Recipe, int]] = []
-    monkeypatch.setattr(
-        loop, "discover", lambda recipe, run, **k: given.append((recipe, k["seed"]))
-    )
-    default = recipe_for(tiny_recipe.env)
-    discover(default, run=tiny_run, resume=True)
-    more = dataclasses.replace(default, generations=7)
-    discover(more, run=tiny_run, resume=True)
-    assert given == [
-        (dataclasses.replace(tiny_recipe, generations=default.generations), 1),
-        (dataclasses.replace(tiny_recipe, generations=7), 1),
-    ]
-
-
-def test_resume_refuses_other_settings(tiny_run: Path, tiny_recipe: Recipe) -> None:
-    default = recipe_for(tiny_recipe.env)
-    faster = dataclasses.replace(default, agent=dataclasses.replace(default.agent, gamma=0.5))
-    with pytest.raises(InvalidValueError, match=r"agent\.gamma 0\.99 there and 0\.5 here"):
-        discover(faster, run=tiny_run, resume=True)
-    with pytest.raises(InvalidValueError, match="seed 1 there and 2 here"):
-        discover(default, run=tiny_run, seed=2, resume=True)
-    with pytest.raises(InvalidValueError, match="env skillrl/Maze2D-v0 there and CartPole-v1 here"):
-        discover(recipe_for("CartPole-v1"), run=tiny_run, resume=True)
-
-
 def test_a_run_that_exists_is_not_overwritten(tiny_run: Path, tiny_recipe: Recipe) -> None:
     before = weights(tiny_run)
     with pytest.raises(InvalidValueError, match=r"exists.*--resume"):
@@ -179,8 +151,8 @@ def test_an_unknown_environment_leaves_no_folder(tmp_path: Path) -> None:
 def test_the_resume_command_imports_the_users_package(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = EnvSpec("Robot-v0", entry_point="my_robots.envs:Robot")
     monkeypatch.setitem(gym.registry, "Robot-v0", spec)
-    expected = "skillrl discover Robot-v0 --run r --resume --import my_robots"
-    assert resume_command(Recipe("Robot-v0"), Path("r")) == expected
+    expected = "skillrl discover Robot-v0 --run r --resume --generations 3 --import my_robots"
+    assert resume_command(Recipe("Robot-v0", generations=3), Path("r")) == expected
 
 
 def test_status_tells_speed_and_time_left() -> None:
