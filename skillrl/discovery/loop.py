@@ -13,6 +13,7 @@ Generation 0 begins with the untrained policy in the place of a last skill.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -251,6 +252,7 @@ class Discovery:
         self.agent.num_timesteps = self.generation * self.recipe.steps_per_skill
         self._set_guide()
         self.agent.start_from_reset(self._seed("training"))
+        stagger_episodes(self.train_env, self._seed("stagger"))
         fresh_reward, _ = self._evaluate(self.agent.policy, deterministic=False)
         self.progress["fresh_reward"] = fresh_reward
         separation = Separation(**self.progress["separation"])
@@ -370,6 +372,20 @@ def make_envs(
         **recipe.env_kwargs,
     )
     return env if reward is None else NeuralRewardVectorWrapper(env, reward)
+
+
+def stagger_episodes(env: VectorEnv[Any, Any, Any], seed: int) -> None:
+    """Cut the first episodes at random, so that from then on a rollout shows every part of one.
+
+    In step with each other, all environments would show the same part of an episode, and the agent
+    would unlearn the others: on HalfCheetah it forgot in 1,000 steps how to begin.
+    """
+    limit = getattr(env, "max_episode_steps", math.inf)
+    if 0 < limit < math.inf and hasattr(env, "get_state"):
+        state = env.get_state()
+        rng = np.random.default_rng(seed)
+        state["elapsed_steps"] = rng.integers(limit, size=env.num_envs)
+        env.set_state(state)  # type: ignore[attr-defined]
 
 
 def make_agent(recipe: Recipe, env: VectorEnv[Any, Any, Any]) -> SkillPPO:

@@ -217,6 +217,31 @@ def test_a_saved_skill_acts_as_the_trained_one_did(tmp_path: Path) -> None:
     discovery.close()
 
 
+@pytest.mark.parametrize("recipe", [MAZE, CHEETAH], ids=["maze", "cheetah"])
+def test_first_episodes_end_at_different_times(recipe: Recipe) -> None:
+    env = loop.make_envs(recipe, 200)
+    env.reset(seed=0)
+    loop.stagger_episodes(env, seed=0)
+    actions = np.zeros(env.action_space.shape, env.action_space.dtype)
+    ends = np.array([env.step(actions)[3] for _ in range(80)])
+    # Each ends once in the first 40 steps, and again 40 steps later.
+    np.testing.assert_array_equal(ends[:40].sum(0), 1)
+    np.testing.assert_array_equal(ends[40:], ends[:40])
+    # Uniformly: 5 of 200 in each step, give or take a few.
+    assert ends[:40].sum(1).max() <= 15
+    assert len(np.flatnonzero(ends[:40].any(1))) > 35
+    env.close()
+
+
+def test_episodes_without_an_end_are_not_staggered() -> None:
+    endless = dataclasses.replace(MAZE, env_kwargs={"max_episode_steps": -1})
+    for env in (loop.make_envs(endless, 2), loop.make_envs(CART_POLE, 2)):
+        env.reset(seed=0)
+        loop.stagger_episodes(env, seed=0)
+        assert not env.step(np.zeros(2, np.int64))[3].any()
+        env.close()
+
+
 class Picture(gym.ObservationWrapper[np.ndarray, int, np.ndarray]):
     """The maze as a picture: a white cell where the agent is."""
 

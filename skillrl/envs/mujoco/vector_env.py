@@ -62,6 +62,7 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
     Attributes:
         task: the :class:`~skillrl.envs.mujoco.tasks.Task`, with the task's arguments.
         model: the compiled ``mujoco.MjModel``.
+        max_episode_steps: steps after which an episode is truncated; infinite for no limit.
 
     Raises:
         InvalidValueError: if an argument is unknown or cannot be used.
@@ -98,7 +99,7 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         self.task = _make_task(task, task_arguments)
         self.num_envs = arguments.positive_int("num_envs", num_envs)
         self.autoreset_mode = arguments.autoreset_mode(autoreset_mode)
-        self._max_episode_steps = arguments.episode_limit(
+        self.max_episode_steps = arguments.episode_limit(
             max_episode_steps, self.task.max_episode_steps
         )
         if render_mode is not None and render_mode not in RENDER_MODES:
@@ -228,7 +229,7 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         self._position = after
         self._observations = self.task.observe(fields)
         self._elapsed_steps += 1
-        truncations = self._elapsed_steps >= self._max_episode_steps
+        truncations = self._elapsed_steps >= self.max_episode_steps
 
         if resets is not None:  # the episodes that ended in the step before: NEXT_STEP
             rewards[resets] = 0.0
