@@ -58,11 +58,12 @@ def theirs(recipe: Recipe, steps: int, seed: int, vec_env: str, threads: int) ->
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        started = time.perf_counter()
         # A function, so that MuJoCo's warnings do not flood the terminal.
         env = make_vec_env(
             partial(make_single, ENV), settings.num_envs, seed=seed, vec_env_cls=VEC_ENVS[vec_env]
         )
+        # Not counted: starting the environments, which takes processes seconds.
+        started = time.perf_counter()
         agent = PPO(
             "MlpPolicy",
             env,

@@ -5,7 +5,8 @@ bare ``mujoco.batch.Batch``. All take the same stream of random actions and rese
 whose episode has ended; bare Batch is reset by the task's rule, and computes nothing else. The
 contenders run in turn, again and again, and a ratio is the median of those within one turn.
 Gymnasium's two run with the number of environments that a trial before finds fastest, and without
-the environment checker.
+the environment checker; so does EnvPool with the batch size of its asynchronous mode, which steps
+whichever environments are ready, and which is compared beside its synchronous mode.
 
     python benchmarks/env_throughput.py            about 5 minutes on two cores
     python benchmarks/env_throughput.py --quick    under 60 seconds
@@ -41,6 +42,7 @@ IDS = ("HalfCheetah-v5", "Ant-v5", "Humanoid-v5")
 NUM_ENVS, NUM_THREADS = 64, 2
 SEED = 0
 SYNC_COUNTS, ASYNC_COUNTS = (1, 8, 64), (2, 8, 64)
+ENVPOOL_BATCHES = (8, 16, 32)
 # Heights of the torso outside of which an episode ends, as in the tasks.
 HEALTHY_HEIGHT = {"HalfCheetah-v5": (-np.inf, np.inf), "Ant-v5": (0.2, 1.0), "Humanoid-v5": (1, 2)}
 NOISE = {"HalfCheetah-v5": 0.1, "Ant-v5": 0.1, "Humanoid-v5": 0.01}
@@ -98,6 +100,19 @@ def envpools(id: str) -> Contender:
     return Contender(NUM_ENVS, envs.step, envs.close, np.float64)
 
 
+def envpools_async(id: str, batch_size: int) -> Contender:
+    envs = envpool.make_gymnasium(
+        id, num_envs=NUM_ENVS, batch_size=batch_size, num_threads=NUM_THREADS, seed=SEED
+    )
+    envs.async_reset()
+
+    def step(actions: np.ndarray) -> None:
+        *_, infos = envs.recv()
+        envs.send(actions, infos["env_id"])
+
+    return Contender(batch_size, step, envs.close, np.float64)
+
+
 def bare_batch(id: str) -> Contender:
     """Batch with the task's resets, and nothing else."""
     envs = MujocoVectorEnv(id)
@@ -130,20 +145,16 @@ def bare_batch(id: str) -> Contender:
 
 
 def fastest(
-    kind: type[SyncVectorEnv | AsyncVectorEnv],
-    id: str,
-    counts: tuple[int, ...],
-    actions: np.ndarray,
-    seconds: float,
+    make: Callable[[int], Contender], counts: tuple[int, ...], actions: np.ndarray, seconds: float
 ) -> tuple[Contender, dict[int, float]]:
-    """The number of environments at which Gymnasium is fastest, and the speeds tried."""
+    """The contender with the count at which it is fastest, and the speeds of all counts."""
     speeds = {}
     for count in counts:
-        trial = gymnasiums(kind, id, count)
+        trial = make(count)
         trial.speed(actions, seconds / 4)
         speeds[count] = trial.speed(actions, seconds)
         trial.close()
-    return gymnasiums(kind, id, max(counts, key=lambda count: speeds[count])), speeds
+    return make(max(counts, key=lambda count: speeds[count])), speeds
 
 
 def compare(id: str, turns: int, seconds: float, quick: bool) -> dict[str, Any]:
@@ -152,16 +163,15 @@ def compare(id: str, turns: int, seconds: float, quick: bool) -> dict[str, Any]:
     assert isinstance(space, gym.spaces.Box)
     random = np.random.default_rng(SEED)
     actions = random.uniform(space.low, space.high, (64 * NUM_ENVS, *space.shape))
-    sync_counts, async_counts = ((8,), (8,)) if quick else (SYNC_COUNTS, ASYNC_COUNTS)
-    sync, sync_trials = fastest(SyncVectorEnv, id, sync_counts, actions, seconds)
-    asynchronous, async_trials = fastest(AsyncVectorEnv, id, async_counts, actions, seconds)
-    contenders = {
-        "skillrl": skillrl(id),
-        "sync": sync,
-        "async": asynchronous,
-        "envpool": envpools(id),
-        "batch": bare_batch(id),
+    tried: dict[str, tuple[Callable[[int], Contender], tuple[int, ...]]] = {
+        "sync": (partial(gymnasiums, SyncVectorEnv, id), (8,) if quick else SYNC_COUNTS),
+        "async": (partial(gymnasiums, AsyncVectorEnv, id), (8,) if quick else ASYNC_COUNTS),
+        "envpool_async": (partial(envpools_async, id), (32,) if quick else ENVPOOL_BATCHES),
     }
+    contenders = {"skillrl": skillrl(id), "envpool": envpools(id), "batch": bare_batch(id)}
+    trials = {}
+    for name, (make, counts) in tried.items():
+        contenders[name], trials[name] = fastest(make, counts, actions, seconds)
     for contender in contenders.values():
         contender.speed(actions, seconds / 2)  # past the first, equal steps of all episodes
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -173,7 +183,7 @@ def compare(id: str, turns: int, seconds: float, quick: bool) -> dict[str, Any]:
     return {
         "speeds": speeds,
         "num_envs": {name: contender.num_envs for name, contender in contenders.items()},
-        "trials": {"sync": sync_trials, "async": async_trials},
+        "trials": trials,
     }
 
 
@@ -202,6 +212,7 @@ def main() -> None:
             "vs_sync": ratios("sync"),
             "vs_async": ratios("async"),
             "vs_envpool": ratios("envpool"),
+            "vs_envpool_async": ratios("envpool_async"),
             "share_of_batch": ratios("batch"),
             "steps_per_second": {
                 id: {name: statistics.median(v) for name, v in result["speeds"].items()}

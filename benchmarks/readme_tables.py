@@ -26,6 +26,7 @@ def env_throughput(results: dict[str, Any]) -> str:
         "vs_sync": "SyncVectorEnv",
         "vs_async": "AsyncVectorEnv",
         "vs_envpool": "EnvPool",
+        "vs_envpool_async": "EnvPool, asynchronous",
         "share_of_batch": "bare `mujoco.batch.Batch`",
     }
     rows = []

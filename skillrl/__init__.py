@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+__all__ = ["load_skill"]
+
 # Public name → the module that defines it.
 _LAZY = {"load_skill": "skillrl.discovery.library"}
 
@@ -31,4 +33,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return [*__all__, "__version__"]

@@ -174,22 +174,34 @@ class Discover(_Parsed):
     def execute(self) -> None:
         """Discover skills; the command shows its progress itself."""
         _import(self.imports)
-        from skillrl.commands.discover import discover
+        from skillrl.commands.discover import discover, render_command
 
-        run = discover(self.recipe.recipe(), run=self.run, seed=self.seed, resume=self.resume)
-        print(f"The skills are in {run}. Look at them: skillrl render {run}")
+        recipe = self.recipe.recipe()
+        run = discover(recipe, run=self.run, seed=self.seed, resume=self.resume)
+        print(f"The skills are in {run}. Look at them: {render_command(recipe, run)}")
 
 
 @dataclass(frozen=True)
 class List(_Parsed):
-    """List the skills of a run: how they were trained and what they do.
+    """List the skills of a run, or the runs in a folder.
+
+    Of each skill:
+      live         whether it earns a fifth of the target, and twice what the policy before it does
+      reward       what it earns a step, without noise, in episodes from ordinary resets
+      previous     what the policy before it earns on the same reward
+      fresh        what the agent earned on it before training
+      positives    share of the states to ask for that the fitted reward is positive at
+      negatives    the same of states of earlier skills, which are not to be asked for again
+      task return  what it earns of the environment's own reward, which it was not trained on
+    A skill that is not live is often one whose reward the fresh agent never met.
 
     Examples:
+      skillrl list
       skillrl list runs/cheetah
     """
 
-    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Folder of the run."""
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")] = Path("runs")
+    """Folder of a run, or of runs."""
 
     def execute(self) -> None:
         """Print a table of the skills."""
@@ -285,6 +297,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Before torch is imported: threads that spin while they wait would slow the physics' threads,
     # and on a busy machine each other, manyfold.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "" not in sys.path:
+        # As `python -m` would: a package in the current folder may register environments.
+        sys.path.insert(0, "")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -347,10 +362,13 @@ def _message(error: BaseException, words: Sequence[str]) -> str:
             return f"error: {text}"
         case OSError():
             return f"error: {error.filename}: {error.strerror}"
-    return (
-        f"unexpected {type(error).__name__}{': ' if text else ''}{text}; "
-        "this is a bug, run again with --debug for the traceback"
-    )
+    text = f"{type(error).__name__}{': ' if text else ''}{text}"
+    *_, innermost = traceback.extract_tb(error.__traceback__)
+    if not Path(innermost.filename).is_relative_to(Path(__file__).parent):
+        # Most often in the user's environment.
+        where = f"{innermost.filename}, line {innermost.lineno}"
+        return f"error: {text} ({where}). Run again with --debug for the traceback."
+    return f"unexpected {text}; this is a bug, run again with --debug for the traceback"
 
 
 def _stdout_is_gone() -> bool:
@@ -367,12 +385,7 @@ def _stdout_is_gone() -> bool:
 
 
 def _import(packages: Sequence[str]) -> None:
-    """Import the packages that register the user's environments.
-
-    The current folder is searched as well, as ``python -m`` would.
-    """
-    if packages and "" not in sys.path:
-        sys.path.insert(0, "")
+    """Import the packages that register the user's environments."""
     for package in packages:
         try:
             importlib.import_module(package)

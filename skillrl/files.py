@@ -95,7 +95,9 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Cloned: in the file's own memory tensors are not aligned, so that sums over them are
+            # rounded otherwise than before they were saved.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         description = json.loads(metadata[DESCRIPTION])
     except KeyError:
         raise DamagedFileError(

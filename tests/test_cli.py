@@ -187,14 +187,6 @@ def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> N
         (gym.error.NameNotFound("no Foo"), "error: no Foo"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), "error: /x: Permission denied"),
         (OSError("no such device"), "error: no such device"),
-        (
-            ValueError("odd"),
-            "unexpected ValueError: odd; this is a bug, run again with --debug for the traceback",
-        ),
-        (
-            MemoryError(),
-            "unexpected MemoryError; this is a bug, run again with --debug for the traceback",
-        ),
     ],
 )
 def test_an_error_is_one_line_and_exits_with_1(
@@ -205,6 +197,35 @@ def test_an_error_is_one_line_and_exits_with_1(
 ) -> None:
     assert fail(monkeypatch, error) == 1
     assert capsys.readouterr().err == f"{message}\n"
+
+
+def test_an_error_elsewhere_tells_where(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As of a user's environment.
+    assert fail(monkeypatch, RuntimeError("robot arm disconnected")) == 1
+    assert re.fullmatch(
+        r"error: RuntimeError: robot arm disconnected \(.*test_cli\.py, line \d+\)\. Run again "
+        r"with --debug for the traceback\.\n",
+        capsys.readouterr().err,
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "text"), [("ValueError('odd')", "ValueError: odd"), ("MemoryError", "MemoryError")]
+)
+def test_an_error_of_our_own_is_a_bug(
+    error: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Bug(Failing):
+        def execute(self) -> None:
+            exec(compile(f"raise {error}", cli.__file__, "exec"))
+
+    monkeypatch.setitem(cli.VERBS, "list", Bug(ValueError()))
+    assert cli.main(["list"]) == 1
+    assert capsys.readouterr().err == (
+        f"unexpected {text}; this is a bug, run again with --debug for the traceback\n"
+    )
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "list"], ["list", "--debug"]])

@@ -37,11 +37,12 @@ class SquashedNormal:
 
     Args:
         parameters: means and standard deviations before their softplus, ``(batch, 2 * size)``.
+        noise_scale: factor on the standard deviations.
     """
 
-    def __init__(self, parameters: torch.Tensor) -> None:
+    def __init__(self, parameters: torch.Tensor, noise_scale: torch.Tensor | float = 1.0) -> None:
         self.mean, raw_std = parameters.chunk(2, dim=-1)
-        self.std = functional.softplus(raw_std) + MIN_STD
+        self.std = noise_scale * (functional.softplus(raw_std) + MIN_STD)
 
     def sample(self) -> torch.Tensor:
         """Return one action an observation, ``(batch, size)``."""

@@ -45,6 +45,7 @@ class SkillPolicy(ActorCriticPolicy):
 
     action_net: nn.Linear
     value_net: nn.Linear
+    noise_scale: torch.Tensor
 
     def __init__(
         self,
@@ -93,6 +94,8 @@ class SkillPolicy(ActorCriticPolicy):
             outputs = 2 * int(np.prod(self.action_space.shape or ()))
         self.action_net = nn.Linear(self.mlp_extractor.latent_dim_pi, outputs)
         self.value_net = nn.Linear(self.mlp_extractor.latent_dim_vf, 1)
+        # Factor on the noise of continuous actions: SkillPPO lets it shrink.
+        self.register_buffer("noise_scale", torch.ones(()))
         self.reset_actor()
         self.reset_critic()
         self.reset_optimizer(lr_schedule(1))
@@ -165,7 +168,9 @@ class SkillPolicy(ActorCriticPolicy):
 
     def distribution(self, parameters: torch.Tensor) -> ActionDistribution:
         """Return the distribution of actions that the actor's output describes."""
-        return SquashedNormal(parameters) if self.squash_output else Categorical(parameters)
+        if self.squash_output:
+            return SquashedNormal(parameters, self.noise_scale)
+        return Categorical(parameters)
 
     def forward(
         self, obs: torch.Tensor, deterministic: bool = False

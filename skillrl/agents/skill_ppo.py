@@ -31,6 +31,8 @@ class SkillPPO(PPO):
     - a *guide*, another policy, may act first in an episode. Guided transitions are not learnt
       from, and environment 0 is never guided;
     - the entropy bonus may differ where the reward is positive;
+    - the noise of continuous actions may shrink during training, so that the agent, which may earn
+      its reward by the noise at first, learns to earn it without;
     - rewards are scaled, and the actor's hidden layers may learn more slowly than the rest
       (``policy_kwargs={"hidden_learning_rate": 0.5}``).
 
@@ -76,11 +78,19 @@ class SkillPPO(PPO):
         self._guide: SkillPolicy | None = None
         self._guide_max_steps = 0
         self._guided_until = 0
+        # Time steps between which the noise shrinks, and the factor on it that is left.
+        self._annealing: tuple[int, int, float] = (0, 1, 1.0)
         # Steps for which each environment is still guided.
         self.guided_steps = np.zeros(0, np.int64)
         if isinstance(env, (gym.Env, VecEnv)):
             # Before Stable-Baselines3 does so by an assertion.
             check_spaces(env.observation_space, env.action_space)
+            num_envs = env.num_envs if isinstance(env, VecEnv) else 1
+            if num_envs * n_steps < 2:
+                raise InvalidValueError(
+                    "A rollout of one step of one environment is too short to learn from: set "
+                    f"n_steps to at least 2. Received {n_steps}."
+                )
         with warnings.catch_warnings():
             if not _init_setup_model:
                 # `load` sets the saved batch size only after this.
@@ -113,6 +123,30 @@ class SkillPPO(PPO):
         self._guided_until = until
         self.guided_steps = np.zeros(self.n_envs, np.int64)
 
+    def set_noise(self, begin: int, end: int, final: float) -> None:
+        """Let the noise of continuous actions shrink linearly between two time steps.
+
+        Args:
+            begin: the number of time steps until which all of the noise is there.
+            end: the number of time steps from which on ``final`` of it is left.
+            final: factor on the standard deviations, in (0, 1].
+
+        Raises:
+            InvalidValueError: if ``final`` or the order of the two is out of range.
+        """
+        if not 0.0 < final <= 1.0 or not begin < end:
+            raise InvalidValueError(
+                "Noise shrinks to a share in (0, 1], between two numbers of time steps. Received "
+                f"final={final}, begin={begin}, end={end}."
+            )
+        self._annealing = (begin, end, final)
+        self._anneal()
+
+    def _anneal(self) -> None:
+        begin, end, final = self._annealing
+        progress = np.clip((self.num_timesteps - begin) / (end - begin), 0.0, 1.0)
+        self.policy.noise_scale.fill_(1.0 + progress * (final - 1.0))
+
     def start_from_reset(self, seed: int) -> None:
         """Reset the environments with ``seed``; the next ``learn`` goes on from there."""
         assert self.env is not None  # an agent made or loaded with an environment
@@ -143,6 +177,7 @@ class SkillPPO(PPO):
         n_rollout_steps: int,
     ) -> bool:
         """Fill ``rollout_buffer`` with ``n_rollout_steps`` steps of every environment."""
+        self._anneal()
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
         shape = (n_rollout_steps, env.num_envs)
@@ -219,8 +254,10 @@ class SkillPPO(PPO):
         rows = [buffer.observations.reshape(-1, *buffer.obs_shape), np.asarray(self._last_obs)]
         rows += [observation[None] for _, _, observation in timeouts]
         with torch.no_grad():
-            tensor = torch.as_tensor(np.concatenate(rows), device=self.device).float()
-            values = self.policy.predict_values(tensor).squeeze(-1)
+            tensor = torch.as_tensor(np.concatenate(rows), device=self.device)
+            # In pieces: images would take much memory as floats.
+            values = torch.cat([self.policy.predict_values(t) for t in tensor.split(4_096)])
+        values = values.squeeze(-1)
         size = buffer.buffer_size * buffer.n_envs
         buffer.values[:] = values[:size].view(buffer.buffer_size, -1).cpu().numpy()
         last_values = values[size : size + buffer.n_envs]
@@ -241,7 +278,9 @@ class SkillPPO(PPO):
 
         def flat(array: np.ndarray) -> torch.Tensor:
             rows = array.reshape(learnt.size, *array.shape[2:])
-            tensor = torch.as_tensor(rows, device=self.device).float()
+            tensor = torch.as_tensor(rows, device=self.device)
+            if tensor.is_floating_point():  # images stay bytes until they are learnt from
+                tensor = tensor.float()
             return tensor if learnt.all() else tensor[torch.as_tensor(learnt, device=self.device)]
 
         data = [

@@ -93,40 +93,63 @@ def resume_command(recipe: Recipe, run: Path) -> str:
     """
     words = ["skillrl", "discover", recipe.env, "--run", str(run), "--resume"]
     words += ["--generations", str(recipe.generations)]
-    spec = find_spec(recipe.env)
+    return shlex.join([*words, *_imports(recipe.env)])
+
+
+def render_command(recipe: Recipe, run: Path) -> str:
+    """Return the command that films a run's skills.
+
+    >>> render_command(Recipe("Ant-v5"), Path("runs/ant"))
+    'skillrl render runs/ant'
+    """
+    return shlex.join(["skillrl", "render", str(run), *_imports(recipe.env)])
+
+
+def _imports(env: str) -> list[str]:
+    """The option that names the package that registers an environment, where it is needed."""
+    spec = find_spec(env)
     entry_point: Any = spec.entry_point or spec.vector_entry_point
     module = entry_point if isinstance(entry_point, str) else entry_point.__module__
     package = module.partition(":")[0].partition(".")[0]
-    if ":" not in recipe.env and package not in ("gymnasium", "skillrl", "ale_py", "__main__"):
-        words += ["--import", package]
-    return shlex.join(words)
+    if ":" in env or package in ("gymnasium", "skillrl", "ale_py", "__main__"):
+        return []
+    return ["--import", package]
 
 
 @contextmanager
 def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let the first Ctrl-C set a flag, and give those that follow their usual effect."""
+    """Let the first Ctrl-C, or a job scheduler's SIGTERM, set a flag.
+
+    Those that follow have their usual effect.
+    """
     interrupted = threading.Event()
-    usual = signal.getsignal(signal.SIGINT)
+    # Only the main thread receives signals. A handler that is not Python's own was set on purpose,
+    # SIG_IGN by nohup for one.
+    usual = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if threading.current_thread() is threading.main_thread()
+        and signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+    }
+
+    def restore() -> None:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, usual)
+        restore()
         interrupted.set()
         print(
             "\nStopping before the next rollout. Ctrl-C again ends the run at once.",
             file=sys.stderr,
         )
 
-    # Only the main thread receives signals. A handler that is not Python's own was set on purpose,
-    # SIG_IGN by nohup for one.
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or usual is not signal.default_int_handler:
-        yield interrupted.is_set
-        return
-    signal.signal(signal.SIGINT, interrupt)
+    for number in usual:
+        signal.signal(number, interrupt)
     try:
         yield interrupted.is_set
     finally:
-        signal.signal(signal.SIGINT, usual)
+        restore()
 
 
 class Status:

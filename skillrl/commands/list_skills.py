@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from skillrl.discovery.library import SkillLibrary
+from skillrl.discovery.library import SkillLibrary, load_skill
 from skillrl.errors import DamagedFileError
 
 SKILL_COLUMNS = (
@@ -38,12 +38,17 @@ def list_skills(run: Path) -> str:
         if runs:
             return _table(RUN_COLUMNS, [_run_row(path) for path in runs])
     library = SkillLibrary(run)
-    rows = []
-    for skill in library:
-        known = skill.record
+    rows: list[tuple[str, ...]] = []
+    for folder in library.folders():
+        try:
+            known = load_skill(folder).record
+        except DamagedFileError as error:
+            # The other skills are still worth showing.
+            rows.append((folder.name.lstrip("0") or "0", str(error)))
+            continue
         rows.append(
             (
-                str(skill.index),
+                str(known.index),
                 "yes" if known.live else "no",
                 f"{known.mean_reward:.3g}",
                 f"{known.mean_reward / known.target:.0%}" if known.target else "",
@@ -51,7 +56,7 @@ def list_skills(run: Path) -> str:
                 f"{known.fresh_reward:.3g}",
                 f"{known.separation.positives:.0%}",
                 f"{max(known.separation.negatives, known.separation.archive or 0.0):.0%}",
-                f"{known.task_return:.1f}",
+                "" if known.task_return is None else f"{known.task_return:.1f}",
                 f"{known.steps:,}",
                 _duration(known.seconds),
             )

@@ -53,6 +53,8 @@ def render(
         InvalidValueError: if there is no such skill, or its environment cannot be drawn.
         DamagedFileError: if ``run`` is neither a run nor a skill, or a file of it is damaged.
     """
+    if steps is not None and steps < 1:
+        raise InvalidValueError(f"steps should be at least 1. Received {steps}.")
     name, chosen, grid_name = _choose(run, skills)
     for skill in chosen:
         # Before any of the drawing, so that a damaged file is told of at once.

@@ -11,7 +11,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from skillrl.agents import SkillPPO
-from skillrl.errors import DamagedFileError
+from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.files import load_state, read_tensors, write_tensors
 from skillrl.rewards import NeuralReward
 
@@ -140,7 +140,8 @@ def _flatten(
     plain: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            _flatten(f"{prefix}.{name}", value, tensors)
+            if _flatten(f"{prefix}.{name}", value, tensors):
+                raise InvalidValueError(f"The state {prefix}.{name} holds more than arrays.")
         elif isinstance(value, (torch.Tensor, np.ndarray)):
             tensors[f"{prefix}.{name}"] = value
         else:

@@ -10,10 +10,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+from filelock import FileLock, Timeout
 
 from skillrl.agents import SkillPolicy
 from skillrl.discovery.recipes import Recipe, recipe_from_json
@@ -111,10 +114,12 @@ class SkillLibrary:
             InvalidValueError: if the folder exists and is not empty.
         """
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if (path / "run.json").exists():
             raise InvalidValueError(
                 f"{path} exists. Name another folder, or resume the run in it with --resume."
             )
+        if path.exists() and not (path.is_dir() and all(p.name[0] == "." for p in path.iterdir())):
+            raise InvalidValueError(f"{path} exists and holds no run. Name another folder.")
         write_json(
             path / "run.json",
             {
@@ -126,6 +131,28 @@ class SkillLibrary:
             },
         )
         return cls(path)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing into the run.
+
+        Raises:
+            InvalidValueError: if another process is writing into it.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise InvalidValueError(
+                f"Another process is discovering skills in {self.path}. Wait until it has "
+                "finished, stop it, or name another folder."
+            ) from None
+        try:
+            for left in self.path.rglob(".*.partial*"):  # by a process that was killed
+                left.unlink() if left.is_file() else shutil.rmtree(left)
+            yield
+        finally:
+            lock.release()
 
     @property
     def untrained(self) -> Path:
@@ -152,7 +179,10 @@ class SkillLibrary:
                 "beyond it to learn them again."
             )
         wanted = dataclasses.replace(recipe, generations=self.recipe.generations)
-        old, new = (_settings(dataclasses.asdict(r)) for r in (self.recipe, wanted))
+        # As JSON has them: a recipe made in Python may hold lists where its file's holds tuples.
+        old, new = (
+            _settings(json.loads(json.dumps(dataclasses.asdict(r)))) for r in (self.recipe, wanted)
+        )
         differing = [
             f"{name} {old.get(name, 'not set')} there and {new.get(name, 'not set')} here"
             for name in {**old, **new}
@@ -167,7 +197,7 @@ class SkillLibrary:
             )
 
     def __len__(self) -> int:
-        return sum(1 for _ in self._folders())
+        return sum(1 for _ in self.folders())
 
     def __getitem__(self, index: int) -> Skill:
         count = len(self)
@@ -178,9 +208,9 @@ class SkillLibrary:
         return load_skill(self.path / "skills" / f"{index % count:03d}")
 
     def __iter__(self) -> Iterator[Skill]:
-        return (load_skill(folder) for folder in self._folders())
+        return (load_skill(folder) for folder in self.folders())
 
-    def _folders(self) -> Iterator[Path]:
+    def folders(self) -> Iterator[Path]:
         """The finished skills' folders: 000, 001, … up to the first gap."""
         index = 0
         while (folder := self.path / "skills" / f"{index:03d}").is_dir():

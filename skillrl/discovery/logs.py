@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
 
+from skillrl.files import write_atomically
+
 COLUMNS = (
     "time/total_timesteps",
+    "skill",
     "time/fps",
     "rollout/mean_reward",
     "train/policy_gradient_loss",
@@ -35,11 +39,12 @@ class ProgressFile(KVWriter):
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
                 rows = [row for row in csv.reader(file) if row and row[0].isdecimal()]
-        self._file = path.open("w", newline="", encoding="utf-8")
+        kept = [COLUMNS, *(row for row in rows if int(row[0]) <= steps)]
+        text = io.StringIO()
+        csv.writer(text).writerows(kept)
+        write_atomically(path, lambda temporary: temporary.write_bytes(text.getvalue().encode()))
+        self._file = path.open("a", newline="", encoding="utf-8")
         self._writer = csv.writer(self._file)
-        self._writer.writerow(COLUMNS)
-        self._writer.writerows(row for row in rows if int(row[0]) <= steps)
-        self._file.flush()
 
     def write(
         self, key_values: dict[str, Any], key_excluded: Mapping[str, Any], step: int = 0

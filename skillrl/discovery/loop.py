@@ -35,10 +35,15 @@ from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
 from skillrl.discovery.recipes import Recipe
 from skillrl.discovery.record import Record
-from skillrl.discovery.samples import episodes, gather_negatives, gather_positives
+from skillrl.discovery.samples import (
+    episode_limit,
+    episodes,
+    gather_negatives,
+    gather_positives,
+)
 from skillrl.discovery.transfer import transfer
 from skillrl.envs import NeuralRewardVectorWrapper, SB3VecEnv, make_vec, reward_for
-from skillrl.errors import RunStopped
+from skillrl.errors import InvalidValueError, RunStopped
 from skillrl.rewards import NeuralReward, Separation, fit_reward
 
 # Seconds between two checkpoints inside a skill.
@@ -83,8 +88,11 @@ def discover(
         InvalidValueError: if the folder, the recipe or the environment cannot be used.
         RunStopped: if ``should_stop`` said so.
     """
+    if seed < 0:
+        raise InvalidValueError(f"A seed is a whole number from 0. Received {seed}.")
     library = open_library(run, recipe, seed, resume)
     with (
+        library.locked(),
         own_torch_threads(),
         closing(Discovery(library, recipe, on_event, should_stop, num_threads)) as discovery,
     ):
@@ -121,11 +129,21 @@ def open_library(run: str | PathLike[str], recipe: Recipe, seed: int, resume: bo
 
 
 def check_environment(recipe: Recipe) -> None:
-    """Refuse a recipe whose environment does not exist or cannot be learnt in."""
-    env = make_envs(recipe, 1)
+    """Refuse a recipe whose environment does not exist, fails, or cannot be learnt in."""
+    env = make_envs(recipe, recipe.agent.num_envs)
     try:
         check_spaces(env.single_observation_space, env.single_action_space)
         reward_for(env.single_observation_space)
+        make_agent(recipe, env)
+        try:
+            env.reset(seed=0)
+            env.action_space.seed(0)
+            env.step(env.action_space.sample())
+        except Exception as error:
+            raise InvalidValueError(
+                f"{recipe.env} with the arguments {recipe.env_kwargs} fails in its first step: "
+                f"{type(error).__name__}: {error}"
+            ) from error
     finally:
         env.close()
 
@@ -189,6 +207,11 @@ class Discovery:
             steps = max(steps, read_progress(self.checkpoint)["steps"])
         return steps
 
+    @property
+    def _first_step(self) -> int:
+        """The agent's number of time steps when the present skill's training begins."""
+        return self.generation * self.recipe.steps_per_skill
+
     def begin(self, generation: int) -> None:
         """Take up the last skill's policy and reward, and the archive before it."""
         self.generation = generation
@@ -208,7 +231,7 @@ class Discovery:
         if progress["generation"] != generation:
             return False
         self.begin(generation)
-        self._set_guide()
+        self._set_schedules()
         load_checkpoint(self.checkpoint, self.agent, self.train_env, self.reward)
         self.progress = progress
         return True
@@ -249,8 +272,8 @@ class Discovery:
     def transfer(self) -> None:
         """Start the new skill's agent from the last one's weights."""
         transfer(self.previous, self.agent, self.recipe.transfer)
-        self.agent.num_timesteps = self.generation * self.recipe.steps_per_skill
-        self._set_guide()
+        self.agent.num_timesteps = self._first_step
+        self._set_schedules()
         self.agent.start_from_reset(self._seed("training"))
         stagger_episodes(self.train_env, self._seed("stagger"))
         fresh_reward, _ = self._evaluate(self.agent.policy, deterministic=False)
@@ -262,7 +285,6 @@ class Discovery:
         """Train the agent on the reward alone."""
         started, before = time.monotonic(), self.progress["seconds"]
         saved = started
-        first_step = self.generation * self.recipe.steps_per_skill
 
         def before_rollout() -> None:
             nonlocal saved
@@ -276,11 +298,12 @@ class Discovery:
                 raise RunStopped(f"Stopped. The run in {self.library.path} can be resumed.")
 
         def after_rollout() -> None:
-            steps = self.agent.num_timesteps - first_step
+            self.agent.logger.record("skill", self.generation)
+            steps = self.agent.num_timesteps - self._first_step
             self.on_event(Trained(self.generation, steps, self.agent.mean_reward))
 
         self.agent.learn(
-            first_step + self.recipe.steps_per_skill - self.agent.num_timesteps,
+            self._first_step + self.recipe.steps_per_skill - self.agent.num_timesteps,
             _Rollouts(before_rollout, after_rollout),
             log_interval=4,
             reset_num_timesteps=False,
@@ -297,13 +320,13 @@ class Discovery:
             index=self.generation,
             env=self.recipe.env,
             env_kwargs=self.recipe.env_kwargs,
-            steps=self.recipe.steps_per_skill,
+            steps=self.agent.num_timesteps - self._first_step,
             seconds=round(self.progress["seconds"], 1),
             mean_reward=mean_reward,
             target=target,
             previous_mean_reward=previous_reward,
             live=live,
-            task_return=task_return,
+            task_return=task_return if math.isfinite(task_return) else None,
             fresh_reward=self.progress["fresh_reward"],
             separation=Separation(**self.progress["separation"]),
         )
@@ -317,10 +340,15 @@ class Discovery:
             env.close()
         self.agent.logger.close()
 
-    def _set_guide(self) -> None:
-        guide, steps = self.recipe.guide, self.recipe.steps_per_skill
-        until = int((self.generation + guide.until) * steps)
-        self.agent.set_guide(self.previous, guide.max_steps, until)
+    def _set_schedules(self) -> None:
+        """Tell the agent until when it is guided, and when its noise shrinks."""
+        guide, agent, steps = self.recipe.guide, self.recipe.agent, self.recipe.steps_per_skill
+
+        def step(share: float) -> int:
+            return int((self.generation + share) * steps)
+
+        self.agent.set_guide(self.previous, guide.max_steps, step(guide.until))
+        self.agent.set_noise(step(agent.anneal_from), step(1.0), agent.final_noise)
 
     def _evaluate(self, policy: SkillPolicy, *, deterministic: bool = True) -> tuple[float, float]:
         seed, max_steps = self._seed("evaluation"), self.recipe.evaluation_steps
@@ -380,8 +408,8 @@ def stagger_episodes(env: VectorEnv[Any, Any, Any], seed: int) -> None:
     In step with each other, all environments would show the same part of an episode, and the agent
     would unlearn the others: on HalfCheetah it forgot in 1,000 steps how to begin.
     """
-    limit = getattr(env, "max_episode_steps", math.inf)
-    if 0 < limit < math.inf and hasattr(env, "get_state"):
+    limit = episode_limit(env)
+    if limit is not None and hasattr(env, "get_state"):
         state = env.get_state()
         rng = np.random.default_rng(seed)
         state["elapsed_steps"] = rng.integers(limit, size=env.num_envs)

@@ -23,6 +23,8 @@ class _Checked:
         types = get_type_hints(type(self))
         for item in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, item.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InvalidValueError(f"{item.name} should be finite. Received {value}.")
             low, high = item.metadata.get("range", (None, None))
             if low is not None and not low <= value <= high:
                 raise InvalidValueError(
@@ -49,7 +51,7 @@ def _at_least(low: float, default: Any) -> Any:
 class RewardRecipe(_Checked):
     """The neural reward function and how it is fitted to positives and negatives."""
 
-    target: float = 5.0
+    target: float = _at_least(1e-6, 5.0)
     """Activation that positives are drawn towards, negatives towards minus it. An observation's
     reward is its activation clipped to [0, target]."""
     hidden: int = _at_least(1, 128)
@@ -79,7 +81,7 @@ class SampleRecipe(_Checked):
     exploration: Literal["scaled-noise", "uniform"] = "scaled-noise"
     """Exploration: the policy's own noise shifted until its largest standard deviation is
     `exploration_std`, or uniformly random actions, as discrete actions always are."""
-    exploration_std: float = _at_least(0.01, 1.0)
+    exploration_std: float = _in(0.01, 100.0, 1.0)
     """Largest standard deviation (before the tanh) of exploration by scaled noise."""
     archived: int = _at_least(1, 5_000)
     """Negatives of each finished skill that the archive keeps."""
@@ -131,6 +133,11 @@ class AgentRecipe(_Checked):
     """Largest norm of the gradient."""
     reward_scale: float = _at_least(0.0, 0.25)
     """Factor on the reward, so that returns fit the value function."""
+    final_noise: float = _in(1e-3, 1.0, 0.1)
+    """Share of the noise of continuous actions that is left at the end of a skill's training: a
+    skill should not be the noise itself."""
+    anneal_from: float = _in(0.0, 0.99, 0.3)
+    """Share of a skill's training after which the noise begins to shrink, linearly."""
     hidden: tuple[int, ...] = (128, 128)
     """Units of the hidden layers, of the policy and of the value network alike."""
     activation: Literal["silu", "tanh", "relu"] = "silu"
@@ -147,16 +154,16 @@ class TransferRecipe(_Checked):
     all of it is set to zero, as in the paper; discrete actions, whose logits are all noise, always
     so unless "keep"."""
     reuse_value: bool = True
-    """Keep the value network."""
+    """Whether the new skill keeps the value network."""
     reuse_features: bool = True
-    """Keep the policy's hidden layers."""
+    """Whether the new skill keeps the policy's hidden layers."""
     normalizer_decay: float = _in(0.0, 1.0, 0.1)
     """Factor on the observation normaliser's step count: old statistics fade, but are not lost."""
 
 
 @dataclass(frozen=True)
 class Recipe(_Checked):
-    """Every setting of a discovery run."""
+    """Every setting of a discovery run. ``recipe_for`` gives the one that suits an environment."""
 
     env: str
     """Id of the environment, as in ``gymnasium.make``."""
@@ -175,6 +182,16 @@ class Recipe(_Checked):
     guide: GuideRecipe = GuideRecipe()
     agent: AgentRecipe = AgentRecipe()
     transfer: TransferRecipe = TransferRecipe()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        reserved = {"num_envs", "num_threads", "autoreset_mode", "render_mode"} & set(
+            self.env_kwargs
+        )
+        if reserved:
+            raise InvalidValueError(
+                f"env_kwargs cannot hold {', '.join(sorted(reserved))}: skillrl sets that itself."
+            )
 
 
 HALF_CHEETAH = Recipe(env="HalfCheetah-v5", steps_per_skill=400_000)
@@ -201,13 +218,23 @@ RECIPES = {recipe.env: recipe for recipe in (HALF_CHEETAH, MAZE)}
 def recipe_for(env: str) -> Recipe:
     """Return the recipe of the environment with id ``env``, or a generic one for that id.
 
-    >>> recipe_for("HalfCheetah-v5").env
+    An id without a version is given that of the recipe.
+
+    >>> recipe_for("HalfCheetah-v5").steps_per_skill
+    400000
+    >>> recipe_for("HalfCheetah").env
     'HalfCheetah-v5'
+    >>> recipe_for("CartPole-v1") == Recipe("CartPole-v1")
+    True
     """
-    name = env.removeprefix("skillrl/")
+    env = env.removeprefix("gymnasium:")
+    prefix = "skillrl/" if env.startswith("skillrl/") else ""
+    name = env.removeprefix(prefix)
     for recipe in RECIPES.values():
-        if recipe.env.removeprefix("skillrl/") == name:
-            return dataclasses.replace(recipe, env=env)
+        known = recipe.env.removeprefix("skillrl/")
+        if name in (known, known.rpartition("-v")[0]):
+            full = recipe.env if recipe.env.startswith("skillrl/") else prefix + known
+            return dataclasses.replace(recipe, env=full)
     return Recipe(env=env)
 
 

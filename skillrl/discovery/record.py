@@ -34,8 +34,9 @@ class Record:
     """What the policy before it earns on the same reward."""
     live: bool
     """Whether the skill earns a fifth of the target and twice what the policy before it does."""
-    task_return: float
-    """Mean return of the environment's own reward, which no skill was trained on."""
+    task_return: float | None
+    """Mean return of the environment's own reward, which no skill was trained on; None where it is
+    not finite."""
     fresh_reward: float
     """What the fresh policy earned before training, with its noise."""
     separation: Separation

@@ -12,6 +12,7 @@ from gymnasium.vector import VectorEnv
 
 from skillrl.agents import SkillPolicy
 from skillrl.discovery.recipes import SampleRecipe
+from skillrl.errors import InvalidValueError
 
 Envs = VectorEnv[Any, Any, Any]
 # Observations of a batch of environments to the actions that they are given.
@@ -49,6 +50,8 @@ def gather_negatives(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Follow ``policy`` for ``negative_steps`` from ordinary resets.
 
+    Somewhat shorter, where the time limit would leave too little of the last episode to explore.
+
     It acts with its noise in half of the environments, as it was trained, and without in the other
     half, as it is evaluated: neither way of doing the skill should be asked for again.
 
@@ -70,10 +73,28 @@ def gather_negatives(
         return np.concatenate([noisy(observations[:half]), noiseless(observations[half:])])
 
     visited = [observations]
-    for _ in range(recipe.negative_steps):
+    for _ in range(_following_steps(recipe, episode_limit(env))):
         observations, _, _, _, infos = env.step(act(observations))
         visited.append(_final_observations(observations, infos))
     return np.concatenate(visited), observations
+
+
+def _following_steps(recipe: SampleRecipe, limit: int | None) -> int:
+    """The most steps, up to ``negative_steps``, that leave an episode room to explore."""
+    steps = recipe.negative_steps
+    if limit is None or recipe.positive_steps >= limit:
+        return steps
+    while steps > 1 and not 0 < steps % limit <= limit - recipe.positive_steps:
+        steps -= 1
+    return steps
+
+
+def episode_limit(env: Envs) -> int | None:
+    """Steps after which episodes are truncated; None where that is unknown or never."""
+    limit = getattr(env, "max_episode_steps", None)
+    if limit is None and env.spec is not None:
+        limit = env.spec.max_episode_steps
+    return int(limit) if limit is not None and 0 < limit < np.inf else None
 
 
 def gather_positives(
@@ -152,6 +173,12 @@ def _final_observations(observations: np.ndarray, infos: dict[str, Any]) -> np.n
 
 
 def _tensor(policy: SkillPolicy, observations: np.ndarray) -> torch.Tensor:
+    if observations.dtype.kind == "f" and not np.isfinite(observations).all():
+        index = int(np.argwhere(~np.isfinite(observations))[0, 0])
+        raise InvalidValueError(
+            f"The environment gave an observation that is not finite: {observations[index]}. Let "
+            "its episodes terminate before it returns such an observation."
+        )
     # Stable-Baselines3 gives policies images with the channels first.
     if observations.shape[1:] != policy.observation_space.shape:
         observations = np.moveaxis(observations, -1, 1)

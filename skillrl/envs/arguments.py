@@ -26,7 +26,7 @@ def autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
     try:
         return AutoresetMode(mode)
     except ValueError as error:
-        names = ", ".join(f"AutoresetMode.{each.name}" for each in AutoresetMode)
+        names = ", ".join(repr(each.value) for each in AutoresetMode)
         raise InvalidValueError(f"autoreset_mode={mode!r}: choose from {names}.") from error
 
 

@@ -60,15 +60,16 @@ def make_vec(
     if spec.vector_entry_point is not None:
         accepted = _parameters(spec)
         own = dict(kwargs)
-        if "num_threads" in accepted:
+        if "num_threads" in accepted and num_threads is not None:
             own["num_threads"] = num_threads
         if "autoreset_mode" in accepted:
-            return gym.make_vec(spec, num_envs, autoreset_mode=mode, **own)
-        envs = gym.make_vec(spec, num_envs, **own)
+            own["autoreset_mode"] = mode
+        with _arguments_named(spec, kwargs):
+            envs = gym.make_vec(spec, num_envs, **own)
         if envs.metadata.get("autoreset_mode") is mode:
             return envs
         envs.close()
-    with _quiet_loading(spec):
+    with _quiet_loading(spec), _arguments_named(spec, kwargs):
         return gym.make_vec(
             spec,
             num_envs,
@@ -76,6 +77,18 @@ def make_vec(
             vector_kwargs={"autoreset_mode": mode},
             **kwargs,
         )
+
+
+@contextmanager
+def _arguments_named(spec: EnvSpec, kwargs: dict[str, Any]) -> Iterator[None]:
+    """Name the arguments in the error of an environment that does not take them."""
+    try:
+        yield
+    except TypeError as error:
+        reason = " ".join(str(error).split())
+        raise InvalidValueError(
+            f"{spec.id} cannot be made with the arguments {kwargs}: {reason}"
+        ) from error
 
 
 def find_spec(id: str) -> EnvSpec:
@@ -108,6 +121,9 @@ def find_spec(id: str) -> EnvSpec:
     if name in gym.registry:
         return gym.registry[name]
     namespace, _, bare = name.rpartition("/")
+    if namespace == "ALE" and module != "ale_py":
+        # A dependency of ours, so its environments are there without being asked for.
+        return find_spec(f"ale_py:{name}")
     highest = find_highest_version(namespace or None, bare)
     if highest is not None:
         return gym.registry[f"{name}-v{highest}"]
@@ -117,8 +133,8 @@ def find_spec(id: str) -> EnvSpec:
         + (
             f"Did you mean {' or '.join(map(repr, near))}?"
             if near
-            else "Import the package that registers it first, or give '<package>:<id>'; "
-            "gymnasium.pprint_registry() lists all ids."
+            else "Import the package that registers it first (on the command line: --import "
+            "<package>), or give '<package>:<id>'; gymnasium.pprint_registry() lists all ids."
         )
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
@@ -37,8 +38,8 @@ class RewardModel(Protocol):
 
 
 Reward = str | os.PathLike[str] | RewardModel | Callable[[np.ndarray], np.ndarray]
-"""A saved reward's path, a reward network, or a function of observations (batch, *shape) that
-returns rewards (batch,)."""
+"""The path of a saved reward or of a skill's folder, a reward network, or a function of
+observations (batch, *shape) that returns rewards (batch,)."""
 
 
 class NeuralRewardWrapper(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
@@ -68,6 +69,11 @@ class NeuralRewardWrapper(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
     """
 
     def __init__(self, env: gym.Env[Any, Any], reward: Reward) -> None:
+        given: Any = env
+        if isinstance(given, VectorEnv):
+            raise InvalidValueError(
+                f"{given} is a vector environment: wrap it in NeuralRewardVectorWrapper."
+            )
         # Not copied: a network is large, and training may go on changing it.
         RecordConstructorArgs.__init__(self, reward=_plain(reward), _disable_deepcopy=True)
         gym.Wrapper.__init__(self, env)
@@ -251,7 +257,8 @@ class _Score:
             # Imported here, so that wrapping with a function does not load torch.
             from skillrl.rewards import NeuralReward
 
-            reward = NeuralReward.load(reward)
+            path = Path(reward)
+            reward = NeuralReward.load(path / "reward.safetensors" if path.is_dir() else path)
         if space.shape is None:
             raise InvalidValueError(
                 f"A reward needs observations that are arrays; this environment's space is "

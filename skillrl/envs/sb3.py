@@ -68,6 +68,11 @@ class SB3VecEnv(VecEnv):
     def __init__(
         self, env: VectorEnv[Any, Any, np.ndarray], info_keys: Sequence[str] | None = None
     ) -> None:
+        if not isinstance(env, VectorEnv):
+            raise InvalidValueError(
+                f"{env} is no vector environment. Make one with skillrl.envs.make_vec, or give "
+                "Stable-Baselines3 the single environment as it is."
+            )
         mode = env.metadata.get("autoreset_mode")
         if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED):
             raise InvalidValueError(

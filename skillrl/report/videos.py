@@ -189,13 +189,16 @@ def write_gif(path: Path, frames: Iterable[Image.Image], fps: float) -> None:
         frame.quantize(palette=palette, dither=Image.Dither.NONE)
         for frame in kept
     )
+    # The format knows hundredths of a second only: rounded so that the whole keeps its length.
+    ends = [round(100 * stride * count / fps) for count in range(len(kept) + 1)]
+    durations = [10 * (end - start) for start, end in itertools.pairwise(ends)]
     write_atomically(
         path,
         lambda temporary: first.save(
             temporary,
             save_all=True,
             append_images=others,
-            duration=1000 * stride / fps,
+            duration=durations,
             loop=0,
             # A palette that each frame reduced to its own colours would be no shared one.
             optimize=False,

@@ -275,7 +275,45 @@ def test_unguided_learning_equals_stable_baselines_ppo(images: bool) -> None:
     start = SkillPPO("SkillPolicy", make_vec_env(make, 4, seed=0), **settings).policy.state_dict()
     for name, tensor in ours.policy.state_dict().items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
-        assert name.endswith("offsets") or not torch.equal(tensor, start[name])
+        fixed = name.endswith(("offsets", "noise_scale"))
+        assert fixed or not torch.equal(tensor, start[name])
+
+
+# Noise.
+
+
+def test_the_noise_shrinks_between_two_time_steps() -> None:
+    agent = make_agent(toys(2))  # rollouts of 32 steps
+    scales = []
+
+    class Watch(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_end(self) -> None:
+            scales.append(agent.policy.noise_scale.item())
+
+    assert agent.policy.noise_scale == 1.0
+    agent.set_noise(begin=32, end=96, final=0.2)
+    agent.learn(160, callback=Watch())
+    assert scales == pytest.approx([1.0, 1.0, 0.6, 0.2, 0.2])
+    # It is the policy's own from then on: sampled actions vary by a fifth of what they would.
+    observations = torch.zeros(20_000, 2)
+    before_tanh = agent.policy.act(observations).detach()
+    raw = agent.policy.action_parameters(observations[:1])[0, 1]
+    std = torch.nn.functional.softplus(raw).item() + 1e-3
+    assert before_tanh.std().item() == pytest.approx(0.2 * std, rel=0.03)
+    # Another skill begins with all of it.
+    agent.set_noise(begin=160, end=200, final=0.2)
+    assert agent.policy.noise_scale == 1.0
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "final"), [(0, 10, 0.0), (0, 10, 1.5), (10, 10, 0.5), (20, 10, 0.5)]
+)
+def test_noise_that_cannot_shrink_so_is_refused(begin: int, end: int, final: float) -> None:
+    with pytest.raises(InvalidValueError, match=f"final={final}, begin={begin}, end={end}"):
+        make_agent(toys(2)).set_noise(begin, end, final)
 
 
 # The guide.

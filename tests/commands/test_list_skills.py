@@ -65,6 +65,15 @@ def test_a_folder_of_runs_has_a_line_for_each(tmp_path: Path, tiny_recipe: Any) 
     ]
 
 
+def test_a_damaged_skill_does_not_hide_the_others(tmp_path: Path, tiny_recipe: Any) -> None:
+    run = make_run(tmp_path / "run", tiny_recipe, 2)
+    (run / "skills" / "000" / "skill.json").write_text("{")
+    lines = list_skills(run).splitlines()
+    assert lines[3].split()[0] == "0"
+    assert "skill.json cannot be read as JSON" in lines[3]
+    assert lines[4].split()[:2] == ["1", "no"]
+
+
 def test_reads_what_a_run_wrote(tiny_run: Path) -> None:
     lines = list_skills(tiny_run).splitlines()
     assert lines[0] == "skillrl/Maze2D-v0, seed 1: 2 of 2 skills finished"

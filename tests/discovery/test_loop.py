@@ -5,7 +5,7 @@ import errno
 import itertools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,15 @@ def small(env: str, **changes: Any) -> Recipe:
 
 
 MAZE = small("skillrl/Maze2D-v0", env_kwargs={"max_episode_steps": 40})
+HOPPER = small("Hopper-v5", env_kwargs={"max_episode_steps": 45})
+# Five environments: sums over five rows are rounded differently in memory that is not aligned.
+ODD = dataclasses.replace(
+    HOPPER,
+    steps_per_skill=3 * 5 * 16,
+    evaluation_episodes=5,
+    agent=dataclasses.replace(HOPPER.agent, num_envs=5, batch_size=40),
+    samples=dataclasses.replace(HOPPER.samples, num_envs=5),
+)
 CHEETAH = small("HalfCheetah-v5", env_kwargs={"max_episode_steps": 40})
 # Gymnasium's own vector environment, which cannot save its state.
 CART_POLE = small("CartPole-v1")
@@ -89,6 +98,7 @@ def test_a_run_holds_what_the_design_promises(whole: Callable[[Recipe], Path]) -
     assert len(events) == 1
     skill_files = ("skill.json", "policy.safetensors", "reward.safetensors")
     assert files - events == {
+        ".lock",
         "run.json",
         "untrained.safetensors",
         "archive.safetensors",
@@ -131,7 +141,7 @@ def kill_at(kind: type[Event], occurrence: int) -> Callable[[Event], None]:
     return on_event
 
 
-@pytest.mark.parametrize("recipe", [MAZE, CHEETAH, CART_POLE], ids=lambda recipe: recipe.env)
+@pytest.mark.parametrize("recipe", [MAZE, CHEETAH, ODD, CART_POLE], ids=lambda recipe: recipe.env)
 @pytest.mark.parametrize(
     ("kind", "occurrence"),
     [(RewardFitted, 1), (Trained, 2), (SkillFinished, 1), (RewardFitted, 2), (Trained, 4)],
@@ -153,7 +163,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_skills(
     assert_same_skills(run, whole(recipe))
 
 
-@pytest.mark.parametrize("recipe", [MAZE, CHEETAH], ids=lambda recipe: recipe.env)
+@pytest.mark.parametrize("recipe", [MAZE, CHEETAH, ODD], ids=lambda recipe: recipe.env)
 @pytest.mark.parametrize("asked", [1, 2, 4, 5])
 def test_a_run_that_was_asked_to_stop_goes_on_inside_its_skill(
     recipe: Recipe, asked: int, whole: Callable[[Recipe], Path], tmp_path: Path
@@ -222,7 +232,7 @@ def test_first_episodes_end_at_different_times(recipe: Recipe) -> None:
     env = loop.make_envs(recipe, 200)
     env.reset(seed=0)
     loop.stagger_episodes(env, seed=0)
-    actions = np.zeros(env.action_space.shape, env.action_space.dtype)
+    actions = 0 * env.action_space.sample()
     ends = np.array([env.step(actions)[3] for _ in range(80)])
     # Each ends once in the first 40 steps, and again 40 steps later.
     np.testing.assert_array_equal(ends[:40].sum(0), 1)
@@ -326,13 +336,65 @@ def test_a_skill_is_live_by_the_definition(
     [
         ("HalfCheeta-v5", "Did you mean 'HalfCheetah-v5'"),
         ("FrozenLake-v1", r"Observations should be a Box\. Received Discrete\(16\)"),
+        ("Failing-v0", "fails in its first step: RuntimeError: arm disconnected"),
+        ("NotANumber-v0", "gave an observation that is not finite"),
     ],
 )
 def test_an_environment_that_cannot_be_used_leaves_no_folder(
-    env: str, message: str, tmp_path: Path
+    env: str, message: str, tmp_path: Path, broken: None
 ) -> None:
     with pytest.raises(InvalidValueError, match=message):
         discover(Recipe(env), tmp_path / "run")
+    assert env == "NotANumber-v0" or not (tmp_path / "run").exists()
+
+
+class Failing(Picture):
+    def step(self, action: int) -> Any:
+        raise RuntimeError("arm disconnected")
+
+
+class NotANumber(gym.ObservationWrapper[np.ndarray, int, np.ndarray]):
+    """An environment whose tenth observation is not a number."""
+
+    def __init__(self) -> None:
+        super().__init__(gym.make("CartPole-v1"))
+        self.seen = 0
+
+    def observation(self, observation: np.ndarray) -> np.ndarray:
+        self.seen += 1
+        return observation if self.seen != 10 else np.full_like(observation, np.nan)
+
+
+@pytest.fixture
+def broken() -> Iterator[None]:
+    creators: dict[str, Any] = {"Failing-v0": Failing, "NotANumber-v0": NotANumber}
+    for name, creator in creators.items():
+        gym.register(name, creator)
+    yield
+    for name in creators:
+        del gym.registry[name]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (small("Hopper-v5", env_kwargs={"healthy_z_range": 3}), "fails in its first step: Type"),
+        (small("Hopper-v5", env_kwargs={"reset_noise_scale": "a"}), "Hopper-v5 with the arguments"),
+        (small("CartPole-v1", env_kwargs={"foo": 1}), "made with the arguments {'foo': 1}"),
+        (
+            dataclasses.replace(MAZE, agent=dataclasses.replace(MAZE.agent, num_envs=1, n_steps=1)),
+            "n_steps to at least 2",
+        ),
+        (dataclasses.replace(MAZE, agent=dataclasses.replace(MAZE.agent, hidden=(0,))), "hidden"),
+    ],
+)
+def test_settings_that_cannot_work_leave_no_folder(
+    recipe: Recipe, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        discover(recipe, tmp_path / "run")
+    with pytest.raises(InvalidValueError, match="Received -1"):
+        discover(MAZE, tmp_path / "run", seed=-1)
     assert not (tmp_path / "run").exists()
 
 

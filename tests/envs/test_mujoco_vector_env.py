@@ -390,7 +390,7 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
         ({"num_threads": 0}, r"num_threads=0"),
         ({"max_episode_steps": 0}, r"max_episode_steps=0"),
         ({"frame_skip": 0}, r"frame_skip=0"),
-        ({"autoreset_mode": "never"}, r"autoreset_mode='never': choose from AutoresetMode.NEXT_"),
+        ({"autoreset_mode": "never"}, r"autoreset_mode='never': choose from 'NextStep'"),
         ({"render_mode": "human"}, r"render_mode='human': choose from 'rgb_array'.*single"),
         ({"reset_noise": 0.1}, r"no argument 'reset_noise'. Did you mean 'reset_noise_scale'"),
         ({"num_thread": 2}, r"no argument 'num_thread'. Did you mean 'num_threads'"),
