@@ -298,3 +298,24 @@ def test_info_runs_as_a_command() -> None:
     result = run("info", "--json")
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads(result.stdout)["versions"]["skillrl"] == __version__
+
+
+def test_python_runs_the_package_as_the_command() -> None:
+    command = [sys.executable, "-m", "skillrl", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == f"skillrl {__version__}\n"
+
+
+def test_a_package_in_the_current_folder_may_stand_before_the_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my_odd_robots.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('OddRobot-v0', 'gymnasium.envs.toy_text:FrozenLakeEnv')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert cli.main(["discover", "my_odd_robots:OddRobot-v0"]) == 1
+    # It was found, and then refused for its observations.
+    assert "Observations should be a Box" in capsys.readouterr().err
+    del gym.registry["OddRobot-v0"]

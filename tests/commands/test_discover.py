@@ -16,7 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from skillrl import cli
 from skillrl.commands import discover as command
-from skillrl.commands.discover import Status, discover, resume_command
+from skillrl.commands.discover import Status, discover, render_command, resume_command
 from skillrl.discovery import loop
 from skillrl.discovery.events import RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary, load_skill
@@ -32,8 +32,8 @@ def weights(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in run.glob("skills/*/*.safe*")}
 
 
-def interrupt() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
+def interrupt(number: signal.Signals = signal.SIGINT) -> None:
+    os.kill(os.getpid(), number)
 
 
 def test_discovers_and_tells_of_every_skill(
@@ -59,26 +59,29 @@ def test_the_default_folder_names_environment_and_seed(
     assert (given["seed"], given["resume"]) == (5, False)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_stops_and_the_command_it_prints_goes_on(
     tiny_run: Path,
     tiny_recipe: Recipe,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    number: signal.Signals,
 ) -> None:
     run = tmp_path / "my run"
+    usual = signal.getsignal(number)
     after = Status.after
 
     def interrupted(status: Status, event: Any, now: float) -> str:
         # In the middle of the second skill.
         if isinstance(event, Trained) and (event.generation, event.steps) == (1, 256):
-            interrupt()
+            interrupt(number)
         return after(status, event, now)
 
     monkeypatch.setattr(Status, "after", interrupted)
     with pytest.raises(RunStopped) as stopped:
         discover(tiny_recipe, run=run, seed=1)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(number) is usual
     assert "Ctrl-C again" in capfd.readouterr().err
     assert len(SkillLibrary(run)) == 1
     monkeypatch.setattr(Status, "after", after)
@@ -224,3 +227,10 @@ def test_progress_can_be_switched_off(
     with command._show(tiny_recipe, progress=False) as on_event:
         on_event(Trained(0, 1, 1.0))
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_render_command_imports_the_users_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = EnvSpec("Robot-v0", entry_point="my_robots.envs:Robot")
+    monkeypatch.setitem(gym.registry, "Robot-v0", spec)
+    expected = "skillrl render 'my run' --import my_robots"
+    assert render_command(Recipe("Robot-v0"), Path("my run")) == expected

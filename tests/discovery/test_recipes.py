@@ -146,3 +146,31 @@ def test_what_is_no_recipe_at_all_is_refused(value: Any) -> None:
 def test_recipes_cannot_be_changed_by_accident() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         recipe_for("x").generations = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ("HalfCheetah", "HalfCheetah-v5"),
+        ("skillrl/HalfCheetah", "skillrl/HalfCheetah-v5"),
+        ("gymnasium:HalfCheetah-v5", "HalfCheetah-v5"),
+        ("skillrl/Maze2D", "skillrl/Maze2D-v0"),
+    ],
+)
+def test_an_id_without_a_version_has_its_recipe(env: str, expected: str) -> None:
+    recipe = recipe_for(env)
+    assert recipe.env == expected
+    assert recipe == dataclasses.replace(recipe_for(expected), env=expected)
+    assert recipe.steps_per_skill != Recipe("any").steps_per_skill or "Maze" not in env
+
+
+@pytest.mark.parametrize("name", ["num_envs", "num_threads", "autoreset_mode", "render_mode"])
+def test_arguments_that_the_loop_sets_itself_are_refused(name: str) -> None:
+    with pytest.raises(InvalidValueError, match=f"env_kwargs cannot hold {name}"):
+        Recipe("HalfCheetah-v5", env_kwargs={name: 3})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_settings_that_are_not_finite_are_refused(value: float) -> None:
+    with pytest.raises(InvalidValueError, match="target should be finite"):
+        RewardRecipe(target=value)

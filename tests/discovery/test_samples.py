@@ -2,6 +2,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from skillrl.agents import SkillPolicy
 from skillrl.discovery.recipes import SampleRecipe
 from skillrl.discovery.samples import (
+    episode_limit,
     episodes,
     explore,
     follow,
@@ -18,6 +20,7 @@ from skillrl.discovery.samples import (
     gather_positives,
 )
 from skillrl.envs import MazeVectorEnv, NeuralRewardVectorWrapper
+from skillrl.errors import InvalidValueError
 
 MakeLines = Callable[..., SyncVectorEnv]
 RECIPE = SampleRecipe(num_envs=4, negative_steps=3, positive_steps=4, positive_repeats=2)
@@ -189,3 +192,47 @@ def test_an_episode_without_an_end_is_evaluated_for_its_first_steps(lines: MakeL
     mean_reward, task_return = episodes(env, walker(0.0), seed=0, max_steps=4, deterministic=True)
     assert mean_reward == pytest.approx((1 + 2 + 3 + 4) / 4)
     assert task_return == 4
+
+
+@pytest.mark.parametrize(
+    ("limit", "steps"),
+    [
+        (1_000, 300),  # an episode is longer than both
+        (50, 260),  # five whole episodes, and ten steps of one that has forty left to explore
+        (100, 260),
+        (340, 300),
+        (339, 299),
+        (40, 300),  # exploration takes a whole episode: there is no better time to begin
+        (None, 300),
+    ],
+)
+def test_an_episode_has_room_left_to_explore(limit: int | None, steps: int) -> None:
+    class Counting(MazeVectorEnv):
+        count = 0
+
+        def step(self, actions: np.ndarray) -> Any:
+            self.count += 1
+            return super().step(actions)
+
+    recipe = SampleRecipe(num_envs=2, negative_steps=300, positive_steps=40)
+    env = Counting(2, autoreset_mode=AutoresetMode.SAME_STEP, max_episode_steps=limit or -1)
+    assert episode_limit(env) == limit
+    visited, last = gather_negatives(env, maze_policy(), recipe, seed=0)
+    assert (env.count, len(visited)) == (steps, 2 * (steps + 1))
+    positives = gather_positives(env, maze_policy(), recipe, last, seed=0)
+    if limit is None or limit > 40:
+        # All but the last step of those that end just then.
+        assert len(positives) >= 8 * 2 * 39
+
+
+def test_the_limit_of_gymnasiums_own_vector_environment_is_known() -> None:
+    env = gym.make_vec("CartPole-v1", 2, vectorization_mode="sync")
+    assert episode_limit(env) == 500
+    env.close()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_observation_that_is_not_finite_is_named(value: float) -> None:
+    observations = np.array([[0.0, 1.0], [2.0, value]], np.float32)
+    with pytest.raises(InvalidValueError, match=rf"not finite: \[ *2\. +{value}\]"):
+        follow(walker(1.0))(observations)

@@ -158,3 +158,20 @@ def test_the_specification_rebuilds_the_environment() -> None:
     assert isinstance(again, MujocoVectorEnv)
     assert again.num_envs == 3
     assert np.array_equal(again.reset(seed=0)[0], envs.reset(seed=0)[0])
+
+
+def test_ataris_games_need_no_import() -> None:
+    # In its own process: here another test may have imported ale_py before.
+    code = "from skillrl.envs.make import find_spec; print(find_spec('ALE/Pong-v5').id)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "ALE/Pong-v5\n", result.stderr
+    envs = make_vec("ALE/Pong-v5", num_envs=2, autoreset_mode="SameStep")
+    envs.reset(seed=1)
+    assert envs.step(np.zeros(2, np.int64))[1].shape == (2,)
+    envs.close()
+
+
+@pytest.mark.parametrize("id", ["CartPole-v1", "Acrobot-v1"])
+def test_arguments_that_an_environment_does_not_take_are_named(id: str) -> None:
+    with pytest.raises(InvalidValueError, match=f"{id} cannot be made with the arguments {{'foo'"):
+        make_vec(id, num_envs=2, foo=1)

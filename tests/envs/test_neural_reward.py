@@ -385,3 +385,19 @@ def test_wrapping_with_a_function_does_not_load_torch() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_skills_folder_stands_for_its_reward(tmp_path: Path) -> None:
+    reward = NeuralReward((4,))
+    reward.save(tmp_path / "reward.safetensors")
+    env = NeuralRewardWrapper(gym.make("CartPole-v1"), tmp_path)
+    env.reset(seed=0)
+    observation, value, *_ = env.step(0)
+    assert value == reward.reward(observation[None])[0]
+
+
+def test_a_vector_environment_is_told_of_its_own_wrapper() -> None:
+    envs: Any = gym.make_vec("CartPole-v1", 2)
+    with pytest.raises(InvalidValueError, match="wrap it in NeuralRewardVectorWrapper"):
+        NeuralRewardWrapper(envs, lambda observations: observations[:, 0])
+    envs.close()

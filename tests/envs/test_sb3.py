@@ -245,3 +245,9 @@ def test_rendering_and_closing() -> None:
     assert maze.closed
     with pytest.warns(UserWarning, match="render_mode='rgb_array'"):
         assert SB3VecEnv(MazeVectorEnv(2, autoreset_mode="SameStep")).get_images() == [None, None]
+
+
+def test_a_single_environment_is_refused() -> None:
+    single: Any = gym.make("CartPole-v1")
+    with pytest.raises(InvalidValueError, match="is no vector environment"):
+        SB3VecEnv(single)

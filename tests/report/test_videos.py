@@ -242,14 +242,17 @@ def test_a_gif_is_reduced(tmp_path: Path) -> None:
         assert (image.format, image.info["loop"]) == ("GIF", 0)
         assert image.n_frames == 11  # type: ignore[attr-defined]
         greys = []
+        seconds = 0.0
         for index in range(11):
             image.seek(index)
             assert image.size == (200, 120)
             # 15 frames a second, in the hundredths of a second that the format has.
             assert image.info["duration"] in (60, 70)
+            seconds += image.info["duration"] / 1000
             assert len(image.convert("RGB").getcolors() or [0] * 999) <= 64
             greys.append(grey(image))
     np.testing.assert_allclose(greys, np.arange(0, 201, 20), atol=6)
+    assert seconds == pytest.approx(11 / 15, abs=0.01)
 
 
 @pytest.mark.parametrize(
