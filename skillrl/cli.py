@@ -193,6 +193,7 @@ class List(_Parsed):
       positives    share of the states to ask for that the fitted reward is positive at
       negatives    the same of states of earlier skills, which are not to be asked for again
       task return  what it earns of the environment's own reward, which it was not trained on
+      from         the skill that it started from; - for the untrained policy
     A skill that is not live is often one whose reward the fresh agent never met.
 
     Examples:

@@ -11,7 +11,7 @@ from skillrl.errors import DamagedFileError
 
 SKILL_COLUMNS = (
     *("skill", "live", "reward", "of target", "previous", "fresh", "positives", "negatives"),
-    *("task return", "steps", "time"),
+    *("task return", "steps", "time", "from", "what it does"),
 )
 RUN_COLUMNS = ("run", "environment", "seed", "skills", "live", "steps", "time")
 
@@ -27,7 +27,8 @@ def list_skills(run: Path) -> str:
         reward per step and as a share of the target, what the previous policy and the fresh one,
         before training, earn on the same reward, the shares of held-out positives and negatives
         (the finished skill's or earlier ones', whichever is more) that the reward is positive at,
-        the mean return of the environment's own task, the steps and the time of training.
+        the mean return of the environment's own task, the steps and the time of training, the skill
+        that it started from, and what its body does.
         For a folder of runs one line a run.
 
     Raises:
@@ -59,6 +60,8 @@ def list_skills(run: Path) -> str:
                 "" if known.task_return is None else f"{known.task_return:.1f}",
                 f"{known.steps:,}",
                 _duration(known.seconds),
+                "-" if known.parent is None else str(known.parent),
+                "" if known.descriptors is None else known.descriptors.name,
             )
         )
     header = (
@@ -89,11 +92,12 @@ def _run_row(path: Path) -> tuple[str, ...]:
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as what they hold: names to the left, all else to the right."""
+    to_the_left = ("run", "environment", "what it does")
     whole = [row for row in rows if len(row) == len(columns)]
     widths = [max(map(len, cells)) for cells in zip(columns, *whole, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if column in ("run", "environment") else cell.rjust(width)
+            cell.ljust(width) if column in to_the_left else cell.rjust(width)
             for column, cell, width in zip(columns, row, widths, strict=False)
         ).rstrip()
         for row in [columns, *rows]

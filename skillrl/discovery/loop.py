@@ -2,9 +2,10 @@
 
 The method of Meier & Mujika (NeurIPS 2022, arXiv 2202.08266), top to bottom. Each generation
 
-1. gathers *negatives*, what the last skill does, and *positives*, what lies just beyond it;
+1. gathers *negatives*, what the last skill does, and *positives*, what lies just beyond its
+   *parent*, the last skill or an earlier one;
 2. fits the reward network further, so that it asks for the positives and for nothing seen before;
-3. trains the agent on that reward alone, from the last skill's weights;
+3. trains the agent on that reward alone, from the parent's weights;
 4. evaluates the new skill and adds it to the library.
 
 Generation 0 begins with the untrained policy in the place of a last skill.
@@ -30,6 +31,7 @@ from skillrl.agents import SkillPolicy, SkillPPO
 from skillrl.agents.spaces import check_spaces
 from skillrl.discovery.archive import Archive
 from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
+from skillrl.discovery.descriptors import Descriptors, describe, has_body
 from skillrl.discovery.events import OnEvent, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
@@ -40,6 +42,7 @@ from skillrl.discovery.samples import (
     episodes,
     gather_negatives,
     gather_positives,
+    one_way,
 )
 from skillrl.discovery.transfer import transfer
 from skillrl.envs import NeuralRewardVectorWrapper, SB3VecEnv, make_vec, reward_for
@@ -181,8 +184,9 @@ class Discovery:
         self.agent = make_agent(recipe, self.train_env)
         if not library.untrained.exists():
             self._save_untrained_policy()
-        # The last skill's policy.
+        # The last skill's policy, and that of the skill that the new one starts from.
         self.previous = SkillPolicy.load(library.untrained)
+        self.parent = self.previous
         self.progress: dict[str, Any] = {}
         # Last, so that no file stays open where one of the above fails.
         self.agent.set_logger(run_logger(library.path, self._steps_taken()))
@@ -213,7 +217,7 @@ class Discovery:
         return self.generation * self.recipe.steps_per_skill
 
     def begin(self, generation: int) -> None:
-        """Take up the last skill's policy and reward, and the archive before it."""
+        """Take up the last skill's policy and reward, and the archive before it; draw a parent."""
         self.generation = generation
         torch.manual_seed(self._seed("generation"))
         self.progress = {"generation": generation, "seconds": 0.0}
@@ -222,6 +226,19 @@ class Discovery:
             self.previous = last.policy
             self.reward.load_state_dict(last.reward.state_dict())
             self.archive.restore(self.library.path / "archive.safetensors", generation)
+        self.parent = self.previous
+        if self.parent_index != generation - 1:
+            index = self.parent_index
+            untrained = SkillPolicy.load(self.library.untrained)
+            self.parent = untrained if index < 0 else self.library[index].policy
+
+    @property
+    def parent_index(self) -> int:
+        """Number of the skill that the present one starts from; -1 for the untrained policy."""
+        if self.recipe.parent == "last":
+            return self.generation - 1
+        rng = np.random.default_rng(self._seed("parent"))
+        return int(rng.integers(-1, self.generation))
 
     def resumed(self, generation: int) -> bool:
         """Go on inside ``generation`` if a checkpoint of it exists."""
@@ -237,14 +254,22 @@ class Discovery:
         return True
 
     def gather_samples(self) -> tuple[np.ndarray, np.ndarray]:
-        """Gather what the last skill does and what exploration from there reaches."""
+        """Gather what the last skill does and what exploration from its parent's end reaches."""
         started = time.monotonic()
-        samples, envs, policy = self.recipe.samples, self.sample_env, self.previous
-        negatives, last = gather_negatives(envs, policy, samples, self._seed("negatives"))
-        positives = gather_positives(envs, policy, samples, last, self._seed("positives"))
+        samples, envs = self.recipe.samples, self.sample_env
+        negatives, end = gather_negatives(envs, self.previous, samples, self._seed("negatives"))
+        if self.parent is not self.previous:
+            _, end = gather_negatives(envs, self.parent, samples, self._seed("parent's end"))
+        positives, explorations = gather_positives(
+            envs, self.parent, samples, end, self._seed("positives")
+        )
         if self.generation == 0:
             # Frozen from here on: a reward must mean the same in every generation.
             self.reward.standardise(torch.as_tensor(np.concatenate([negatives, positives])))
+        if samples.ways > 1:
+            seen = self.reward.standardised(torch.as_tensor(positives)).numpy()
+            rng = np.random.default_rng(self._seed("way"))
+            positives = positives[one_way(seen, explorations, samples.ways, rng)]
         self.progress["seconds"] += time.monotonic() - started
         return negatives, positives
 
@@ -270,8 +295,8 @@ class Discovery:
         self.progress["seconds"] += time.monotonic() - started
 
     def transfer(self) -> None:
-        """Start the new skill's agent from the last one's weights."""
-        transfer(self.previous, self.agent, self.recipe.transfer)
+        """Start the new skill's agent from its parent's weights."""
+        transfer(self.parent, self.agent, self.recipe.transfer)
         self.agent.num_timesteps = self._first_step
         self._set_schedules()
         self.agent.start_from_reset(self._seed("training"))
@@ -311,15 +336,17 @@ class Discovery:
         self.progress["seconds"] = before + time.monotonic() - started
 
     def finish_skill(self) -> None:
-        """Evaluate the skill beside the last one, from ordinary resets, and save it."""
+        """Evaluate the skill beside those before it, from ordinary resets, and save it."""
         policy, target = self.agent.policy, self.recipe.reward.target
         mean_reward, task_return = self._evaluate(policy)
-        previous_reward, _ = self._evaluate(self.previous)
+        before = [self.previous] if self.parent is self.previous else [self.previous, self.parent]
+        previous_reward = max(self._evaluate(policy)[0] for policy in before)
         live = mean_reward >= LIVE_SHARE * target and mean_reward >= LIVE_RATIO * previous_reward
         record = Record(
             index=self.generation,
             env=self.recipe.env,
             env_kwargs=self.recipe.env_kwargs,
+            parent=None if self.parent_index < 0 else self.parent_index,
             steps=self.agent.num_timesteps - self._first_step,
             seconds=round(self.progress["seconds"], 1),
             mean_reward=mean_reward,
@@ -329,6 +356,7 @@ class Discovery:
             task_return=task_return if math.isfinite(task_return) else None,
             fresh_reward=self.progress["fresh_reward"],
             separation=Separation(**self.progress["separation"]),
+            descriptors=self._describe(policy),
         )
         skill = self.library.add(policy, self.reward, record)
         self.checkpoint.unlink(missing_ok=True)
@@ -347,7 +375,7 @@ class Discovery:
         def step(share: float) -> int:
             return int((self.generation + share) * steps)
 
-        self.agent.set_guide(self.previous, guide.max_steps, step(guide.until))
+        self.agent.set_guide(self.parent, guide.max_steps, step(guide.until))
         self.agent.set_noise(step(agent.anneal_from), step(1.0), agent.final_noise)
 
     def _evaluate(self, policy: SkillPolicy, *, deterministic: bool = True) -> tuple[float, float]:
@@ -360,6 +388,17 @@ class Discovery:
                 max_steps=max_steps,
                 deterministic=deterministic,
             )
+
+    def _describe(self, policy: SkillPolicy) -> Descriptors | None:
+        recipe = self.recipe
+        if not has_body(recipe.env):
+            return None
+        return describe(
+            *(policy, recipe.env, recipe.env_kwargs),
+            episodes=recipe.evaluation_episodes,
+            steps=recipe.evaluation_steps,
+            seed=self._seed("evaluation"),
+        )
 
     def _save_checkpoint(self) -> None:
         # Environments that cannot tell their state are resumed at their skill's start.

@@ -83,6 +83,10 @@ class SampleRecipe(_Checked):
     `exploration_std`, or uniformly random actions, as discrete actions always are."""
     exploration_std: float = _in(0.01, 100.0, 1.0)
     """Largest standard deviation (before the tanh) of exploration by scaled noise."""
+    ways: int = _at_least(1, 1)
+    """Clusters that explorations are sorted into. The reward asks for what those of one, drawn at
+    random, have reached: for one way to go on, where all together are often the same. 1 asks for
+    all."""
     archived: int = _at_least(1, 5_000)
     """Negatives of each finished skill that the archive keeps."""
 
@@ -173,6 +177,10 @@ class Recipe(_Checked):
     """Skills to discover."""
     steps_per_skill: int = _at_least(1, 1_000_000)
     """Environment steps that a skill is trained for."""
+    parent: Literal["last", "any"] = "last"
+    """The skill that a new one starts from, whose end is explored for positives and whose weights
+    are taken over: the last one, as in the paper, or any earlier one, drawn at random with the
+    untrained policy among them, so that skills branch."""
     evaluation_episodes: int = _at_least(1, 10)
     """Episodes, from ordinary resets, that a finished skill is evaluated on."""
     evaluation_steps: int = _at_least(1, 1_000)
@@ -194,7 +202,12 @@ class Recipe(_Checked):
             )
 
 
-HALF_CHEETAH = Recipe(env="HalfCheetah-v5", steps_per_skill=400_000)
+HALF_CHEETAH = Recipe(
+    env="HalfCheetah-v5",
+    steps_per_skill=400_000,
+    parent="any",
+    samples=SampleRecipe(ways=8),
+)
 
 MAZE = Recipe(
     env="skillrl/Maze2D-v0",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from skillrl.discovery.descriptors import Descriptors
 from skillrl.rewards import Separation
 
 
@@ -22,6 +23,8 @@ class Record:
     """Id of the environment."""
     env_kwargs: dict[str, Any]
     """Keyword arguments of the environment."""
+    parent: int | None
+    """Number of the skill that it started from; None for the untrained policy."""
     steps: int
     """Environment steps of training."""
     seconds: float
@@ -31,9 +34,10 @@ class Record:
     target: float
     """What a perfect skill would earn."""
     previous_mean_reward: float
-    """What the policy before it earns on the same reward."""
+    """What the skill before it, or the one that it started from, earns on the same reward,
+    whichever is more."""
     live: bool
-    """Whether the skill earns a fifth of the target and twice what the policy before it does."""
+    """Whether the skill earns a fifth of the target and twice `previous_mean_reward`."""
     task_return: float | None
     """Mean return of the environment's own reward, which no skill was trained on; None where it is
     not finite."""
@@ -41,3 +45,5 @@ class Record:
     """What the fresh policy earned before training, with its noise."""
     separation: Separation
     """How well the fitted reward told positives from negatives."""
+    descriptors: Descriptors | None
+    """What the body does; None where the environment has none that is known."""

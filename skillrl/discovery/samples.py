@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
+from scipy.cluster.vq import kmeans2
 
 from skillrl.agents import SkillPolicy
 from skillrl.discovery.recipes import SampleRecipe
@@ -99,7 +101,7 @@ def episode_limit(env: Envs) -> int | None:
 
 def gather_positives(
     env: Envs, policy: SkillPolicy, recipe: SampleRecipe, observations: np.ndarray, seed: int
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Explore from where ``gather_negatives`` left the environments, until an episode ends.
 
     Exploration is repeated from the same states where the environments can restore them, and
@@ -113,10 +115,12 @@ def gather_positives(
         seed: of the environments.
 
     Returns:
-        The observations reached, ``(n, *shape)``.
+        The observations reached, ``(n, *shape)``, and the number of the exploration, of which there
+        are ``num_envs * positive_repeats``, that reached each of them, ``(n,)``.
     """
     state = env.get_state() if hasattr(env, "get_state") else None
-    start, reached = observations, []
+    start = observations
+    reached, explorations = [], []
     act = explore(policy, recipe, env.single_action_space)
     for repeat in range(recipe.positive_repeats):
         if repeat > 0 and state is not None:
@@ -129,7 +133,39 @@ def gather_positives(
             observations, _, terminations, truncations, _ = env.step(act(observations))
             alive &= ~(terminations | truncations)
             reached.append(observations[alive])
-    return np.concatenate(reached)
+            explorations.append(repeat * env.num_envs + np.flatnonzero(alive))
+    return np.concatenate(reached), np.concatenate(explorations)
+
+
+def one_way(
+    points: np.ndarray, explorations: np.ndarray, ways: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Sort explorations into ``ways`` by what they saw on average, and choose one way at random.
+
+    Averages tell lying from running, where single observations would tell a gait's phases apart.
+
+    Args:
+        points: observations, ``(n, ...)``; vectors should be standardised.
+        explorations: the exploration that each belongs to, ``(n,)``.
+        ways: clusters (k-means); those with less than a quarter of their share are not chosen.
+        rng: source of the first centres and of the choice.
+
+    Returns:
+        Which observations belong to the chosen way, ``(n,)``.
+    """
+    _, numbers, counts = np.unique(explorations, return_inverse=True, return_counts=True)
+    flat = points.reshape(len(points), -1)
+    means = np.zeros((len(counts), flat.shape[1]))
+    np.add.at(means, numbers, flat)
+    means /= counts[:, None]
+    ways = min(ways, len(np.unique(means, axis=0)))
+    with warnings.catch_warnings():
+        # It is not drawn.
+        warnings.filterwarnings("ignore", "One of the clusters is empty")
+        _, labels = kmeans2(means, ways, minit="++", rng=rng)
+    sizes = np.bincount(labels, minlength=ways)
+    chosen = rng.choice(np.flatnonzero(sizes >= len(means) / (4 * ways)))
+    return labels[numbers] == chosen
 
 
 def episodes(

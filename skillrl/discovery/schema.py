@@ -35,15 +35,19 @@ def from_json(cls: type[T], value: Any, where: str) -> T:
     if value.keys() != names:
         odd = ", ".join(sorted(value.keys() ^ names))
         raise InvalidValueError(f"{where} lacks fields or has unknown ones: {odd}.")
-    arguments = {}
-    for name, item in value.items():
-        if dataclasses.is_dataclass(types[name]):
-            arguments[name] = from_json(types[name], item, f"{where}.{name}")
-        elif not _fits(item, types[name]):
-            raise InvalidValueError(f"{where}.{name} has the wrong type. Received {item!r}.")
-        else:
-            arguments[name] = tuple(item) if isinstance(item, list) else item
+    arguments = {name: _value(types[name], item, f"{where}.{name}") for name, item in value.items()}
     return cls(**arguments)
+
+
+def _value(hint: Any, item: Any, where: str) -> Any:
+    """The value of a field whose type is ``hint``."""
+    # Of a dataclass or None, the dataclass.
+    kinds: list[Any] = [k for k in (get_args(hint) or (hint,)) if dataclasses.is_dataclass(k)]
+    if kinds and not (item is None and hint is not kinds[0]):
+        return from_json(kinds[0], item, where)
+    if not _fits(item, hint):
+        raise InvalidValueError(f"{where} has the wrong type. Received {item!r}.")
+    return tuple(item) if isinstance(item, list) else item
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -59,4 +63,10 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is float:
         # JSON has one kind of number: 1.0 may come back as 1.
         return isinstance(value, (int, float)) and math.isfinite(value)
+    if get_origin(hint) is dict:
+        of_keys, of_values = get_args(hint)
+        return isinstance(value, dict) and all(
+            _fits(key, of_keys) and (of_values is Any or _fits(item, of_values))
+            for key, item in value.items()
+        )
     return isinstance(value, get_origin(hint) or hint)

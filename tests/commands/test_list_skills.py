@@ -7,18 +7,24 @@ import pytest
 from records import new_record
 
 from skillrl.commands.list_skills import list_skills
+from skillrl.discovery.descriptors import Descriptors
 from skillrl.discovery.library import SkillLibrary
 from skillrl.errors import DamagedFileError
 from skillrl.rewards import Separation
 
 SKILLS: list[dict[str, Any]] = [
-    {"mean_reward": 3.21, "previous_mean_reward": 0.4},
+    {
+        "mean_reward": 3.21,
+        "previous_mean_reward": 0.4,
+        "descriptors": Descriptors(-2.5, 0, 0.6, 0, 0, 0, 0.5, {"back": 0.2, "front": 0.3}, 0.5),
+    },
     {
         "live": False,
         "mean_reward": 0.25,
         "previous_mean_reward": 0.2,
         "task_return": 1234.5,
         "separation": Separation(loss=7.3, positives=0.8, negatives=0.05, archive=0.2),
+        "parent": 0,
     },
 ]
 
@@ -38,9 +44,9 @@ def test_shows_every_skill(tmp_path: Path, tiny_recipe: Any) -> None:
     table = """\
 skillrl/Maze2D-v0, seed 3: 2 of 5 skills finished
 
-skill  live  reward  of target  previous  fresh  positives  negatives  task return      steps     time
-    0   yes    3.21        64%       0.4   0.75        90%        10%        -12.3  1,000,000  0:01:23
-    1    no    0.25         5%       0.2   0.75        80%        20%       1234.5  1,000,000  0:01:23\
+skill  live  reward  of target  previous  fresh  positives  negatives  task return      steps     time  from  what it does
+    0   yes    3.21        64%       0.4   0.75        90%        10%        -12.3  1,000,000  0:01:23     -  backwards 2.5 m/s
+    1    no    0.25         5%       0.2   0.75        80%        20%       1234.5  1,000,000  0:01:23     0\
 """  # noqa: E501
     assert list_skills(make_run(tmp_path / "run", tiny_recipe, 2)) == table
 

@@ -18,6 +18,7 @@ from skillrl.discovery.samples import (
     follow,
     gather_negatives,
     gather_positives,
+    one_way,
 )
 from skillrl.envs import MazeVectorEnv, NeuralRewardVectorWrapper
 from skillrl.errors import InvalidValueError
@@ -76,7 +77,7 @@ def test_positives_begin_where_the_policy_led_and_end_with_the_episode(lines: Ma
     # Three steps are followed, the fourth is explored, the fifth ends the episode.
     env = lines(4, limit=5)
     _, last = gather_negatives(env, walker(1.0), RECIPE, seed=20)
-    positives = gather_positives(env, walker(1.0), RECIPE, last, seed=20)
+    positives, _ = gather_positives(env, walker(1.0), RECIPE, last, seed=20)
     # Two repeats of four environments; without saved states the second one starts anew, with
     # seeds of its own: 24 to 27.
     assert positives[:, 1].tolist() == [4] * 8
@@ -88,7 +89,7 @@ def test_positives_are_cut_at_the_first_termination_of_each_environment(lines: M
     recipe = dataclasses.replace(RECIPE, positive_repeats=1, exploration_std=0.01)
     env = lines(4, end=6.5)
     _, last = gather_negatives(env, walker(1.0), recipe, seed=20)
-    positives = gather_positives(env, walker(1.0), recipe, last, seed=20)
+    positives, _ = gather_positives(env, walker(1.0), recipe, last, seed=20)
     # Environment i is at 3 + i and goes on by 1: 3, 2, 1 and 0 observations before 6.5.
     expected = [[4, 4], [5, 4], [6, 4], [5, 5], [6, 5], [6, 6]]
     np.testing.assert_allclose(positives, expected, atol=1e-4)
@@ -112,7 +113,7 @@ def test_exploration_is_repeated_from_the_same_states_where_they_can_be_restored
         num_envs=50, negative_steps=9, positive_steps=6, positive_repeats=3, exploration="uniform"
     )
     _, last = gather_negatives(env, maze_policy(), recipe, seed=0)
-    positives = gather_positives(env, maze_policy(), recipe, last, seed=0)
+    positives, _ = gather_positives(env, maze_policy(), recipe, last, seed=0)
     assert positives.shape == (3 * 6 * 50, 2)
     # The policy was followed once only.
     assert len(env.steps) == 9 + 3 * 6
@@ -158,7 +159,8 @@ def test_samples_depend_on_torchs_seed_alone(lines: MakeLines) -> None:
         policy = maze_policy()
         torch.manual_seed(seed)
         visited, last = gather_negatives(env, policy, recipe, seed=0)
-        return np.concatenate([visited, gather_positives(env, policy, recipe, last, seed=0)])
+        positives, _ = gather_positives(env, policy, recipe, last, seed=0)
+        return np.concatenate([visited, positives])
 
     np.testing.assert_array_equal(gather(1), gather(1))
     assert not np.array_equal(gather(1), gather(2))
@@ -219,7 +221,7 @@ def test_an_episode_has_room_left_to_explore(limit: int | None, steps: int) -> N
     assert episode_limit(env) == limit
     visited, last = gather_negatives(env, maze_policy(), recipe, seed=0)
     assert (env.count, len(visited)) == (steps, 2 * (steps + 1))
-    positives = gather_positives(env, maze_policy(), recipe, last, seed=0)
+    positives, _ = gather_positives(env, maze_policy(), recipe, last, seed=0)
     if limit is None or limit > 40:
         # All but the last step of those that end just then.
         assert len(positives) >= 8 * 2 * 39
@@ -236,3 +238,45 @@ def test_an_observation_that_is_not_finite_is_named(value: float) -> None:
     observations = np.array([[0.0, 1.0], [2.0, value]], np.float32)
     with pytest.raises(InvalidValueError, match=rf"not finite: \[ *2\. +{value}\]"):
         follow(walker(1.0))(observations)
+
+
+def test_explorations_are_told_apart(lines: MakeLines) -> None:
+    # Walkers 0 to 3 begin at 0 to 3; the fastest ends its episode before the others.
+    env = lines(4, end=8.5)
+    recipe = dataclasses.replace(RECIPE, positive_steps=3, exploration_std=0.01)
+    _, last = gather_negatives(env, walker(1.0), recipe, seed=20)
+    positives, explorations = gather_positives(env, walker(1.0), recipe, last, seed=20)
+    assert len(explorations) == len(positives)
+    for repeat in range(2):
+        for index in range(4):
+            mine = positives[explorations == 4 * repeat + index]
+            # Each exploration is one walk, whose steps are counted one by one.
+            assert (np.diff(mine[:, 1]) == 1).all()
+            np.testing.assert_allclose(np.diff(mine[:, 0]), 1.0, atol=0.05)
+
+
+def test_one_way_is_all_of_some_explorations_that_are_alike() -> None:
+    rng = np.random.default_rng(0)
+    # 30 explorations of 10 observations: a gait, whose phases differ more than the three places
+    # that it is walked at.
+    place = np.repeat([0.0, 2.0, 4.0], 10)
+    phase = 50.0 * np.sin(np.linspace(0.0, 2 * np.pi, 10, endpoint=False))
+    points = np.stack(
+        [np.tile(phase, 30), np.repeat(place, 10) + rng.normal(0.0, 0.1, 300)], axis=1
+    )
+    explorations = np.repeat(np.arange(30), 10)
+    order = rng.permutation(300)
+    chosen = set()
+    for seed in range(20):
+        rows = one_way(points[order], explorations[order], 3, np.random.default_rng(seed))
+        kept = explorations[order][rows]
+        assert sorted(np.unique(kept, return_counts=True)[1]) == [10] * 10
+        assert len(np.unique(place[np.unique(kept)])) == 1
+        chosen.add(place[kept[0]])
+    assert chosen == {0.0, 2.0, 4.0}
+
+
+def test_explorations_that_are_all_the_same_are_one_way() -> None:
+    points, explorations = np.ones((40, 2)), np.repeat(np.arange(8), 5)
+    rows = one_way(points, explorations, 4, np.random.default_rng(0))
+    assert rows.all()

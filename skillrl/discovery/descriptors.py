@@ -1,0 +1,251 @@
+"""What a robot's body does in a skill, measured from the physics, and a name for it.
+
+Velocity, height, somersaults, which feet touch the ground, effort: so that a front flip or a
+one-legged hop is found among many skills without watching them all.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import mujoco
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from skillrl.agents import SkillPolicy
+from skillrl.discovery.samples import follow
+from skillrl.envs.make import find_spec, make_vec
+
+# The geoms that are feet, by Gymnasium's id of the task.
+FEET = {
+    "HalfCheetah-v5": {"back": "bfoot", "front": "ffoot"},
+    "Ant-v5": {
+        "front left": "left_ankle_geom",
+        "front right": "right_ankle_geom",
+        "back left": "third_ankle_geom",
+        "back right": "fourth_ankle_geom",
+    },
+    "Humanoid-v5": {"left": "left_foot", "right": "right_foot"},
+    "Hopper-v5": {"only": "foot_geom"},
+    "Walker2d-v5": {"left": "foot_left_geom", "right": "foot_geom"},
+}
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """A skill's behaviour: means over steps and episodes from ordinary resets."""
+
+    forward_velocity: float
+    """Of the torso, in m/s; negative is backwards."""
+    lateral_velocity: float
+    """To the left, in m/s."""
+    height: float
+    """Of the torso's origin, in m."""
+    upside_down: float
+    """Share of the time with the torso's top below its bottom, in [0, 1]."""
+    front_somersaults: float
+    """Forward somersaults an episode; see ``somersaults``."""
+    back_somersaults: float
+    """Backward somersaults an episode."""
+    airborne: float
+    """Share of the time with no foot on the ground, in [0, 1]."""
+    feet: dict[str, float]
+    """Share of the time that each foot touches something, in [0, 1]."""
+    effort: float
+    """Mean square of the actions as shares of their bounds, in [0, 1]."""
+
+    @property
+    def name(self) -> str:
+        """A few words that tell the skill from others.
+
+        >>> still = Descriptors(0.0, 0.0, 0.6, 0.0, 0.0, 0.0, 0.1, {"back": 0.9, "front": 0.9}, 0.1)
+        >>> still.name
+        'stays in place'
+        """
+        words = []
+        for count, side in ((self.front_somersaults, "front"), (self.back_somersaults, "back")):
+            if count >= 1:
+                words.append(f"{count:.0f} {side} flip{'s' if count >= 1.5 else ''}")
+        if self.upside_down >= 0.6:
+            words.append("on its back")
+        busiest = max(self.feet, key=lambda foot: self.feet[foot])
+        others = max((share for foot, share in self.feet.items() if foot != busiest), default=1.0)
+        if self.feet[busiest] >= 0.2 and others < 0.25 * self.feet[busiest]:
+            words.append(f"on the {busiest} foot")
+        speed, left = self.forward_velocity, self.lateral_velocity
+        if math.hypot(speed, left) < 0.2:
+            words.append("stays in place")
+        elif abs(speed) >= abs(left):
+            words.append(f"{'forwards' if speed > 0 else 'backwards'} {abs(speed):.1f} m/s")
+        else:
+            words.append(f"to the {'left' if left > 0 else 'right'} {abs(left):.1f} m/s")
+        return ", ".join(words)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What ``N`` bodies did in ``T`` steps."""
+
+    seconds: float
+    """Duration of a step."""
+    alive: np.ndarray
+    """``(T, N)``: whether the episode was still going on."""
+    position: np.ndarray
+    """``(T, N, 3)``: of the torso, in metres."""
+    rotation: np.ndarray
+    """``(T, N, 3, 3)``: from the torso's axes (forwards, left, up) to the world's."""
+    contacts: np.ndarray
+    """``(T, N, F)``: whether each foot touched something."""
+    actions: np.ndarray
+    """``(T, N, A)``: as shares of their bounds."""
+
+
+def has_body(env: str) -> bool:
+    """Whether skills of the environment with id ``env`` can be described."""
+    return find_spec(env).id.removeprefix("skillrl/") in FEET
+
+
+def describe(
+    policy: SkillPolicy,
+    env: str,
+    env_kwargs: dict[str, Any],
+    *,
+    episodes: int = 10,
+    steps: int = 1_000,
+    seed: int = 0,
+) -> Descriptors:
+    """Watch a policy act without noise and describe what its body does.
+
+    Args:
+        policy: acts.
+        env: id of the environment; ``has_body`` says for which.
+        env_kwargs: its arguments.
+        episodes: number of episodes, one in each of as many environments.
+        steps: the most steps of an episode.
+        seed: of the resets.
+    """
+    feet = FEET[find_spec(env).id.removeprefix("skillrl/")]
+    motion = watch(policy, env, env_kwargs, feet, episodes=episodes, steps=steps, seed=seed)
+    return summarise(motion, tuple(feet))
+
+
+def watch(
+    policy: SkillPolicy,
+    env: str,
+    env_kwargs: dict[str, Any],
+    feet: dict[str, str],
+    *,
+    episodes: int,
+    steps: int,
+    seed: int,
+) -> Motion:
+    """Run one episode in each of ``episodes`` environments and measure the bodies."""
+    envs: Any = make_vec(env, episodes, autoreset_mode=AutoresetMode.SAME_STEP, **env_kwargs)
+    act = follow(policy, deterministic=True)
+    states: list[np.ndarray] = []
+    alive: list[np.ndarray] = []
+    actions: list[np.ndarray] = []
+    running = np.ones(episodes, bool)
+    observations, _ = envs.reset(seed=seed)
+    bound = np.abs(envs.single_action_space.high)
+    while running.any() and len(states) < steps:
+        states.append(envs.get_state()["physics"])
+        alive.append(running.copy())
+        chosen = act(observations)
+        actions.append(chosen / bound)
+        observations, _, terminations, truncations, _ = envs.step(chosen)
+        running &= ~(terminations | truncations)
+    envs.close()
+
+    model = envs.model
+    data = mujoco.MjData(model)
+    torso = model.body("torso").id
+    geoms = [model.geom(name).id for name in feet.values()]
+    shape = (len(states), episodes)
+    position, rotation = np.zeros((*shape, 3)), np.zeros((*shape, 3, 3))
+    contacts = np.zeros((*shape, len(geoms)), bool)
+    for index in np.ndindex(shape):
+        mujoco.mj_setState(model, data, states[index[0]][index[1]], _STATE)
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_collision(model, data)
+        position[index] = data.xpos[torso]
+        rotation[index] = data.xmat[torso].reshape(3, 3)
+        contacts[index] = np.isin(geoms, data.contact.geom)
+    return Motion(
+        seconds=float(model.opt.timestep) * envs.task.frame_skip,
+        alive=np.array(alive),
+        position=position,
+        rotation=rotation,
+        contacts=contacts,
+        actions=np.array(actions),
+    )
+
+
+_STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
+
+
+def summarise(motion: Motion, feet: tuple[str, ...]) -> Descriptors:
+    """Describe a motion; ``feet`` names the last axis of its contacts."""
+    alive = motion.alive
+    airborne = np.logical_not(np.any(motion.contacts, axis=-1, keepdims=True))[..., 0]
+    turns, way, seconds = [], np.zeros(3), 0.0
+    for n, last in enumerate(alive.sum(0) - 1):
+        turned = pitch(motion.rotation[: last + 1, n])
+        turns.append(somersaults(turned, airborne[: last + 1, n]))
+        way += motion.position[last, n] - motion.position[0, n]
+        seconds += last * motion.seconds
+    front, back = np.mean(turns, axis=0)
+    velocity = way / max(seconds, motion.seconds)
+    return Descriptors(
+        forward_velocity=float(velocity[0]),
+        lateral_velocity=float(velocity[1]),
+        height=float(motion.position[alive][:, 2].mean()),
+        upside_down=float((motion.rotation[alive][:, 2, 2] < 0).mean()),
+        front_somersaults=float(front),
+        back_somersaults=float(back),
+        airborne=float(airborne[alive].mean()),
+        feet=dict(zip(feet, motion.contacts[alive].mean(0).tolist(), strict=True)),
+        effort=float(np.square(motion.actions[alive]).mean()),
+    )
+
+
+def pitch(rotations: np.ndarray) -> np.ndarray:
+    """The angle ``(T,)`` turned about the body's left axis since the first of ``(T, 3, 3)``.
+
+    In radians, nose down positive, without jumps: more than a full turn is more than 2π.
+    """
+    turns = np.swapaxes(rotations[:-1], 1, 2) @ rotations[1:]
+    cos = np.clip((np.trace(turns, axis1=1, axis2=2) - 1) / 2, -1, 1)
+    angles = np.arccos(cos)
+    # The left component of each turn's axis.
+    left = (turns[:, 0, 2] - turns[:, 2, 0]) / np.maximum(2 * np.sin(angles), 1e-9)
+    return np.concatenate([[0.0], np.cumsum(angles * left)])
+
+
+def somersaults(pitch: np.ndarray, airborne: np.ndarray) -> tuple[int, int]:
+    """Count somersaults forwards and backwards.
+
+    A somersault is a full turn of the torso in one direction with all feet off the ground at some
+    moment of it.
+
+    Args:
+        pitch: ``(T,)``, the angle turned so far in radians, nose down positive.
+        airborne: ``(T,)``, whether all feet are off the ground.
+
+    >>> turning = np.linspace(0.0, 5 * math.pi, 100)
+    >>> somersaults(turning, np.ones(100, bool)), somersaults(turning, np.zeros(100, bool))
+    ((2, 0), (0, 0))
+    """
+    counts = []
+    for angle in (pitch, -pitch):
+        start, count = 0, 0
+        for t in range(1, len(angle)):
+            if angle[t] < angle[start]:
+                start = t  # turned back: a new turn can begin only here
+            elif angle[t] - angle[start] >= 2 * math.pi:
+                count += bool(airborne[start : t + 1].any())
+                start = t
+        counts.append(count)
+    return counts[0], counts[1]

@@ -1,0 +1,169 @@
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from skillrl.agents import SkillPolicy
+from skillrl.discovery.descriptors import (
+    FEET,
+    Descriptors,
+    Motion,
+    describe,
+    has_body,
+    pitch,
+    somersaults,
+    summarise,
+    watch,
+)
+from skillrl.envs.make import make_single
+
+STILL = Descriptors(0.0, 0.0, 0.6, 0.0, 0.0, 0.0, 0.1, {"back": 0.9, "front": 0.9}, 0.1)
+
+
+def turned(*angles: float) -> np.ndarray:
+    """A pitch that goes from angle to angle in small steps."""
+    pieces = [np.linspace(a, b, 50) for a, b in itertools.pairwise(angles)]
+    return np.concatenate([[angles[0]], *(piece[1:] for piece in pieces)])
+
+
+@pytest.mark.parametrize(
+    ("angles", "front", "back"),
+    [
+        ((0.0, 0.9 * 2 * math.pi), 0, 0),
+        ((0.0, 1.1 * 2 * math.pi), 1, 0),
+        ((0.0, 3.1 * 2 * math.pi), 3, 0),
+        ((0.0, -2.1 * 2 * math.pi), 0, 2),
+        # Rocking by half a turn to and fro is none.
+        ((0.0, math.pi, 0.0, math.pi, 0.0, math.pi), 0, 0),
+        # There and back again is one of each.
+        ((0.0, 7.0, 0.0), 1, 1),
+        # A turn may begin after some way in the other direction.
+        ((0.0, -3.0, 3.5), 1, 0),
+        ((0.0, -3.0, 3.0), 0, 0),
+    ],
+)
+def test_somersaults_worked_by_hand(angles: tuple[float, ...], front: int, back: int) -> None:
+    angle = turned(*angles)
+    assert somersaults(angle, np.ones(len(angle), bool)) == (front, back)
+    assert somersaults(angle, np.zeros(len(angle), bool)) == (0, 0)
+
+
+def test_the_feet_must_leave_the_ground_in_each_turn() -> None:
+    angle = turned(0.0, 2.1 * 2 * math.pi)
+    airborne = np.zeros(len(angle), bool)
+    airborne[5] = True
+    assert somersaults(angle, airborne) == (1, 0)
+    airborne[-10] = True
+    assert somersaults(angle, airborne) == (2, 0)
+
+
+def test_pitch_is_what_was_turned_about_the_left_axis() -> None:
+    angles = np.cumsum(np.random.default_rng(0).uniform(-0.5, 1.0, 200))
+    heading = Rotation.from_euler("z", 1.0)
+    rotations = (heading * Rotation.from_euler("y", angles[:, None])).as_matrix()
+    np.testing.assert_allclose(pitch(rotations), angles - angles[0], atol=1e-6)
+    assert angles[-1] > 4 * math.pi
+    # Turning on the spot, or rolling, is no pitch.
+    for axis in "xz":
+        others = Rotation.from_euler(axis, angles[:, None]).as_matrix()
+        np.testing.assert_allclose(pitch(others), 0.0, atol=1e-9)
+
+
+def test_a_motion_worked_by_hand() -> None:
+    # Two bodies for four steps of half a second; the second's episode ends after the third.
+    x = np.array([[0.0, 0.0], [1.0, -0.5], [2.0, -1.0], [3.0, 99.0]])
+    position = np.stack([x, 0.5 * x, np.full_like(x, 0.6)], -1)
+    position[0, 0, 2] = 2.0
+    rotation = np.broadcast_to(np.eye(3), (4, 2, 3, 3)).copy()
+    rotation[1:3, 1] = np.diag([1.0, -1.0, -1.0])  # on its back
+    contacts = np.zeros((4, 2, 2), bool)
+    contacts[:, :, 0] = True
+    contacts[1, 0] = False
+    contacts[2, 0, 1] = True
+    alive = np.array([[True, True], [True, True], [True, True], [True, False]])
+    actions = np.full((4, 2, 3), 0.5)
+    found = summarise(Motion(0.5, alive, position, rotation, contacts, actions), ("left", "right"))
+    # 3 m in 1.5 s and −1 m in 1 s.
+    assert found.forward_velocity == pytest.approx(2.0 / 2.5)
+    assert found.lateral_velocity == pytest.approx(1.0 / 2.5)
+    assert found.height == pytest.approx((6 * 0.6 + 2.0) / 7)
+    assert found.upside_down == pytest.approx(2 / 7)
+    assert found.airborne == pytest.approx(1 / 7)
+    assert found.feet == pytest.approx({"left": 6 / 7, "right": 1 / 7})
+    assert found.effort == pytest.approx(0.25)
+    assert (found.front_somersaults, found.back_somersaults) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("env", sorted(FEET))
+def test_what_is_watched_is_what_gymnasium_simulates(env: str) -> None:
+    single = make_single(env)
+    torch.manual_seed(0)
+    policy = SkillPolicy(single.observation_space, single.action_space, lambda _: 0.0, hidden=(8,))
+    with torch.no_grad():
+        policy.action_net.weight.mul_(300.0)  # so that it does something
+    motion = watch(policy, env, {}, FEET[env], episodes=2, steps=10, seed=4)
+    robot = single.unwrapped
+    observation, _ = single.reset(seed=5)  # as the second environment
+    for step in range(int(motion.alive[:, 1].sum())):
+        data = robot.data  # type: ignore[attr-defined]
+        start = robot.model.body("torso").pos if data.qpos.size < 15 else np.zeros(3)  # type: ignore[attr-defined]
+        where = motion.position[step, 1]
+        if data.qpos.size < 15 and env != "Ant-v5":  # planar: x and z joints are the first two
+            x, z = data.qpos[:2]
+            offset = 0.0 if env in ("Hopper-v5", "Walker2d-v5") else start[2]
+            np.testing.assert_allclose(where[[0, 2]], [x, z + offset], atol=1e-6)
+        else:
+            np.testing.assert_allclose(where, data.qpos[:3], atol=1e-6)
+        action, _ = policy.predict(observation, deterministic=True)
+        observation, *_ = single.step(action)
+    assert motion.alive[0].all()
+    assert motion.contacts.any()
+    single.close()
+
+
+def test_an_agent_that_stands_has_its_feet_on_the_ground() -> None:
+    single = make_single("HalfCheetah-v5")
+    policy = SkillPolicy(single.observation_space, single.action_space, lambda _: 0.0, hidden=(8,))
+    with torch.no_grad():
+        policy.action_net.weight.zero_()
+        policy.action_net.bias.zero_()
+    found = describe(policy, "HalfCheetah-v5", {}, episodes=2, steps=200)
+    assert found.feet["back"] > 0.8
+    assert found.feet["front"] > 0.8
+    assert abs(found.forward_velocity) < 0.05
+    assert found.effort == 0.0
+    assert 0.4 < found.height < 0.8
+    assert found.name == "stays in place"
+    single.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "stays in place"),
+        ({"forward_velocity": 2.53}, "forwards 2.5 m/s"),
+        ({"forward_velocity": -2.0}, "backwards 2.0 m/s"),
+        ({"lateral_velocity": -1.0}, "to the right 1.0 m/s"),
+        ({"front_somersaults": 6.8, "forward_velocity": 1.0}, "7 front flips, forwards 1.0 m/s"),
+        ({"back_somersaults": 1.0}, "1 back flip, stays in place"),
+        ({"upside_down": 0.9}, "on its back, stays in place"),
+        (
+            {"feet": {"left": 0.5, "right": 0.02}, "forward_velocity": 0.6},
+            "on the left foot, forwards 0.6 m/s",
+        ),
+        ({"feet": {"only": 0.6}}, "stays in place"),
+    ],
+)
+def test_names(changes: dict[str, object], name: str) -> None:
+    assert dataclasses.replace(STILL, **changes).name == name  # type: ignore[arg-type]
+
+
+def test_which_environments_have_a_body() -> None:
+    assert has_body("skillrl/Humanoid-v5")
+    assert has_body("Ant")
+    assert not has_body("CartPole-v1")
+    assert not has_body("skillrl/Maze2D-v0")
