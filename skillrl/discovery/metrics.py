@@ -33,8 +33,8 @@ def mutual_information(skills: Sequence[np.ndarray]) -> float:
             not finite.
 
     >>> still, fast = np.zeros(100), np.full(100, 3.0)
-    >>> round(mutual_information([still, fast]) / np.log(2), 6)
-    1.0
+    >>> f"{mutual_information([still, fast]):.4f} of at most {np.log(2):.4f}"
+    '0.6931 of at most 0.6931'
     """
     sizes = {np.size(values) for values in skills}
     if len(sizes) != 1 or sizes == {0}:
