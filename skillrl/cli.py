@@ -44,6 +44,7 @@ examples:
   skillrl discover HalfCheetah-v5 --run runs/cheetah
   skillrl list runs/cheetah
   skillrl render runs/cheetah
+  skillrl gallery runs/cheetah
 """
 
 
@@ -265,6 +266,31 @@ class Render(_Parsed):
 
 
 @dataclass(frozen=True)
+class Gallery(_Parsed):
+    """Write one page with every skill of a run: video, behaviour, rewards, where it came from.
+
+    The page, gallery.html in the run's folder, works without a network and without a server.
+
+    Examples:
+      skillrl gallery runs/cheetah
+    """
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Folder of the run."""
+    seed: int = 0
+    """Seed of the reset that every video starts from."""
+    imports: _Imports = ()
+    """Package to import first, because it registers the environment."""
+
+    def execute(self) -> None:
+        """Write the page and print where it is."""
+        _import(self.imports)
+        from skillrl.commands.gallery import gallery
+
+        print(gallery(self.run, seed=self.seed))
+
+
+@dataclass(frozen=True)
 class Info(_Parsed):
     """Describe this installation: what a bug report needs.
 
@@ -286,7 +312,7 @@ class Info(_Parsed):
 
 
 VERBS: dict[str, type[Verb]] = {
-    verb.__name__.lower(): verb for verb in (Discover, List, Render, Info)
+    verb.__name__.lower(): verb for verb in (Discover, List, Render, Gallery, Info)
 }
 
 

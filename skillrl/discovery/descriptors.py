@@ -107,6 +107,11 @@ def has_body(env: str) -> bool:
     return find_spec(env).id.removeprefix("skillrl/") in FEET
 
 
+def feet_of(env: str) -> dict[str, str]:
+    """The geoms that are feet, by their names, of the environment with id ``env``."""
+    return FEET[find_spec(env).id.removeprefix("skillrl/")]
+
+
 def describe(
     policy: SkillPolicy,
     env: str,
@@ -126,7 +131,7 @@ def describe(
         steps: the most steps of an episode.
         seed: of the resets.
     """
-    feet = FEET[find_spec(env).id.removeprefix("skillrl/")]
+    feet = feet_of(env)
     motion = watch(policy, env, env_kwargs, feet, episodes=episodes, steps=steps, seed=seed)
     return summarise(motion, tuple(feet))
 

@@ -78,11 +78,14 @@ class SampleRecipe(_Checked):
     """Steps of exploration that follow the finished skill: their observations are the positives."""
     positive_repeats: int = _at_least(1, 8)
     """Times that every environment gathers positives."""
-    exploration: Literal["scaled-noise", "uniform"] = "scaled-noise"
-    """Exploration: the policy's own noise shifted until its largest standard deviation is
-    `exploration_std`, or uniformly random actions, as discrete actions always are."""
+    exploration: Literal["scaled-noise", "parameter-noise", "uniform"] = "scaled-noise"
+    """How positives are explored. "scaled-noise": with the policy's own noise, shifted until its
+    largest standard deviation is `exploration_std`, as in the paper. "parameter-noise": in each
+    environment by another copy of the policy, whose last layer's weights are disturbed, so that the
+    way it moves is its own and can be learnt. "uniform": with uniformly random actions, as discrete
+    actions always are."""
     exploration_std: float = _in(0.01, 100.0, 1.0)
-    """Largest standard deviation (before the tanh) of exploration by scaled noise."""
+    """Standard deviation (before the tanh) of what scaled or parameter noise does to an action."""
     ways: int = _at_least(1, 1)
     """Clusters that explorations are sorted into. The reward asks for what those of one, drawn at
     random, have reached: for one way to go on, where all together are often the same. 1 asks for
@@ -206,7 +209,7 @@ HALF_CHEETAH = Recipe(
     env="HalfCheetah-v5",
     steps_per_skill=400_000,
     parent="any",
-    samples=SampleRecipe(ways=8),
+    samples=SampleRecipe(ways=8, exploration="parameter-noise", exploration_std=2.0),
 )
 
 MAZE = Recipe(

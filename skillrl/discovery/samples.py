@@ -33,16 +33,45 @@ def follow(policy: SkillPolicy, *, deterministic: bool = False) -> Act:
 
 
 def explore(policy: SkillPolicy, recipe: SampleRecipe, space: spaces.Space[Any]) -> Act:
-    """Act with much more noise than the policy: its own noise scaled up, or at random."""
+    """Act with much more noise than the policy: in its actions or its weights, or at random."""
     if recipe.exploration == "uniform" or isinstance(space, spaces.Discrete):
         # Seeded from torch's generator, the one source of randomness of a run.
         space.seed(int(torch.randint(2**31, ())))
         return lambda observations: np.stack([space.sample() for _ in observations])
 
+    if recipe.exploration == "parameter-noise":
+        return disturbed(policy, recipe.exploration_std)
+
     def act(observations: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             actions = policy.explore(_tensor(policy, observations), recipe.exploration_std)
             return policy.environment_actions(actions)
+
+    return act
+
+
+def disturbed(policy: SkillPolicy, std: float) -> Act:
+    """Act in each environment as another copy of the policy, with noise in its last layer.
+
+    A copy acts without other noise, so that what it does is something that a policy can do. Source
+    of noise in parameters for exploration: Plappert et al. 2018 (arXiv 1706.01905).
+
+    Args:
+        policy: for continuous actions.
+        std: of the change of a mean action before the tanh, at the first observations.
+    """
+    noise: torch.Tensor | None = None
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        nonlocal noise
+        with torch.no_grad():
+            features = policy.features(_tensor(policy, observations))
+            hidden = policy.mlp_extractor.forward_actor(features)
+            mean, _ = policy.action_net(hidden).chunk(2, dim=-1)
+            if noise is None:
+                noise = torch.randn(*mean.shape, hidden.shape[-1])
+                noise *= std / hidden.square().sum(-1).mean().sqrt()
+            return policy.environment_actions(mean + torch.einsum("nah,nh->na", noise, hidden))
 
     return act
 
@@ -121,8 +150,8 @@ def gather_positives(
     state = env.get_state() if hasattr(env, "get_state") else None
     start = observations
     reached, explorations = [], []
-    act = explore(policy, recipe, env.single_action_space)
     for repeat in range(recipe.positive_repeats):
+        act = explore(policy, recipe, env.single_action_space)
         if repeat > 0 and state is not None:
             env.set_state(state)  # type: ignore[attr-defined]
         elif repeat > 0:

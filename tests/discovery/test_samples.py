@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from skillrl.agents import SkillPolicy
 from skillrl.discovery.recipes import SampleRecipe
 from skillrl.discovery.samples import (
+    disturbed,
     episode_limit,
     episodes,
     explore,
@@ -280,3 +281,29 @@ def test_explorations_that_are_all_the_same_are_one_way() -> None:
     points, explorations = np.ones((40, 2)), np.repeat(np.arange(8), 5)
     rows = one_way(points, explorations, 4, np.random.default_rng(0))
     assert rows.all()
+
+
+def test_disturbed_copies_move_in_ways_of_their_own() -> None:
+    torch.manual_seed(0)
+    policy = SkillPolicy(
+        spaces.Box(-np.inf, np.inf, (2,)), spaces.Box(-1.0, 1.0, (1,)), lambda _: 0.0, hidden=(64,)
+    )
+    observations = np.random.default_rng(0).normal(size=(4_000, 2)).astype(np.float32)
+    act = disturbed(policy, 0.5)
+    before_tanh = np.arctanh(act(observations)[:, 0].astype(float))
+    mean = np.arctanh(follow(policy, deterministic=True)(observations)[:, 0].astype(float))
+    assert (before_tanh - mean).std() == pytest.approx(0.5, rel=0.05)
+    # Each copy does the same again where it sees the same …
+    np.testing.assert_array_equal(act(observations), np.tanh(before_tanh[:, None]).astype("f4"))
+    # … and another one something else.
+    same = np.full((4_000, 2), 3.0, np.float32)
+    assert np.std(act(same)) > 0.1
+    assert not np.array_equal(disturbed(policy, 0.5)(observations), act(observations))
+
+
+def test_parameter_noise_is_drawn_anew_for_every_repeat() -> None:
+    torch.manual_seed(0)
+    recipe = SampleRecipe(exploration="parameter-noise", exploration_std=2.0)
+    acts = [explore(walker(0.0), recipe, spaces.Box(-1.0, 1.0, (1,))) for _ in range(2)]
+    observations = np.ones((50, 2), np.float32)
+    assert not np.array_equal(acts[0](observations), acts[1](observations))
