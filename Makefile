@@ -28,8 +28,10 @@ help:
 demo: .venv/installed
 	$(BIN)/skillrl discover $(DEMO_ARGS) --run $(DEMO_RUN) --resume
 	$(BIN)/skillrl render $(DEMO_RUN) --out videos
+	$(BIN)/skillrl gallery $(DEMO_RUN)
 	@echo
 	@echo "One video a skill, and a grid of all, are in $(abspath videos/demo)"
+	@echo "A page that shows and describes every skill: $(abspath $(DEMO_RUN))/gallery.html"
 
 # One torch thread a worker: pytest already keeps every core busy.
 test: lint

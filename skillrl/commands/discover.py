@@ -200,10 +200,13 @@ class Status:
 def finished(event: SkillFinished) -> str:
     """Return a line on a skill that was evaluated and saved."""
     known = event.skill.record
+    what = "" if known.descriptors is None else f" ({known.descriptors.name})"
+    unclear = "" if known.separation.clear else "; its reward mistakes old states for new ones"
     return (
-        f"skill {event.skill.index} is {'live' if known.live else 'not live'}: "
+        f"skill {event.skill.index} is {'live' if known.live else 'not live'}{what}: "
         f"reward {known.mean_reward:.3g} of {known.target:.3g}, the previous policy's "
         f"{known.previous_mean_reward:.3g}; {known.steps:,} steps in {_duration(known.seconds)}"
+        f"{unclear}"
     )
 
 

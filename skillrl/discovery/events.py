@@ -16,7 +16,7 @@ class RewardFitted:
     generation: int
     """The skill's number, from 0."""
     separation: Separation
-    """How well the reward tells positives from negatives."""
+    """How well the reward tells positives from negatives; ``clear`` says whether well enough."""
     fresh_reward: float
     """Mean reward per step that the fresh policy meets before training."""
 

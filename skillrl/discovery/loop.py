@@ -283,6 +283,7 @@ class Discovery:
             negatives,
             self.archive.observations,
             steps=fit.steps,
+            max_fits=fit.max_fits,
             batch_size=fit.batch_size,
             learning_rate=fit.learning_rate,
             weight_decay=fit.weight_decay,

@@ -58,6 +58,8 @@ class RewardRecipe(_Checked):
     """Units of the hidden layer."""
     steps: int = _at_least(1, 2_000)
     """Adam steps of a fit."""
+    max_fits: int = _at_least(1, 3)
+    """Times that a fit may go on for as many steps until it separates clearly."""
     batch_size: int = _at_least(3, 768)
     """Observations a step: one third positives, current negatives and archived negatives each."""
     learning_rate: float = _at_least(0.0, 1e-3)

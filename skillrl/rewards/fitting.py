@@ -13,6 +13,8 @@ from skillrl.rewards.network import NeuralReward
 
 # Share of the observations that a fit does not see and its separation is measured on.
 HELD_OUT = 0.1
+# The largest share on the wrong side with which a fit still counts as clear.
+CONFUSED = 0.25
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,18 @@ class Separation:
     archive: float | None
     """Share of the archived observations of earlier skills; None where there are none."""
 
+    @property
+    def clear(self) -> bool:
+        """Whether most positives, and few of any negatives, have a positive activation.
+
+        >>> Separation(loss=3.0, positives=0.9, negatives=0.1, archive=None).clear
+        True
+        >>> Separation(loss=20.0, positives=0.9, negatives=0.1, archive=0.6).clear
+        False
+        """
+        others = max(self.negatives, self.archive or 0.0)
+        return self.positives >= 1 - CONFUSED and others <= CONFUSED
+
 
 def fit_reward(
     reward: NeuralReward,
@@ -40,6 +54,7 @@ def fit_reward(
     archive: np.ndarray,
     *,
     steps: int,
+    max_fits: int = 1,
     batch_size: int,
     learning_rate: float,
     weight_decay: float = 0.0,
@@ -57,6 +72,7 @@ def fit_reward(
         negatives: observations of the finished skill, ``(m, *shape)``.
         archive: observations of all earlier skills, ``(k, *shape)``; k may be 0.
         steps: gradient steps.
+        max_fits: times that these are repeated until the reward separates clearly.
         batch_size: observations of a step.
         learning_rate: Adam's.
         weight_decay: L2 weight.
@@ -91,32 +107,33 @@ def fit_reward(
     targets = (torch.tensor(signs, device=device) * reward.target).repeat_interleave(share)
     pool = torch.cat(list(seen.values()))
     starts = np.cumsum([0, *map(len, seen.values())])
-    # Of each step, the rows of its batch in the pool.
-    rows = torch.cat(
-        [
-            torch.randint(start, end, (steps, share), generator=generator)
-            for start, end in pairwise(starts)
-        ],
-        1,
-    ).to(device)
     optimizer = torch.optim.Adam(
         reward.parameters(), learning_rate, weight_decay=weight_decay, fused=True
     )
-    losses = []
-    for batch in rows:
-        loss = (reward.activation(pool.index_select(0, batch)) - targets).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-    with torch.no_grad():
-        shares = {
-            name: float((reward.activation(values) > 0).float().mean())
-            for name, values in held_out.items()
-        }
-    return Separation(
-        loss=float(torch.stack(losses[-max(1, steps // 10) :]).mean()),
-        positives=shares["positives"],
-        negatives=shares["negatives"],
-        archive=shares.get("archive"),
-    )
+    for _ in range(max_fits):
+        # Of each step, the rows of its batch in the pool.
+        drawn = [
+            torch.randint(start, end, (steps, share), generator=generator)
+            for start, end in pairwise(starts)
+        ]
+        losses = []
+        for batch in torch.cat(drawn, 1).to(device):
+            loss = (reward.activation(pool.index_select(0, batch)) - targets).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        with torch.no_grad():
+            shares = {
+                name: float((reward.activation(values) > 0).float().mean())
+                for name, values in held_out.items()
+            }
+        separation = Separation(
+            loss=float(torch.stack(losses[-max(1, steps // 10) :]).mean()),
+            positives=shares["positives"],
+            negatives=shares["negatives"],
+            archive=shares.get("archive"),
+        )
+        if separation.clear:
+            break
+    return separation

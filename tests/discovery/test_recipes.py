@@ -74,7 +74,7 @@ def test_the_maze_has_the_papers_settings() -> None:
         (lambda: SampleRecipe(exploration_std=0.0), "exploration_std .* Received 0.0"),
         (
             lambda: SampleRecipe(exploration="boldly"),  # type: ignore[arg-type]
-            "exploration should be one of 'scaled-noise', 'uniform'. Received 'boldly'",
+            "exploration should be one of .*'uniform'. Received 'boldly'",
         ),
         (
             lambda: TransferRecipe(head="new"),  # type: ignore[arg-type]

@@ -166,6 +166,31 @@ def test_the_loss_of_what_cannot_be_separated_is_that_of_a_constant() -> None:
     assert separation.positives < 0.05
 
 
+def test_a_fit_goes_on_until_it_separates() -> None:
+    # Four clouds crosswise: a line cannot separate them, so that it takes a while.
+    signs = np.array([1.0, -1.0], np.float32)
+    positives = np.concatenate([cloud(3.0, 300, 0), cloud(-3.0, 300, 1)])
+    groups = positives, np.concatenate([cloud(3.0, 300, 2), cloud(-3.0, 300, 3)]) * signs
+    settings: dict[str, Any] = {"steps": 5, "learning_rate": 3e-3}
+    once = fit(new_reward(), *groups, **settings)
+    often = fit(new_reward(), *groups, **settings, max_fits=50)
+    assert not once.clear
+    assert often.clear
+    # It stopped as soon as it did: a clear fit does not go on.
+    trained, looked_at, _ = recorded_fit(*groups, std=1.0, **settings, max_fits=50)
+    assert 5 < len(trained) < 50 * 5
+    assert len(trained) % 5 == 0
+    # What was held out stays the same.
+    for first, last in zip(looked_at[:2], looked_at[-2:], strict=True):
+        np.testing.assert_array_equal(first, last)
+
+
+def test_what_cannot_be_separated_is_given_up() -> None:
+    same = cloud(0.0, 400, 0)
+    trained, _, _ = recorded_fit(same, same, steps=10, max_fits=3)
+    assert len(trained) == 30
+
+
 def test_training_goes_on_from_the_present_weights() -> None:
     reward = new_reward()
     groups = cloud(4.0, 600, 0), cloud(-4.0, 600, 1)
