@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from skillrl.agents import SkillPolicy
 from skillrl.discovery import loop
 from skillrl.discovery.events import Event, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
@@ -424,6 +425,72 @@ def test_a_reward_is_fitted_to_the_negatives_of_all_earlier_generations(
         earlier = np.concatenate([earlier, fitted["negatives"]])
     assert len(fits) == 4
     assert len(earlier) == 4 * 6 * 21
+
+
+def test_a_skill_starts_from_its_parents_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[dict[str, torch.Tensor]] = []
+    usual = loop.transfer
+
+    def record(parent: Any, agent: Any, recipe: Any) -> None:
+        starts.append({name: tensor.clone() for name, tensor in parent.state_dict().items()})
+        usual(parent, agent, recipe)
+
+    monkeypatch.setattr(loop, "transfer", record)
+    recipe = dataclasses.replace(MAZE, generations=8, steps_per_skill=128, parent="any")
+    library = discover(recipe, tmp_path / "run", seed=3)
+    parents = [skill.record.parent for skill in library]
+    assert parents[0] is None
+    assert any(parent != index - 1 for index, parent in enumerate(parents[1:], start=1))
+    for index, parent in enumerate(parents):
+        assert parent is None or 0 <= parent < index
+        path = library.untrained if parent is None else library[parent].path / "policy.safetensors"
+        expected = SkillPolicy.load(path).state_dict()
+        assert all(torch.equal(starts[index][name], expected[name]) for name in expected)
+    # The paper's chain.
+    chain = dataclasses.replace(recipe, generations=3, parent="last")
+    library = discover(chain, tmp_path / "chain", seed=3)
+    assert [skill.record.parent for skill in library] == [None, 0, 1]
+
+
+def test_a_skill_must_earn_twice_what_its_parent_and_the_last_one_earn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = dataclasses.replace(MAZE, generations=6, steps_per_skill=128, parent="any")
+    library = discover(recipe, tmp_path / "run", seed=3)
+    branched = [s for s in library if s.record.parent not in (None, s.index - 1)]
+    skill = branched[0]
+    discovery = loop.Discovery(library, recipe, lambda event: None, lambda: False)
+    discovery.begin(skill.index)
+    discovery.reward.load_state_dict(skill.reward.state_dict())
+    assert skill.record.parent is not None
+    earned = [
+        discovery._evaluate(library[index].policy)[0]
+        for index in (skill.index - 1, skill.record.parent)
+    ]
+    assert skill.record.previous_mean_reward == max(earned)
+    discovery.close()
+
+
+def test_a_reward_asks_for_one_of_several_ways(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    usual = loop.fit_reward
+
+    def record(reward: Any, positives: np.ndarray, *args: Any, **kwargs: Any) -> Any:
+        seen.append(len(positives))
+        return usual(reward, positives, *args, **kwargs)
+
+    monkeypatch.setattr(loop, "fit_reward", record)
+    for ways in (1, 4):
+        samples = dataclasses.replace(MAZE.samples, ways=ways)
+        recipe = dataclasses.replace(MAZE, generations=1, samples=samples)
+        discover(recipe, tmp_path / f"{ways}-ways", seed=3)
+    everything, one_of_four = seen
+    assert everything == 6 * 5 * 2
+    assert 0 < one_of_four < everything
 
 
 def test_the_same_reward_network_is_trained_on(fits: list[dict[str, Any]], tmp_path: Path) -> None:
