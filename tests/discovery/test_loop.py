@@ -20,6 +20,7 @@ from skillrl.discovery.events import Event, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.loop import discover
 from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.transfer import transfer
 from skillrl.errors import DamagedFileError, InvalidValueError, RunStopped
 from skillrl.files import read_tensors
 from skillrl.rewards import Separation, fit_reward
@@ -431,7 +432,7 @@ def test_a_skill_starts_from_its_parents_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts: list[dict[str, torch.Tensor]] = []
-    usual = loop.transfer
+    usual = transfer
 
     def record(parent: Any, agent: Any, recipe: Any) -> None:
         starts.append({name: tensor.clone() for name, tensor in parent.state_dict().items()})
@@ -477,7 +478,7 @@ def test_a_reward_asks_for_one_of_several_ways(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    usual = loop.fit_reward
+    usual = fit_reward
 
     def record(reward: Any, positives: np.ndarray, *args: Any, **kwargs: Any) -> Any:
         seen.append(len(positives))
