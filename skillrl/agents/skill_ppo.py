@@ -148,8 +148,13 @@ class SkillPPO(PPO):
         self.policy.noise_scale.fill_(1.0 + progress * (final - 1.0))
 
     def start_from_reset(self, seed: int) -> None:
-        """Reset the environments with ``seed``; the next ``learn`` goes on from there."""
-        assert self.env is not None  # an agent made or loaded with an environment
+        """Reset the environments with ``seed``; the next ``learn`` goes on from there.
+
+        Raises:
+            InvalidValueError: if the agent was loaded without an environment.
+        """
+        if self.env is None:
+            raise InvalidValueError("The agent has no environment: give it one with set_env.")
         self.env.seed(seed)
         self._last_obs = np.asarray(self.env.reset())
         self._last_episode_starts = np.ones(self.n_envs, bool)

@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from skillrl.discovery.descriptors import has_body
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.metrics import body_information
 from skillrl.errors import InvalidValueError
@@ -56,8 +55,7 @@ def figures(library: SkillLibrary) -> dict[str, str]:
         "environment steps": f"{steps:,}",
         "minutes": f"{sum(each.seconds for each in records) / 60:.1f}",
     }
-    if has_body(library.recipe.env):
-        bound = math.log(len(records))
-        for name, nats in body_information(library).items():
-            found[f"nats that {name} tells of the skill"] = f"{nats:.2f} of {bound:.2f}"
+    bound = math.log(len(records))
+    for name, nats in body_information(library).items():
+        found[f"nats that {name} tells of the skill"] = f"{nats:.2f} of {bound:.2f}"
     return found

@@ -102,14 +102,13 @@ class Motion:
     """``(T, N, A)``: as shares of their bounds."""
 
 
-def has_body(env: str) -> bool:
-    """Whether skills of the environment with id ``env`` can be described."""
-    return find_spec(env).id.removeprefix("skillrl/") in FEET
+def feet_of(env: str, env_kwargs: dict[str, Any]) -> dict[str, str] | None:
+    """The geoms that are feet, by their names; None where no body is known.
 
-
-def feet_of(env: str) -> dict[str, str]:
-    """The geoms that are feet, by their names, of the environment with id ``env``."""
-    return FEET[find_spec(env).id.removeprefix("skillrl/")]
+    That is so of other environments, and of a robot from the user's own ``xml_file``.
+    """
+    name = find_spec(env).id.removeprefix("skillrl/")
+    return None if "xml_file" in env_kwargs else FEET.get(name)
 
 
 def describe(
@@ -120,18 +119,22 @@ def describe(
     episodes: int = 10,
     steps: int = 1_000,
     seed: int = 0,
-) -> Descriptors:
+) -> Descriptors | None:
     """Watch a policy act without noise and describe what its body does.
+
+    None where no body is known; see ``feet_of``.
 
     Args:
         policy: acts.
-        env: id of the environment; ``has_body`` says for which.
+        env: id of the environment.
         env_kwargs: its arguments.
         episodes: number of episodes, one in each of as many environments.
         steps: the most steps of an episode.
         seed: of the resets.
     """
-    feet = feet_of(env)
+    feet = feet_of(env, env_kwargs)
+    if feet is None:
+        return None
     motion = watch(policy, env, env_kwargs, feet, episodes=episodes, steps=steps, seed=seed)
     return summarise(motion, tuple(feet))
 

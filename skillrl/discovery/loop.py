@@ -31,7 +31,7 @@ from skillrl.agents import SkillPolicy, SkillPPO
 from skillrl.agents.spaces import check_spaces
 from skillrl.discovery.archive import Archive
 from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
-from skillrl.discovery.descriptors import Descriptors, describe, has_body
+from skillrl.discovery.descriptors import Descriptors, describe
 from skillrl.discovery.events import OnEvent, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
@@ -392,8 +392,6 @@ class Discovery:
 
     def _describe(self, policy: SkillPolicy) -> Descriptors | None:
         recipe = self.recipe
-        if not has_body(recipe.env):
-            return None
         return describe(
             *(policy, recipe.env, recipe.env_kwargs),
             episodes=recipe.evaluation_episodes,

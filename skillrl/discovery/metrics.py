@@ -67,17 +67,20 @@ def body_information(library: SkillLibrary, *, episodes: int = 10) -> dict[str, 
     velocity, in the last 500 steps of each of ``episodes`` trajectories of 1,000 steps.
 
     Args:
-        library: a run in an environment whose bodies can be described (``has_body``).
+        library: a run.
         episodes: trajectories of each skill.
 
     Returns:
-        The mutual information in nats by the name of the dimension; empty where there is no skill.
+        The mutual information in nats by the name of the dimension; empty where no body is known.
     """
     values: dict[str, list[np.ndarray]] = {}
     for skill in library:
         record = skill.record
+        feet = feet_of(record.env, record.env_kwargs)
+        if feet is None:
+            continue
         motion = watch(
-            *(skill.policy, record.env, record.env_kwargs, feet_of(record.env)),
+            *(skill.policy, record.env, record.env_kwargs, feet),
             episodes=episodes,
             steps=1_000,
             seed=library.seed,

@@ -13,7 +13,7 @@ from skillrl.discovery.descriptors import (
     Descriptors,
     Motion,
     describe,
-    has_body,
+    feet_of,
     pitch,
     somersaults,
     summarise,
@@ -132,6 +132,7 @@ def test_an_agent_that_stands_has_its_feet_on_the_ground() -> None:
         policy.action_net.weight.zero_()
         policy.action_net.bias.zero_()
     found = describe(policy, "HalfCheetah-v5", {}, episodes=2, steps=200)
+    assert found is not None
     assert found.feet["back"] > 0.8
     assert found.feet["front"] > 0.8
     assert abs(found.forward_velocity) < 0.05
@@ -163,7 +164,8 @@ def test_names(changes: dict[str, object], name: str) -> None:
 
 
 def test_which_environments_have_a_body() -> None:
-    assert has_body("skillrl/Humanoid-v5")
-    assert has_body("Ant")
-    assert not has_body("CartPole-v1")
-    assert not has_body("skillrl/Maze2D-v0")
+    assert feet_of("skillrl/Humanoid-v5", {}) == FEET["Humanoid-v5"]
+    assert feet_of("Ant", {"frame_skip": 3}) == FEET["Ant-v5"]
+    assert feet_of("Ant", {"xml_file": "mine.xml"}) is None
+    assert feet_of("CartPole-v1", {}) is None
+    assert feet_of("skillrl/Maze2D-v0", {}) is None
