@@ -5,6 +5,7 @@ import errno
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -460,18 +461,22 @@ def test_a_skill_must_earn_twice_what_its_parent_and_the_last_one_earn(
 ) -> None:
     recipe = dataclasses.replace(MAZE, generations=6, steps_per_skill=128, parent="any")
     library = discover(recipe, tmp_path / "run", seed=3)
-    branched = [s for s in library if s.record.parent not in (None, s.index - 1)]
-    skill = branched[0]
+    branched = next(s.index for s in library if s.record.parent not in (None, s.index - 1))
+    shutil.rmtree(library.path / "skills" / f"{branched:03d}")
+    for later in range(branched + 1, 6):
+        shutil.rmtree(library.path / "skills" / f"{later:03d}")
     discovery = loop.Discovery(library, recipe, lambda event: None, lambda: False)
-    discovery.begin(skill.index)
-    discovery.reward.load_state_dict(skill.reward.state_dict())
-    assert skill.record.parent is not None
-    earned = [
-        discovery._evaluate(library[index].policy)[0]
-        for index in (skill.index - 1, skill.record.parent)
-    ]
-    assert skill.record.previous_mean_reward == max(earned)
+    discovery.begin(branched)
+    target = recipe.reward.target
+    shares = {discovery.agent.policy: 0.9, discovery.previous: 0.1, discovery.parent: 0.5}
+    earned = {id(policy): share * target for policy, share in shares.items()}
+    monkeypatch.setattr(loop, "episodes", lambda env, policy, *_, **__: (earned[id(policy)], 0.0))
+    separation = Separation(loss=7.3, positives=0.9, negatives=0.1, archive=None)
+    discovery.progress |= {"fresh_reward": 0.0, "separation": dataclasses.asdict(separation)}
+    discovery.finish_skill()
     discovery.close()
+    assert library[branched].record.previous_mean_reward == 0.5 * target
+    assert not library[branched].record.live
 
 
 def test_a_reward_asks_for_one_of_several_ways(
