@@ -23,8 +23,8 @@ from record import record
 from scipy import stats
 
 from skillrl.discovery.events import Event, SkillFinished
-from skillrl.discovery.loop import discover
 from skillrl.discovery.recipes import recipe_for
+from skillrl.discovery.run import discover
 
 ENV = "HalfCheetah-v5"
 

@@ -32,8 +32,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 from torch import nn
 
-from skillrl.discovery.loop import discover
 from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.run import discover
 from skillrl.envs.make import make_single
 
 ENV = "HalfCheetah-v5"

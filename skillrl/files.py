@@ -128,7 +128,10 @@ def load_state(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], pat
         if not bool(torch.isfinite(tensor).all()):
             raise DamagedFileError(f"{path} is damaged: {name} holds values that are not finite.")
     try:
-        module.load_state_dict(dict(tensors), strict=True, assign=True)
+        # Without memory of its own a module takes the tensors as they are; otherwise they are
+        # copied, so that an optimiser still knows its parameters.
+        empty = any(tensor.is_meta for tensor in wanted.values())
+        module.load_state_dict(dict(tensors), strict=True, assign=empty)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise DamagedFileError(f"{path} does not fit its own description: {reason}") from None

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from skillrl.discovery.loop import discover
 from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.run import discover
 
 # Networks this small are faster on one thread, and pytest's workers do not fight for the cores.
 torch.set_num_threads(1)

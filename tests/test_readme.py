@@ -9,8 +9,8 @@ import readme_tables
 from records import new_record
 
 from skillrl.discovery.library import SkillLibrary
-from skillrl.discovery.loop import make_agent, make_envs
 from skillrl.discovery.recipes import recipe_for
+from skillrl.discovery.training import make_agent, make_envs
 from skillrl.envs import reward_for
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

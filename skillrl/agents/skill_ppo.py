@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from typing import Any, ClassVar
 
@@ -159,6 +160,30 @@ class SkillPPO(PPO):
         self._last_obs = np.asarray(self.env.reset())
         self._last_episode_starts = np.ones(self.n_envs, bool)
         self.guided_steps = np.zeros(self.n_envs, np.int64)
+
+    def updates(self, until: int, log_interval: int = 4) -> Iterator[None]:
+        """Collect rollouts and learn from each, as ``learn`` does, with a pause after every update.
+
+        What the caller does in a pause, such as saving the agent's state or leaving the loop, finds
+        the agent between two rollouts.
+
+        Args:
+            until: the number of time steps from which on no further rollout is begun.
+            log_interval: updates between two rows of the log.
+        """
+        _, callback = self._setup_learn(until - self.num_timesteps, reset_num_timesteps=False)
+        assert self.env is not None  # checked by _setup_learn
+        callback.on_training_start(locals(), globals())
+        iteration = 0
+        while self.num_timesteps < until:
+            self.collect_rollouts(self.env, callback, self.rollout_buffer, self.n_steps)
+            iteration += 1
+            self._update_current_progress_remaining(self.num_timesteps, until)
+            if iteration % log_interval == 0:
+                self.dump_logs(iteration)
+            self.train()
+            yield
+        callback.on_training_end()
 
     def rollout_state(self) -> dict[str, np.ndarray]:
         """Return what the next rollout starts from, besides the environments' own state."""

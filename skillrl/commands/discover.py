@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from skillrl.discovery import loop
+from skillrl.discovery import run as runs
 from skillrl.discovery.events import Event, OnEvent, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.recipes import Recipe
 from skillrl.envs.make import find_spec
@@ -60,7 +60,7 @@ def discover(
     again = f"Go on with: {resume_command(recipe, run)}"
     try:
         with _show(recipe, progress) as on_event, _stop_on_interrupt() as should_stop:
-            loop.discover(
+            runs.discover(
                 recipe, run, seed=seed, resume=resume, on_event=on_event, should_stop=should_stop
             )
     except RunStopped:
@@ -162,29 +162,37 @@ class Status:
 
     def __init__(self, recipe: Recipe, now: float) -> None:
         self.recipe = recipe
+        self._total = recipe.generations * recipe.steps_per_skill
         self._start = now
         self._start_steps: int | None = None
         # Times and steps of the run, over which the speed is averaged.
         self._recent: deque[tuple[float, int]] = deque()
 
+    def steps_together(self, event: RewardFitted | Trained) -> int:
+        """The steps of training that an event's are a part of: of its skill, or of all."""
+        return self._total if event.generation is None else self.recipe.steps_per_skill
+
     def after(self, event: RewardFitted | Trained, now: float) -> str:
         """Take note of an event and return the line."""
-        recipe, steps = self.recipe, 0
-        head = f"skill {event.generation} ({event.generation + 1} of {recipe.generations})"
+        recipe, steps, first_skill = self.recipe, 0, event.generation or 0
+        total = self.steps_together(event)
+        head = f"skill {event.generation} ({first_skill + 1} of {recipe.generations})"
+        if event.generation is None:
+            head = f"{recipe.generations} skills together"
         if isinstance(event, Trained):
             # The last rollout goes a little beyond the steps asked for.
-            steps, reward = min(event.steps, recipe.steps_per_skill), event.mean_reward
+            steps, reward = min(event.steps, total), event.mean_reward
         else:
             reward = event.fresh_reward
             self._recent.clear()  # Nothing was trained while the reward was fitted.
-        done = event.generation * recipe.steps_per_skill + steps
+        done = first_skill * recipe.steps_per_skill + steps
         self._recent.append((now, done))
         while now - self._recent[0][0] > _SPEED_WINDOW:
             self._recent.popleft()
         if self._start_steps is None:
             self._start_steps = done
         parts = [
-            f"{head}: {steps:,} of {recipe.steps_per_skill:,} steps",
+            f"{head}: {steps:,} of {total:,} steps",
             f"reward {reward:.3g} of {recipe.reward.target:.3g}",
         ]
         first, first_done = self._recent[0]
@@ -192,7 +200,7 @@ class Status:
             parts.append(f"{(done - first_done) / (now - first):,.0f} steps/s")
         if done > self._start_steps:
             seconds_a_step = (now - self._start) / (done - self._start_steps)
-            left = recipe.generations * recipe.steps_per_skill - done
+            left = self._total - done
             parts.append(f"{_duration(max(left, 0) * seconds_a_step)} left")
         return ", ".join(parts)
 
@@ -201,7 +209,11 @@ def finished(event: SkillFinished) -> str:
     """Return a line on a skill that was evaluated and saved."""
     known = event.skill.record
     what = "" if known.descriptors is None else f" ({known.descriptors.name})"
-    unclear = "" if known.separation.clear else "; its reward mistakes old states for new ones"
+    unclear = (
+        ""
+        if known.separation is None or known.separation.clear
+        else "; its reward mistakes old states for new ones"
+    )
     return (
         f"skill {event.skill.index} is {'live' if known.live else 'not live'}{what}: "
         f"reward {known.mean_reward:.3g} of {known.target:.3g}, the previous policy's "
@@ -243,16 +255,17 @@ def _bar(recipe: Recipe) -> Iterator[OnEvent]:
     console = Console(stderr=True, highlight=False)
     columns = (SpinnerColumn(), BarColumn(20), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("fitting the first reward", total=recipe.steps_per_skill)
+        task = progress.add_task("beginning", total=recipe.steps_per_skill)
 
         def on_event(event: Event) -> None:
             if isinstance(event, SkillFinished):
                 console.print(finished(event))
-                progress.update(task, completed=0, description="fitting the next reward")
+                progress.update(task, completed=0, description="on to the next skill")
                 return
             line = status.after(event, time.monotonic())
             steps = event.steps if isinstance(event, Trained) else 0
-            progress.update(task, completed=steps, description=line)
+            total = status.steps_together(event)
+            progress.update(task, completed=steps, total=total, description=line)
 
         yield on_event
 

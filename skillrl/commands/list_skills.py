@@ -47,6 +47,7 @@ def list_skills(run: Path) -> str:
             # The other skills are still worth showing.
             rows.append((folder.name.lstrip("0") or "0", str(error)))
             continue
+        separation = known.separation
         rows.append(
             (
                 str(known.index),
@@ -54,9 +55,11 @@ def list_skills(run: Path) -> str:
                 f"{known.mean_reward:.3g}",
                 f"{known.mean_reward / known.target:.0%}" if known.target else "",
                 f"{known.previous_mean_reward:.3g}",
-                f"{known.fresh_reward:.3g}",
-                f"{known.separation.positives:.0%}",
-                f"{max(known.separation.negatives, known.separation.archive or 0.0):.0%}",
+                "" if known.fresh_reward is None else f"{known.fresh_reward:.3g}",
+                "" if separation is None else f"{separation.positives:.0%}",
+                ""
+                if separation is None
+                else f"{max(separation.negatives, separation.archive or 0.0):.0%}",
                 "" if known.task_return is None else f"{known.task_return:.1f}",
                 f"{known.steps:,}",
                 _duration(known.seconds),

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skillrl.discovery.library import Skill, SkillLibrary, load_skill
-    from skillrl.discovery.loop import discover
     from skillrl.discovery.recipes import Recipe, recipe_for
+    from skillrl.discovery.run import discover
 
 # Imported when first used: recipes are read by the command line, which must not load torch.
 _MODULES = {
     "Recipe": "recipes",
     "Skill": "library",
     "SkillLibrary": "library",
-    "discover": "loop",
+    "discover": "run",
     "load_skill": "library",
     "recipe_for": "recipes",
 }

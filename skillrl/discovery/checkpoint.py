@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ def save_checkpoint(
     env: VectorEnv[Any, Any, Any],
     reward: NeuralReward,
     progress: Mapping[str, Any],
+    reward_optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
     """Write agent, environments, reward and random state between two rollouts, atomically.
 
@@ -31,11 +33,14 @@ def save_checkpoint(
         env: environments with ``get_state``.
         reward: the reward that is trained on.
         progress: JSON values that describe the generation; ``"steps"`` are the run's so far.
+        reward_optimizer: the reward's, where it is trained beside the agent.
     """
     tensors: dict[str, torch.Tensor | np.ndarray] = {"random.torch": torch.get_rng_state()}
     _flatten("reward", reward.state_dict(), tensors)
     _flatten("policy", agent.policy.state_dict(), tensors)
     _flatten("optimizer", agent.policy.optimizer.state_dict()["state"], tensors)
+    if reward_optimizer is not None:
+        _flatten("reward_optimizer", reward_optimizer.state_dict()["state"], tensors)
     plain = _flatten("env", env.get_state(), tensors)  # type: ignore[attr-defined]
     _flatten("agent", agent.rollout_state(), tensors)
     description = {
@@ -56,18 +61,28 @@ def read_progress(path: Path) -> dict[str, Any]:
     progress = _read(path)[1].get("progress")
     if not isinstance(progress, dict):
         raise DamagedFileError(f"{path} is damaged: it does not tell the run's progress.")
-    kinds = {"generation": int, "steps": int, "seconds": float, "fresh_reward": float}
-    for name, kind in {**kinds, "separation": dict}.items():
-        if not isinstance(progress.get(name), kind):
+    kinds: dict[str, tuple[type, ...]] = {
+        "generation": (int,),
+        "steps": (int,),
+        "seconds": (float,),
+        "fresh_reward": (float, NoneType),
+        "separation": (dict, NoneType),
+    }
+    for name, kind in kinds.items():
+        if name not in progress or not isinstance(progress[name], kind):
             raise DamagedFileError(
-                f"{path} is damaged: {name} should be of the type {kind.__name__}. "
+                f"{path} is damaged: {name} should be of the type {kind[0].__name__}. "
                 f"Received {progress.get(name)!r}."
             )
     return progress
 
 
 def load_checkpoint(
-    path: Path, agent: SkillPPO, env: VectorEnv[Any, Any, Any], reward: NeuralReward
+    path: Path,
+    agent: SkillPPO,
+    env: VectorEnv[Any, Any, Any],
+    reward: NeuralReward,
+    reward_optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
     """Put agent, environments, reward and random state back as ``save_checkpoint`` found them.
 
@@ -82,13 +97,9 @@ def load_checkpoint(
     try:
         load_state(reward, groups["reward"], path)
         agent.policy.load_state_dict(groups["policy"])
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in groups.get("optimizer", {}).items():
-            index, _, key = name.partition(".")
-            moments.setdefault(int(index), {})[key] = tensor
-        optimizer = agent.policy.optimizer
-        _check_moments(moments, optimizer)
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        _load_moments(groups.get("optimizer", {}), agent.policy.optimizer)
+        if reward_optimizer is not None:
+            _load_moments(groups.get("reward_optimizer", {}), reward_optimizer)
         state = {name: tensor.numpy() for name, tensor in groups["env"].items()}
         env.set_state({**state, **description["env"]})  # type: ignore[attr-defined]
         rollout_state = {name: t.numpy() for name, t in groups["agent"].items()}
@@ -112,10 +123,12 @@ def load_checkpoint(
         ) from None
 
 
-def _check_moments(
-    moments: dict[int, dict[str, torch.Tensor]], optimizer: torch.optim.Optimizer
-) -> None:
+def _load_moments(tensors: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
     """Raise ValueError unless all parameters have Adam's moments, or none of them has."""
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        number, _, key = name.partition(".")
+        moments.setdefault(int(number), {})[key] = tensor
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if moments and moments.keys() != set(range(len(parameters))):
         raise ValueError("the optimiser's moments are those of other parameters")
@@ -124,6 +137,7 @@ def _check_moments(
         shape = parameters[index].shape
         if shapes != {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}:
             raise ValueError(f"the optimiser's moments have the shapes {shapes}")
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -15,20 +15,21 @@ class RewardFitted:
 
     generation: int
     """The skill's number, from 0."""
-    separation: Separation
-    """How well the reward tells positives from negatives; ``clear`` says whether well enough."""
+    separation: Separation | None
+    """How well the reward tells positives from negatives; ``clear`` says whether well enough. None
+    of a reward that was drawn at random."""
     fresh_reward: float
     """Mean reward per step that the fresh policy meets before training."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The agent finished a rollout and is about to learn from it."""
+    """The agent learnt from a rollout."""
 
-    generation: int
-    """The skill's number, from 0."""
+    generation: int | None
+    """The skill's number, from 0; None where all skills are learnt together."""
     steps: int
-    """Environment steps of this skill so far."""
+    """Environment steps of this skill, or of all together, so far."""
     mean_reward: float
     """Mean reward per step of the rollout."""
 

@@ -171,6 +171,16 @@ class TransferRecipe(_Checked):
 
 
 @dataclass(frozen=True)
+class DiaynRecipe(_Checked):
+    """The discriminator of the method "diayn"; others have none."""
+
+    epochs: int = _at_least(1, 1)
+    """Passes over the observations of a rollout."""
+    learning_rate: float = _at_least(0.0, 1e-3)
+    """Adam's learning rate."""
+
+
+@dataclass(frozen=True)
 class Recipe(_Checked):
     """Every setting of a discovery run. ``recipe_for`` gives the one that suits an environment."""
 
@@ -178,6 +188,11 @@ class Recipe(_Checked):
     """Id of the environment, as in ``gymnasium.make``."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the environment, written as JSON on the command line."""
+    method: Literal["neural-rewards", "random-rewards", "diayn"] = "neural-rewards"
+    """How skills are learnt. "neural-rewards": one after another, each on a reward fitted to ask
+    for something new (Meier & Mujika 2022). To compare with: "random-rewards", the same with reward
+    networks drawn at random; "diayn", all together, told apart by a discriminator (Eysenbach et al.
+    2019)."""
     generations: int = _at_least(1, 10)
     """Skills to discover."""
     steps_per_skill: int = _at_least(1, 1_000_000)
@@ -195,6 +210,7 @@ class Recipe(_Checked):
     guide: GuideRecipe = GuideRecipe()
     agent: AgentRecipe = AgentRecipe()
     transfer: TransferRecipe = TransferRecipe()
+    diayn: DiaynRecipe = DiaynRecipe()
 
     def __post_init__(self) -> None:
         super().__post_init__()

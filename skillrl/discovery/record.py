@@ -35,15 +35,17 @@ class Record:
     """What a perfect skill would earn."""
     previous_mean_reward: float
     """What the skill before it, or the one that it started from, earns on the same reward,
-    whichever is more."""
+    whichever is more; of skills learnt together, the next one."""
     live: bool
     """Whether the skill earns a fifth of the target and twice `previous_mean_reward`."""
     task_return: float | None
     """Mean return of the environment's own reward, which no skill was trained on; None where it is
     not finite."""
-    fresh_reward: float
-    """What the fresh policy earned before training, with its noise."""
-    separation: Separation
-    """How well the fitted reward told positives from negatives."""
+    fresh_reward: float | None
+    """What the fresh policy earned before training, with its noise; None where the reward did not
+    exist yet."""
+    separation: Separation | None
+    """How well the fitted reward told positives from negatives; None where none was fitted to
+    them."""
     descriptors: Descriptors | None
     """What the body does; None where the environment has none that is known."""

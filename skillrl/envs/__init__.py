@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from skillrl.envs.mujoco import MujocoVectorEnv
     from skillrl.envs.neural_reward import NeuralRewardVectorWrapper, NeuralRewardWrapper
     from skillrl.envs.sb3 import SB3VecEnv
+    from skillrl.envs.skill_conditioned import SkillConditionedVectorWrapper
     from skillrl.envs.spaces import reward_for
 
 # Imported when first used: MuJoCo, torch and Stable-Baselines3 take seconds to load.
@@ -21,6 +22,7 @@ _MODULES = {
     "NeuralRewardVectorWrapper": "neural_reward",
     "NeuralRewardWrapper": "neural_reward",
     "SB3VecEnv": "sb3",
+    "SkillConditionedVectorWrapper": "skill_conditioned",
     "make_vec": "make",
     "reward_for": "spaces",
 }
@@ -32,6 +34,7 @@ __all__ = [
     "NeuralRewardVectorWrapper",
     "NeuralRewardWrapper",
     "SB3VecEnv",
+    "SkillConditionedVectorWrapper",
     "make_vec",
     "reward_for",
 ]

@@ -116,10 +116,14 @@ def _facts(record: Record) -> list[tuple[str, Any]]:
     facts = [
         ("reward", f"{record.mean_reward:.2f} of {record.target:g}"),
         ("earlier skills on it", f"{record.previous_mean_reward:.2f}"),
-        ("fresh agent on it", f"{record.fresh_reward:.2f}"),
-        ("reward tells wanted states", f"{record.separation.positives:.0%}"),
-        ("and mistakes old ones", f"{record.separation.negatives:.0%}"),
     ]
+    if record.fresh_reward is not None:
+        facts.append(("fresh agent on it", f"{record.fresh_reward:.2f}"))
+    if record.separation is not None:
+        facts += [
+            ("reward tells wanted states", f"{record.separation.positives:.0%}"),
+            ("and mistakes old ones", f"{record.separation.negatives:.0%}"),
+        ]
     body = record.descriptors
     if body is not None:
         facts += [

@@ -40,6 +40,10 @@ class NeuralReward(nn.Module):
         hidden: units of the dense hidden layer.
         size: rows and columns of the grid; for ``kind="grid"`` only.
         channels_last: layout of images; for ``kind="image"`` only.
+        classes: outputs of the network. With more than one it is a classifier of skills, and the
+            activation is the log-probability of the class ``label`` above that of a guess,
+            ``log q(label | observation) + log(classes)`` (DIAYN, arXiv 1802.06070).
+        label: see ``classes``.
 
     Raises:
         InvalidValueError: if an argument is out of its range.
@@ -63,6 +67,8 @@ class NeuralReward(nn.Module):
         hidden: int = 128,
         size: tuple[int, int] | None = None,
         channels_last: bool = False,
+        classes: int = 1,
+        label: int = 0,
     ) -> None:
         super().__init__()
         if kind not in get_args(Kind):
@@ -79,17 +85,23 @@ class NeuralReward(nn.Module):
                 f"A reward of kind {kind!r} takes observations with {ranks[kind]} dimension(s). "
                 f"Received the shape {tuple(shape)}."
             )
+        if not 0 <= label < classes:
+            raise InvalidValueError(
+                f"label should be one of {classes} classes, from 0. Received {label}."
+            )
         self.shape = tuple(int(n) for n in shape)
         self.kind = kind
         self.target = float(target)
         self.hidden = int(hidden)
         self.size = None if size is None else (int(size[0]), int(size[1]))
         self.channels_last = bool(channels_last)
+        self.classes = int(classes)
+        self.label = int(label)
         if kind == "vector":
             self.register_buffer("mean", torch.zeros(self.shape))
             self.register_buffer("std", torch.ones(self.shape))
             self.network = nn.Sequential(
-                nn.Linear(self.shape[0], hidden), _Tanh(), nn.Linear(hidden, 1)
+                nn.Linear(self.shape[0], hidden), _Tanh(), nn.Linear(hidden, classes)
             )
         elif kind == "grid":
             if self.shape != (2,) or self.size is None:
@@ -97,15 +109,14 @@ class NeuralReward(nn.Module):
                     "A reward of kind 'grid' takes a row and a column, shape (2,), and the size "
                     f"of the grid. Received the shape {self.shape} and the size {size}."
                 )
-            self.network = _convolutional(1, self.size, ((4, 5, 3), (8, 4, 3)), hidden)
+            self.network = _convolutional(1, self.size, ((4, 5, 3), (8, 4, 3)), hidden, classes)
         else:
             if channels_last:
                 height, width, channels = self.shape
             else:
                 channels, height, width = self.shape
-            self.network = _convolutional(
-                channels, (height, width), ((16, 8, 4), (32, 4, 2)), hidden
-            )
+            layers = ((16, 8, 4), (32, 4, 2))
+            self.network = _convolutional(channels, (height, width), layers, hidden, classes)
 
     def standardise(self, observations: torch.Tensor) -> None:
         """Freeze the statistics of ``observations``, ``(batch, *shape)``, as this network's own.
@@ -136,8 +147,8 @@ class NeuralReward(nn.Module):
         # Subtracted before the conversion to float32, which would round large positions.
         return ((observations - self.mean) / self.std).float().clamp(-CLIP, CLIP)
 
-    def activation(self, standardised: torch.Tensor) -> torch.Tensor:
-        """Return the activations ``(batch,)`` of standardised observations."""
+    def outputs(self, standardised: torch.Tensor) -> torch.Tensor:
+        """Return the network's outputs ``(batch, classes)`` for standardised observations."""
         if self.kind == "vector":
             inputs = standardised
         elif self.kind == "grid":
@@ -145,7 +156,14 @@ class NeuralReward(nn.Module):
         else:
             images = standardised.movedim(-1, 1) if self.channels_last else standardised
             inputs = images.float() / 255.0
-        return self.network(inputs).squeeze(-1)
+        return self.network(inputs)
+
+    def activation(self, standardised: torch.Tensor) -> torch.Tensor:
+        """Return the activations ``(batch,)`` of standardised observations."""
+        outputs = self.outputs(standardised)
+        if self.classes == 1:
+            return outputs.squeeze(-1)
+        return outputs.log_softmax(-1)[:, self.label] + math.log(self.classes)
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Return the activations ``(batch,)`` of raw observations ``(batch, *shape)``.
@@ -185,6 +203,8 @@ class NeuralReward(nn.Module):
             "hidden": self.hidden,
             "size": None if self.size is None else list(self.size),
             "channels_last": self.channels_last,
+            "classes": self.classes,
+            "label": self.label,
         }
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -231,8 +251,9 @@ def _convolutional(
     size: tuple[int, int],
     layers: tuple[tuple[int, int, int], ...],
     hidden: int,
+    classes: int,
 ) -> nn.Sequential:
-    """Convolutions ``(channels, kernel, stride)``, each with a ReLU, a dense layer, one output."""
+    """Convolutions ``(channels, kernel, stride)``, each with a ReLU, a dense layer, outputs."""
     modules: list[nn.Module] = []
     height, width = size
     for out_channels, kernel, stride in layers:
@@ -243,5 +264,5 @@ def _convolutional(
         raise InvalidValueError(f"Observations of {size[0]}x{size[1]} are too small to convolve.")
     features = channels * height * width
     return nn.Sequential(
-        *modules, nn.Flatten(), nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, 1)
+        *modules, nn.Flatten(), nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes)
     )

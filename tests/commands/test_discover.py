@@ -17,7 +17,7 @@ from gymnasium.envs.registration import EnvSpec
 from skillrl import cli
 from skillrl.commands import discover as command
 from skillrl.commands.discover import Status, discover, render_command, resume_command
-from skillrl.discovery import loop
+from skillrl.discovery import run as runs
 from skillrl.discovery.events import RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary, load_skill
 from skillrl.discovery.recipes import Recipe, recipe_for
@@ -54,7 +54,7 @@ def test_the_default_folder_names_environment_and_seed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     given: dict[str, Any] = {}
-    monkeypatch.setattr(loop, "discover", lambda recipe, run, **rest: given.update(run=run, **rest))
+    monkeypatch.setattr(runs, "discover", lambda recipe, run, **rest: given.update(run=run, **rest))
     assert discover(tiny_recipe, seed=5) == Path("runs/maze2d-v0-seed5") == given["run"]
     assert (given["seed"], given["resume"]) == (5, False)
 
@@ -107,7 +107,7 @@ def stop_when_asked(*, interrupts: int) -> Callable[..., None]:
 def test_a_second_ctrl_c_ends_the_run_at_once(
     tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "discover", stop_when_asked(interrupts=2))
+    monkeypatch.setattr(runs, "discover", stop_when_asked(interrupts=2))
     with pytest.raises(KeyboardInterrupt, match=r"Ended at once\. Go on with: skillrl discover"):
         discover(tiny_recipe, run=tmp_path / "run")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -117,7 +117,7 @@ def test_what_is_lost_is_told(
     tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # This one writes no checkpoint.
-    monkeypatch.setattr(loop, "discover", stop_when_asked(interrupts=1))
+    monkeypatch.setattr(runs, "discover", stop_when_asked(interrupts=1))
     with pytest.raises(RunStopped, match=r"trained from its start.* Go on with: skillrl discover"):
         discover(tiny_recipe, run=tmp_path / "run")
 
@@ -129,7 +129,7 @@ def test_a_program_that_ignores_ctrl_c_goes_on_doing_so(
         interrupt()
         assert not should_stop()
 
-    monkeypatch.setattr(loop, "discover", ignoring)
+    monkeypatch.setattr(runs, "discover", ignoring)
     usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         discover(tiny_recipe, run=tmp_path / "run")
@@ -200,6 +200,15 @@ def test_without_a_terminal_a_line_is_printed_every_half_minute(
     assert steps == ["30", "60", "90"]
 
 
+def test_skills_that_are_learnt_together_have_their_steps_in_common(tiny_recipe: Recipe) -> None:
+    recipe = dataclasses.replace(tiny_recipe, generations=4, steps_per_skill=1_000)
+    status = command.Status(recipe, now=0.0)
+    status.after(Trained(None, 500, 0.1), now=5.0)
+    line = status.after(Trained(None, 1_500, 0.25), now=10.0)
+    assert line.startswith("4 skills together: 1,500 of 4,000 steps, reward 0.25 of")
+    assert line.endswith("200 steps/s, 0:00:25 left")
+
+
 def test_a_terminal_gets_a_bar_and_the_finished_skills_above_it(
     tiny_run: Path, tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,7 +225,7 @@ def test_a_terminal_gets_a_bar_and_the_finished_skills_above_it(
         on_event(Trained(0, 256, 0.02))
         on_event(SkillFinished(load_skill(tiny_run / "skills/000")))
     shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", terminal.getvalue())
-    assert "fitting the first reward" in shown
+    assert "beginning" in shown
     assert "━" in shown
     assert "skill 0 is not live: reward" in shown
 

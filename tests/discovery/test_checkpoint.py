@@ -1,4 +1,5 @@
 import copy
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,8 +112,15 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", PROGRESS)
-@pytest.mark.parametrize("value", [None, "three", [3]])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *itertools.product(PROGRESS, ("three", [3])),
+        ("generation", None),
+        ("steps", None),
+        ("seconds", None),
+    ],
+)
 def test_damaged_progress_is_named(name: str, value: Any, saved: Path) -> None:
     tensors, description = read_tensors(saved)
     progress = {**PROGRESS, name: value}

@@ -257,8 +257,9 @@ def test_a_damaged_skill_file_is_named(name: str, library: SkillLibrary) -> None
             continue  # of the right type
         if kind is float and type(value) is int:
             continue  # JSON's numbers are of one kind
-        if name in ("task_return", "parent", "descriptors") and value is None:
-            continue  # a return that is not finite, the untrained policy, an unknown body
+        optional = ("task_return", "parent", "descriptors", "fresh_reward", "separation")
+        if name in optional and value is None:
+            continue  # such as a return that is not finite, the untrained policy, an unknown body
         if name == "parent" and type(value) is int:
             continue
         path.write_text(json.dumps({**json.loads(content), name: value}))

@@ -15,40 +15,16 @@ import numpy as np
 import pytest
 import torch
 
+from runs import Killed, assert_same_skills, kill_at, skills, small
 from skillrl.agents import SkillPolicy
-from skillrl.discovery import loop
+from skillrl.discovery import evaluation, loop, training
 from skillrl.discovery.events import Event, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
-from skillrl.discovery.loop import discover
-from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.recipes import Recipe
+from skillrl.discovery.run import discover
 from skillrl.discovery.transfer import transfer
 from skillrl.errors import DamagedFileError, InvalidValueError, RunStopped
-from skillrl.files import read_tensors
 from skillrl.rewards import Separation, fit_reward
-
-
-def small(env: str, **changes: Any) -> Recipe:
-    """A recipe that runs in seconds: two skills of three rollouts."""
-    recipe = recipe_for(env)
-    agent = dataclasses.replace(
-        recipe.agent, num_envs=8, n_steps=16, batch_size=64, n_epochs=2, hidden=(16, 16)
-    )
-    samples = dataclasses.replace(
-        recipe.samples, num_envs=6, negative_steps=20, positive_steps=5, positive_repeats=2
-    )
-    reward = dataclasses.replace(recipe.reward, steps=20, batch_size=30, hidden=16)
-    return dataclasses.replace(
-        recipe,
-        generations=2,
-        steps_per_skill=3 * 8 * 16,
-        evaluation_episodes=2,
-        agent=agent,
-        samples=samples,
-        reward=reward,
-        guide=dataclasses.replace(recipe.guide, max_steps=10),
-        **changes,
-    )
-
 
 MAZE = small("skillrl/Maze2D-v0", env_kwargs={"max_episode_steps": 40})
 HOPPER = small("Hopper-v5", env_kwargs={"max_episode_steps": 45})
@@ -63,21 +39,6 @@ ODD = dataclasses.replace(
 CHEETAH = small("HalfCheetah-v5", env_kwargs={"max_episode_steps": 40})
 # Gymnasium's own vector environment, which cannot save its state.
 CART_POLE = small("CartPole-v1")
-
-
-def skills(run: Path) -> dict[str, torch.Tensor]:
-    """All tensors of all skills, and of the archive."""
-    tensors = {}
-    for path in sorted(run.rglob("*.safetensors")):
-        for name, tensor in read_tensors(path)[0].items():
-            tensors[f"{path.relative_to(run)}:{name}"] = tensor
-    return tensors
-
-
-def assert_same_skills(one: Path, other: Path) -> None:
-    ours, theirs = skills(one), skills(other)
-    assert ours.keys() == theirs.keys()
-    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
 
 
 @pytest.fixture(scope="module")
@@ -130,20 +91,6 @@ def test_events_come_in_the_order_of_the_method(tmp_path: Path) -> None:
     assert steps == [128, 256, 384] * 2
 
 
-class Killed(Exception):
-    """Stands for whatever ends a process at once."""
-
-
-def kill_at(kind: type[Event], occurrence: int) -> Callable[[Event], None]:
-    counter = itertools.count(1)
-
-    def on_event(event: Event) -> None:
-        if isinstance(event, kind) and next(counter) == occurrence:
-            raise Killed
-
-    return on_event
-
-
 @pytest.mark.parametrize("recipe", [MAZE, CHEETAH, ODD, CART_POLE], ids=lambda recipe: recipe.env)
 @pytest.mark.parametrize(
     ("kind", "occurrence"),
@@ -158,7 +105,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_skills(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_INTERVAL", 0.0)
+    monkeypatch.setattr(training, "CHECKPOINT_INTERVAL", 0.0)
     run = tmp_path / "run"
     with pytest.raises(Killed):
         discover(recipe, run, seed=3, on_event=kill_at(kind, occurrence))
@@ -232,9 +179,9 @@ def test_a_saved_skill_acts_as_the_trained_one_did(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", [MAZE, CHEETAH], ids=["maze", "cheetah"])
 def test_first_episodes_end_at_different_times(recipe: Recipe) -> None:
-    env = loop.make_envs(recipe, 200)
+    env = training.make_envs(recipe, 200)
     env.reset(seed=0)
-    loop.stagger_episodes(env, seed=0)
+    training.stagger_episodes(env, seed=0)
     actions = 0 * env.action_space.sample()
     ends = np.array([env.step(actions)[3] for _ in range(80)])
     # Each ends once in the first 40 steps, and again 40 steps later.
@@ -248,9 +195,9 @@ def test_first_episodes_end_at_different_times(recipe: Recipe) -> None:
 
 def test_episodes_without_an_end_are_not_staggered() -> None:
     endless = dataclasses.replace(MAZE, env_kwargs={"max_episode_steps": -1})
-    for env in (loop.make_envs(endless, 2), loop.make_envs(CART_POLE, 2)):
+    for env in (training.make_envs(endless, 2), training.make_envs(CART_POLE, 2)):
         env.reset(seed=0)
-        loop.stagger_episodes(env, seed=0)
+        training.stagger_episodes(env, seed=0)
         assert not env.step(np.zeros(2, np.int64))[3].any()
         env.close()
 
@@ -328,7 +275,9 @@ def test_a_skill_is_live_by_the_definition(
     separation = Separation(loss=7.3, positives=0.9, negatives=0.1, archive=None)
     discovery.progress |= {"fresh_reward": 0.0, "separation": dataclasses.asdict(separation)}
     earned = {id(discovery.agent.policy): mean_reward, id(discovery.previous): previous}
-    monkeypatch.setattr(loop, "episodes", lambda env, policy, seed, **_: (earned[id(policy)], 0.0))
+    monkeypatch.setattr(
+        evaluation, "episodes", lambda env, policy, seed, **_: (earned[id(policy)], 0.0)
+    )
     discovery.finish_skill()
     discovery.close()
     assert library[0].record.live is live
@@ -470,7 +419,9 @@ def test_a_skill_must_earn_twice_what_its_parent_and_the_last_one_earn(
     target = recipe.reward.target
     shares = {discovery.agent.policy: 0.9, discovery.previous: 0.1, discovery.parent: 0.5}
     earned = {id(policy): share * target for policy, share in shares.items()}
-    monkeypatch.setattr(loop, "episodes", lambda env, policy, *_, **__: (earned[id(policy)], 0.0))
+    monkeypatch.setattr(
+        evaluation, "episodes", lambda env, policy, *_, **__: (earned[id(policy)], 0.0)
+    )
     separation = Separation(loss=7.3, positives=0.9, negatives=0.1, archive=None)
     discovery.progress |= {"fresh_reward": 0.0, "separation": dataclasses.asdict(separation)}
     discovery.finish_skill()
@@ -557,7 +508,7 @@ def test_a_full_disk_loses_nothing(
         replace(source, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "CHECKPOINT_INTERVAL", 0.0)
+        patched.setattr(training, "CHECKPOINT_INTERVAL", 0.0)
         patched.setattr(os, "replace", full)
         with pytest.raises(OSError, match="No space left") as caught:
             discover(MAZE, run, seed=3)

@@ -1,0 +1,144 @@
+"""What all methods train with: environments, agent, and the loop over rollouts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from skillrl.agents import SkillPPO
+from skillrl.agents.spaces import check_spaces
+from skillrl.discovery.recipes import Recipe
+from skillrl.discovery.samples import episode_limit
+from skillrl.envs import NeuralRewardVectorWrapper, SB3VecEnv, make_vec, reward_for
+from skillrl.errors import InvalidValueError, RunStopped
+from skillrl.rewards import NeuralReward
+
+# Seconds between two checkpoints inside a skill.
+CHECKPOINT_INTERVAL = 20.0
+
+
+def train(
+    agent: SkillPPO,
+    until: int,
+    save_checkpoint: Callable[[float], None],
+    should_stop: Callable[[], bool],
+) -> Iterator[float]:
+    """Train until a number of time steps, with checkpoints, and a pause after each update.
+
+    Args:
+        agent: goes on from its present number of time steps.
+        until: the number of time steps from which on no further rollout is begun.
+        save_checkpoint: called now and then, and before training is stopped, with the seconds that
+            training has taken so far.
+        should_stop: asked after each update.
+
+    Yields:
+        The seconds that training has taken so far.
+
+    Raises:
+        RunStopped: if ``should_stop`` said so.
+    """
+    started = saved = time.monotonic()
+    for _ in agent.updates(until):
+        now = time.monotonic()
+        yield now - started
+        stop = should_stop()
+        if stop or now - saved > CHECKPOINT_INTERVAL:
+            save_checkpoint(now - started)
+            saved = now
+        if stop:
+            raise RunStopped("Stopped. The run can be resumed.")
+
+
+@contextmanager
+def own_torch_threads() -> Iterator[None]:
+    """Leave torch the number of threads that it had before."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def check_environment(recipe: Recipe) -> None:
+    """Refuse a recipe whose environment does not exist, fails, or cannot be learnt in."""
+    env = make_envs(recipe, recipe.agent.num_envs)
+    try:
+        check_spaces(env.single_observation_space, env.single_action_space)
+        reward_for(env.single_observation_space)
+        make_agent(recipe, env)
+        try:
+            env.reset(seed=0)
+            env.action_space.seed(0)
+            env.step(env.action_space.sample())
+        except Exception as error:
+            raise InvalidValueError(
+                f"{recipe.env} with the arguments {recipe.env_kwargs} fails in its first step: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    finally:
+        env.close()
+
+
+def make_envs(
+    recipe: Recipe,
+    num_envs: int,
+    reward: NeuralReward | None = None,
+    num_threads: int | None = None,
+) -> VectorEnv[Any, Any, Any]:
+    """Make ``num_envs`` of the recipe's environments, with a learned reward where one is given."""
+    env = make_vec(
+        recipe.env,
+        num_envs,
+        num_threads=num_threads,
+        autoreset_mode=AutoresetMode.SAME_STEP,
+        **recipe.env_kwargs,
+    )
+    return env if reward is None else NeuralRewardVectorWrapper(env, reward)
+
+
+def stagger_episodes(env: VectorEnv[Any, Any, Any], seed: int) -> None:
+    """Cut the first episodes at random, so that from then on a rollout shows every part of one.
+
+    In step with each other, all environments would show the same part of an episode, and the agent
+    would unlearn the others: on HalfCheetah it forgot in 1,000 steps how to begin.
+    """
+    limit = episode_limit(env)
+    if limit is not None and hasattr(env, "get_state"):
+        state = env.get_state()
+        rng = np.random.default_rng(seed)
+        state["elapsed_steps"] = rng.integers(limit, size=env.num_envs)
+        env.set_state(state)  # type: ignore[attr-defined]
+
+
+def make_agent(recipe: Recipe, env: VectorEnv[Any, Any, Any]) -> SkillPPO:
+    """Make the recipe's agent for an environment with a learned reward."""
+    settings = recipe.agent
+    return SkillPPO(
+        "SkillPolicy",
+        SB3VecEnv(env, info_keys=()),
+        learning_rate=settings.learning_rate,
+        n_steps=settings.n_steps,
+        batch_size=settings.batch_size,
+        n_epochs=settings.n_epochs,
+        gamma=settings.gamma,
+        gae_lambda=settings.gae_lambda,
+        clip_range=settings.clip_range,
+        ent_coef=settings.ent_coef,
+        ent_coef_rewarded=settings.ent_coef_rewarded,
+        vf_coef=settings.vf_coef,
+        max_grad_norm=settings.max_grad_norm,
+        reward_scale=settings.reward_scale,
+        policy_kwargs={
+            "hidden": settings.hidden,
+            "activation": settings.activation,
+            "hidden_learning_rate": settings.hidden_learning_rate,
+        },
+        device="cpu",
+    )
