@@ -28,6 +28,7 @@ def small(env: str, **changes: Any) -> Recipe:
         generations=2,
         steps_per_skill=3 * 8 * 16,
         evaluation_episodes=2,
+        patience=0.0,
         agent=agent,
         samples=samples,
         reward=reward,

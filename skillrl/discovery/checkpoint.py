@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -52,23 +51,26 @@ def save_checkpoint(
     write_tensors(path, tensors, description)
 
 
-def read_progress(path: Path) -> dict[str, Any]:
+Kinds = Mapping[str, tuple[type, ...]]
+_ALWAYS: Kinds = {"generation": (int,), "steps": (int,), "seconds": (float,)}
+
+
+def read_progress(path: Path, kinds: Kinds | None = None) -> dict[str, Any]:
     """Return the ``progress`` that a checkpoint was saved with.
 
+    Args:
+        path: of the checkpoint.
+        kinds: the types that a value may have, by the value's name, besides generation, steps and
+            seconds, which all methods keep.
+
     Raises:
-        DamagedFileError: if the file is damaged or describes no generation of a run.
+        DamagedFileError: if the file is damaged, or its progress lacks a value or has one of
+            another type.
     """
     progress = _read(path)[1].get("progress")
     if not isinstance(progress, dict):
         raise DamagedFileError(f"{path} is damaged: it does not tell the run's progress.")
-    kinds: dict[str, tuple[type, ...]] = {
-        "generation": (int,),
-        "steps": (int,),
-        "seconds": (float,),
-        "fresh_reward": (float, NoneType),
-        "separation": (dict, NoneType),
-    }
-    for name, kind in kinds.items():
+    for name, kind in {**_ALWAYS, **(kinds or {})}.items():
         if name not in progress or not isinstance(progress[name], kind):
             raise DamagedFileError(
                 f"{path} is damaged: {name} should be of the type {kind[0].__name__}. "

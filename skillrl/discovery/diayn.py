@@ -43,7 +43,7 @@ class Diayn:
         recipe: every setting; ``generations`` is the number of skills, and all together are
             trained for ``generations * steps_per_skill`` steps.
         on_event: called after each update, and with each skill.
-        should_stop: asked after each update.
+        should_stop: asked before each rollout.
         num_threads: threads that step environments, or None for one on each usable CPU.
 
     Raises:
@@ -70,12 +70,7 @@ class Diayn:
         self.num_skills = recipe.generations
         self.steps = recipe.generations * recipe.steps_per_skill
         self.checkpoint = library.path / "checkpoint" / "latest.safetensors"
-        self.progress: dict[str, Any] = {
-            "generation": 0,
-            "seconds": 0.0,
-            "fresh_reward": None,
-            "separation": None,
-        }
+        self.progress: dict[str, Any] = {"generation": 0, "seconds": 0.0}
 
         torch.manual_seed(self._seed("networks"))
         torch.set_num_threads(1)

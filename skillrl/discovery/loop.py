@@ -14,8 +14,10 @@ Generation 0 begins with the untrained policy in the place of a last skill.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -23,8 +25,13 @@ import torch
 
 from skillrl.agents import SkillPolicy
 from skillrl.discovery.archive import Archive
-from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
-from skillrl.discovery.evaluation import Evaluation
+from skillrl.discovery.checkpoint import (
+    Kinds,
+    load_checkpoint,
+    read_progress,
+    save_checkpoint,
+)
+from skillrl.discovery.evaluation import LIVE_SHARE, Evaluation
 from skillrl.discovery.events import OnEvent, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
@@ -35,6 +42,17 @@ from skillrl.discovery.transfer import transfer
 from skillrl.envs import reward_for
 from skillrl.rewards import Separation, fit_reward
 
+# What a checkpoint tells of a generation.
+PROGRESS: Kinds = {
+    "first_step": (int,),
+    "fresh_reward": (float,),
+    "separation": (dict, NoneType),
+    "rewards": (list,),
+    "ending_from": (int, NoneType),
+}
+# Training has converged if its reward grew by less than this share of the target.
+CONVERGED = 0.02
+
 
 class Discovery:
     """The state of a run, and its steps in the order in which ``run`` takes them.
@@ -43,7 +61,7 @@ class Discovery:
         library: an empty one, or that of a run to go on with.
         recipe: every setting.
         on_event: called when a reward was fitted, after each update, and with each new skill.
-        should_stop: asked after each update.
+        should_stop: asked before each rollout.
         num_threads: threads that step environments, or None for one on each usable CPU.
     """
 
@@ -91,8 +109,8 @@ class Discovery:
         for generation in range(len(self.library), self.recipe.generations):
             if not self.resumed(generation):
                 self.begin(generation)
-                negatives, positives = self.gather_samples()
-                self.fit_reward(negatives, positives)
+                negatives, positives, others = self.gather_samples()
+                self.fit_reward(negatives, positives, others)
                 self.archive_negatives(negatives)
                 self.transfer()
             self.train()
@@ -113,21 +131,23 @@ class Discovery:
 
     def _steps_taken(self) -> int:
         """The run's steps up to its last skill or checkpoint, whichever is later."""
-        steps = len(self.library) * self.recipe.steps_per_skill
+        steps = sum(skill.record.steps for skill in self.library)
         if self.checkpoint.exists():
             steps = max(steps, read_progress(self.checkpoint)["steps"])
         return steps
-
-    @property
-    def _first_step(self) -> int:
-        """The agent's number of time steps when the present skill's training begins."""
-        return self.generation * self.recipe.steps_per_skill
 
     def begin(self, generation: int) -> None:
         """Take up the last skill's policy and reward, and the archive before it; draw a parent."""
         self.generation = generation
         torch.manual_seed(self._seed("generation"))
-        self.progress = {"generation": generation, "seconds": 0.0, "separation": None}
+        self.progress = {
+            "generation": generation,
+            "seconds": 0.0,
+            "separation": None,
+            "first_step": sum(self.library[index].record.steps for index in range(generation)),
+            "rewards": [],
+            "ending_from": None,
+        }
         if generation > 0:
             last = self.library[generation - 1]
             self.previous = last.policy
@@ -151,17 +171,20 @@ class Discovery:
         """Go on inside ``generation`` if a checkpoint of it exists."""
         if not self.checkpoint.exists():
             return False
-        progress = read_progress(self.checkpoint)
+        progress = read_progress(self.checkpoint, PROGRESS)
         if progress["generation"] != generation:
             return False
         self.begin(generation)
+        self.progress = progress
         self._set_schedules()
         load_checkpoint(self.checkpoint, self.agent, self.train_env, self.reward)
-        self.progress = progress
         return True
 
-    def gather_samples(self) -> tuple[np.ndarray, np.ndarray]:
-        """Gather what the last skill does and what exploration from its parent's end reaches."""
+    def gather_samples(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Gather what the last skill does and what exploration from its parent's end reaches.
+
+        The latter in two parts: what the new reward is to ask for, and the other ways to go on.
+        """
         started = time.monotonic()
         samples, envs = self.recipe.samples, self.sample_env
         negatives, end = gather_negatives(envs, self.previous, samples, self._seed("negatives"))
@@ -173,14 +196,15 @@ class Discovery:
         if self.generation == 0:
             # Frozen from here on: a reward must mean the same in every generation.
             self.reward.standardise(torch.as_tensor(np.concatenate([negatives, positives])))
+        wanted = np.ones(len(positives), bool)
         if samples.ways > 1:
             seen = self.reward.standardised(torch.as_tensor(positives)).numpy()
             rng = np.random.default_rng(self._seed("way"))
-            positives = positives[one_way(seen, explorations, samples.ways, rng)]
+            wanted = one_way(seen, explorations, samples.ways, rng)
         self.progress["seconds"] += time.monotonic() - started
-        return negatives, positives
+        return negatives, positives[wanted], positives[~wanted]
 
-    def fit_reward(self, negatives: np.ndarray, positives: np.ndarray) -> None:
+    def fit_reward(self, negatives: np.ndarray, positives: np.ndarray, others: np.ndarray) -> None:
         """Train the reward network on, to ask for the positives and for nothing seen before."""
         started = time.monotonic()
         fit = self.recipe.reward
@@ -189,6 +213,7 @@ class Discovery:
             positives,
             negatives,
             self.archive.observations,
+            others,
             steps=fit.steps,
             max_fits=fit.max_fits,
             batch_size=fit.batch_size,
@@ -234,8 +259,40 @@ class Discovery:
         for seconds in train(self.agent, until, checkpoint, self.should_stop):
             self.progress["seconds"] = before + seconds
             self.agent.logger.record("skill", self.generation)
-            steps = self.agent.num_timesteps - self._first_step
-            self.on_event(Trained(self.generation, steps, self.agent.mean_reward))
+            steps, reward = self.agent.num_timesteps - self._first_step, self.agent.mean_reward
+            self.on_event(Trained(self.generation, steps, reward))
+            self.progress["rewards"].append(reward)
+            if self.progress["ending_from"] is None and self._converged(steps):
+                self.progress["ending_from"] = steps
+                self._set_schedules()
+            if steps >= self._ending()[1]:
+                break
+
+    def _converged(self, steps: int) -> bool:
+        """Whether the skill is live by its training reward and has stopped to improve."""
+        recipe = self.recipe
+        rollout = recipe.agent.num_envs * recipe.agent.n_steps
+        window = math.ceil(recipe.patience * recipe.steps_per_skill / rollout)
+        guided = recipe.guide.max_steps > 0 and steps < recipe.guide.until * recipe.steps_per_skill
+        rewards = self.progress["rewards"][-2 * window :]
+        if recipe.patience == 0 or guided or len(rewards) < 2 * window:
+            return False
+        before, now = np.mean(rewards[:window]), np.mean(rewards[window:])
+        target = recipe.reward.target
+        return bool(now >= LIVE_SHARE * target and now - before < CONVERGED * target)
+
+    @property
+    def _first_step(self) -> int:
+        """The agent's number of time steps when the present skill's training began."""
+        return int(self.progress["first_step"])
+
+    def _ending(self) -> tuple[int, int]:
+        """Steps of the skill after which its noise begins to shrink, and its training ends."""
+        most, share = self.recipe.steps_per_skill, self.recipe.agent.anneal_from
+        latest = int(share * most)
+        begin = self.progress["ending_from"]
+        begin = latest if begin is None else min(begin, latest)
+        return begin, begin + most - latest
 
     def finish_skill(self) -> None:
         """Evaluate the skill beside those before it, from ordinary resets, and save it."""
@@ -263,13 +320,11 @@ class Discovery:
 
     def _set_schedules(self) -> None:
         """Tell the agent until when it is guided, and when its noise shrinks."""
-        guide, agent, steps = self.recipe.guide, self.recipe.agent, self.recipe.steps_per_skill
-
-        def step(share: float) -> int:
-            return int((self.generation + share) * steps)
-
-        self.agent.set_guide(self.parent, guide.max_steps, step(guide.until))
-        self.agent.set_noise(step(agent.anneal_from), step(1.0), agent.final_noise)
+        guide, first = self.recipe.guide, self._first_step
+        until = first + int(guide.until * self.recipe.steps_per_skill)
+        self.agent.set_guide(self.parent, guide.max_steps, until)
+        begin, end = self._ending()
+        self.agent.set_noise(first + begin, first + end, self.recipe.agent.final_noise)
 
     def _save_checkpoint(self) -> None:
         # Environments that cannot tell their state are resumed at their skill's start.

@@ -16,12 +16,12 @@ class RandomRewards(Discovery):
     and the standard deviation of the target: about half of the states are rewarded at first.
     """
 
-    def fit_reward(self, negatives: np.ndarray, positives: np.ndarray) -> None:
+    def fit_reward(self, negatives: np.ndarray, positives: np.ndarray, others: np.ndarray) -> None:
         """Draw the reward network's weights anew."""
         for module in self.reward.network.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d)):
                 module.reset_parameters()
-        samples = torch.as_tensor(np.concatenate([negatives, positives]))
+        samples = torch.as_tensor(np.concatenate([negatives, positives, others]))
         with torch.no_grad():
             std, mean = torch.std_mean(self.reward(samples))
             last = [*self.reward.network.children()][-1]

@@ -145,8 +145,9 @@ class AgentRecipe(_Checked):
     final_noise: float = _in(1e-3, 1.0, 0.1)
     """Share of the noise of continuous actions that is left at the end of a skill's training: a
     skill should not be the noise itself."""
-    anneal_from: float = _in(0.0, 0.99, 0.3)
-    """Share of a skill's training after which the noise begins to shrink, linearly."""
+    anneal_from: float = _in(0.0, 0.99, 0.6)
+    """Share of `steps_per_skill` after which training ends at the latest: from then on the noise
+    shrinks linearly, for the rest of the steps."""
     hidden: tuple[int, ...] = (128, 128)
     """Units of the hidden layers, of the policy and of the value network alike."""
     activation: Literal["silu", "tanh", "relu"] = "silu"
@@ -196,7 +197,11 @@ class Recipe(_Checked):
     generations: int = _at_least(1, 10)
     """Skills to discover."""
     steps_per_skill: int = _at_least(1, 1_000_000)
-    """Environment steps that a skill is trained for."""
+    """The most environment steps that a skill is trained for."""
+    patience: float = _in(0.0, 0.5, 0.1)
+    """A skill's training begins to end as soon as the reward during this share of
+    `steps_per_skill` is no better than during the share before it; 0 lets every skill take all of
+    its steps."""
     parent: Literal["last", "any"] = "last"
     """The skill that a new one starts from, whose end is explored for positives and whose weights
     are taken over: the last one, as in the paper, or any earlier one, drawn at random with the

@@ -49,7 +49,7 @@ def discover(
         num_threads: threads that step environments, or None for one on each usable CPU; skills
             do not depend on it.
         on_event: called when a reward was fitted, after each update, and with each new skill.
-        should_stop: asked after each update; where it says so, a checkpoint is written and
+        should_stop: asked before each rollout; where it says so, a checkpoint is written and
             ``RunStopped`` raised.
 
     Returns:

@@ -36,7 +36,7 @@ def train(
         until: the number of time steps from which on no further rollout is begun.
         save_checkpoint: called now and then, and before training is stopped, with the seconds that
             training has taken so far.
-        should_stop: asked after each update.
+        should_stop: asked before each rollout.
 
     Yields:
         The seconds that training has taken so far.
@@ -45,15 +45,17 @@ def train(
         RunStopped: if ``should_stop`` said so.
     """
     started = saved = time.monotonic()
-    for _ in agent.updates(until):
+    updates = agent.updates(until)
+    while agent.num_timesteps < until:
         now = time.monotonic()
-        yield now - started
         stop = should_stop()
         if stop or now - saved > CHECKPOINT_INTERVAL:
             save_checkpoint(now - started)
             saved = now
         if stop:
             raise RunStopped("Stopped. The run can be resumed.")
+        next(updates)
+        yield time.monotonic() - started
 
 
 @contextmanager

@@ -52,6 +52,7 @@ def fit_reward(
     positives: np.ndarray,
     negatives: np.ndarray,
     archive: np.ndarray,
+    others: np.ndarray,
     *,
     steps: int,
     max_fits: int = 1,
@@ -63,14 +64,16 @@ def fit_reward(
     """Train ``reward`` on, in place, to ask for the positives and for nothing seen before.
 
     Adam on the squared error of the activation: positives towards +target, the current negatives
-    and the archive of all earlier ones towards −target, in equal thirds of a batch (halves while
-    the archive is empty). Source: Meier & Mujika 2022 (arXiv 2202.08266).
+    and the archive of all earlier ones towards −target, in equal shares of a batch. Source: Meier &
+    Mujika 2022 (arXiv 2202.08266). Ours are the other ways to go on, towards −target too, where the
+    positives are only one of several: the reward then asks for what tells this way from the others.
 
     Args:
         reward: the network; it goes on from its present weights.
         positives: observations to ask for, ``(n, *shape)``.
         negatives: observations of the finished skill, ``(m, *shape)``.
         archive: observations of all earlier skills, ``(k, *shape)``; k may be 0.
+        others: observations of other ways to go on, ``(l, *shape)``; l may be 0.
         steps: gradient steps.
         max_fits: times that these are repeated until the reward separates clearly.
         batch_size: observations of a step.
@@ -85,9 +88,14 @@ def fit_reward(
         InvalidValueError: if there are too few positives or negatives, or some are not finite.
     """
     device = next(reward.parameters()).device
-    groups = {"positives": positives, "negatives": negatives, "archive": archive}
+    groups = {
+        "positives": positives,
+        "negatives": negatives,
+        "archive": archive,
+        "other ways": others,
+    }
     for name, observations in groups.items():
-        if len(observations) < 2 and name != "archive":
+        if len(observations) < 2 and name in ("positives", "negatives"):
             raise InvalidValueError(
                 f"A reward needs at least two {name}. Received {len(observations)}: does every "
                 "episode end at once?"

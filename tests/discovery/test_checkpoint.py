@@ -23,6 +23,7 @@ PROGRESS = {
     "fresh_reward": 0.25,
     "separation": {"loss": 1.0, "positives": 0.9, "negatives": 0.1, "archive": None},
 }
+KINDS = {"fresh_reward": (float,), "separation": (dict, type(None))}
 
 
 class Training:
@@ -116,9 +117,7 @@ def saved(tmp_path: Path) -> Path:
     ("name", "value"),
     [
         *itertools.product(PROGRESS, ("three", [3])),
-        ("generation", None),
-        ("steps", None),
-        ("seconds", None),
+        *((name, None) for name in ("generation", "steps", "seconds", "fresh_reward")),
     ],
 )
 def test_damaged_progress_is_named(name: str, value: Any, saved: Path) -> None:
@@ -126,7 +125,7 @@ def test_damaged_progress_is_named(name: str, value: Any, saved: Path) -> None:
     progress = {**PROGRESS, name: value}
     write_tensors(saved, tensors, {**description, "progress": progress})
     with pytest.raises(DamagedFileError, match=rf"latest\.safetensors is damaged: {name}"):
-        read_progress(saved)
+        read_progress(saved, KINDS)
 
 
 @pytest.mark.parametrize("progress", [None, [], "x"])
@@ -134,7 +133,7 @@ def test_a_checkpoint_without_progress_is_damaged(progress: Any, saved: Path) ->
     tensors, description = read_tensors(saved)
     write_tensors(saved, tensors, {**description, "progress": progress})
     with pytest.raises(DamagedFileError, match=r"latest\.safetensors is damaged"):
-        read_progress(saved)
+        read_progress(saved, KINDS)
 
 
 def test_a_file_that_is_no_checkpoint_is_named(saved: Path) -> None:
@@ -145,7 +144,7 @@ def test_a_file_that_is_no_checkpoint_is_named(saved: Path) -> None:
             read(saved)
     saved.write_bytes(saved.read_bytes()[:-100])
     with pytest.raises(DamagedFileError, match=r"latest\.safetensors is damaged"):
-        read_progress(saved)
+        read_progress(saved, KINDS)
 
 
 def test_a_checkpoint_of_another_environment_is_refused(tmp_path: Path) -> None:

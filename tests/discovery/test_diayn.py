@@ -45,7 +45,8 @@ def test_a_reward_is_how_much_better_than_a_guess_the_skill_is_told(method: Diay
     observations = rng.normal(size=(6, 11))
     labels = np.array([0, 1, 1, 0, 0, 1])
     with torch.no_grad():
-        outputs = method.discriminator.outputs(torch.as_tensor(observations).float()).numpy()
+        inputs = method.discriminator.standardised(torch.as_tensor(observations))
+        outputs = method.discriminator.outputs(inputs).numpy()
     shares = np.exp(outputs) / np.exp(outputs).sum(1, keepdims=True)
     expected = np.log(shares[np.arange(6), labels]) + math.log(2)
     rewards = method.rewards(np.concatenate([observations, np.eye(2)[labels]], 1))

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from runs import Killed, assert_same_skills, kill_at, skills, small
-from skillrl.agents import SkillPolicy
+from skillrl.agents import SkillPolicy, SkillPPO
 from skillrl.discovery import evaluation, loop, training
 from skillrl.discovery.events import Event, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
@@ -128,6 +128,72 @@ def test_a_run_that_was_asked_to_stop_goes_on_inside_its_skill(
     # The reward of the stopped skill was not fitted again.
     assert sum(isinstance(event, RewardFitted) for event in seen) == (1 if asked <= 3 else 0)
     assert_same_skills(run, whole(recipe))
+
+
+EARLY = dataclasses.replace(
+    CHEETAH,
+    steps_per_skill=20 * 8 * 16,
+    patience=0.1,
+    agent=dataclasses.replace(CHEETAH.agent, anneal_from=0.75),
+    guide=dataclasses.replace(CHEETAH.guide, max_steps=0),
+)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "converged"),
+    [
+        ([2.0, 2.0, 2.0, 2.0], True),
+        ([2.0, 2.0, 2.04, 2.04], True),  # 0.04 is less than a fiftieth of 5
+        ([2.0, 2.0, 2.2, 2.2], False),
+        ([2.0, 2.0, 2.0], False),  # two windows of two rollouts are not there yet
+        ([9.0, 2.0, 2.0, 2.0, 2.0], True),
+        ([0.9, 0.9, 0.9, 0.9], False),  # not live yet: less than a fifth of 5
+        ([3.0, 3.0, 2.0, 2.0], True),
+    ],
+)
+def test_training_has_converged_when_the_reward_stops_to_grow(
+    rewards: list[float], converged: bool, tmp_path: Path
+) -> None:
+    library = SkillLibrary.create(tmp_path / "run", EARLY, seed=0)
+    discovery = loop.Discovery(library, EARLY, lambda event: None, lambda: False)
+    discovery.begin(0)
+    discovery.progress["rewards"] = rewards
+    assert discovery._converged(steps=1_000) is converged
+    # Guided episodes begin where the reward is: it may still have to be found without the guide.
+    guide = dataclasses.replace(EARLY.guide, max_steps=10, until=0.5)
+    discovery.recipe = dataclasses.replace(EARLY, guide=guide)
+    assert discovery._converged(steps=1_279) is False
+    assert discovery._converged(steps=1_280) is converged
+    discovery.close()
+
+
+def test_a_skill_that_has_converged_ends_early_and_the_next_one_goes_on_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "LIVE_SHARE", -1.0)
+    monkeypatch.setattr(loop, "CONVERGED", 10.0)
+    noise: list[float] = []
+    usual = SkillPPO.train
+
+    def train(agent: SkillPPO) -> None:
+        noise.append(round(float(agent.policy.noise_scale), 3))
+        usual(agent)
+
+    monkeypatch.setattr(SkillPPO, "train", train)
+    library = discover(EARLY, tmp_path / "run", seed=3)
+    # Twice two rollouts, and the five in which the noise shrinks from 1 to a tenth.
+    assert [skill.record.steps for skill in library] == [9 * 128, 9 * 128]
+    assert noise == [1.0] * 5 + [0.82, 0.64, 0.46, 0.28] + [1.0] * 5 + [0.82, 0.64, 0.46, 0.28]
+    rows = (tmp_path / "run" / "progress.csv").read_text().splitlines()[1:]
+    assert [int(row.split(",")[0]) for row in rows] == [512, 1024, 9 * 128 + 512, 9 * 128 + 1024]
+
+    monkeypatch.setattr(training, "CHECKPOINT_INTERVAL", 0.0)
+    for occurrence in (3, 7, 12):
+        run = tmp_path / f"killed-{occurrence}"
+        with pytest.raises(Killed):
+            discover(EARLY, run, seed=3, on_event=kill_at(Trained, occurrence))
+        discover(EARLY, run, seed=3, resume=True)
+        assert_same_skills(run, tmp_path / "run")
 
 
 def test_more_skills_can_be_asked_of_a_finished_run(
@@ -356,10 +422,11 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     seen: list[dict[str, Any]] = []
     fit = fit_reward
 
-    def record(reward: Any, positives: Any, negatives: Any, archive: Any, **settings: Any) -> Any:
+    def record(reward: Any, *groups: Any, **settings: Any) -> Any:
         before = {name: tensor.clone() for name, tensor in reward.state_dict().items()}
+        _, negatives, archive, _ = groups
         seen.append({"before": before, "negatives": negatives, "archive": archive.copy()})
-        return fit(reward, positives, negatives, archive, **settings)
+        return fit(reward, *groups, **settings)
 
     monkeypatch.setattr(loop, "fit_reward", record)
     return seen

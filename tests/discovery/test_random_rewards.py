@@ -25,12 +25,10 @@ def test_every_generation_has_another_reward_on_the_scale_of_the_target(
     for generation in (0, 0):
         method.begin(generation)
         torch.manual_seed(len(seen))
-        negatives, positives = method.gather_samples()
-        method.fit_reward(negatives, positives)
+        samples = method.gather_samples()
+        method.fit_reward(*samples)
         with torch.no_grad():
-            seen.append(
-                torch.cat([method.reward(torch.as_tensor(o)) for o in (negatives, positives)])
-            )
+            seen.append(torch.cat([method.reward(torch.as_tensor(o)) for o in samples]))
     method.close()
     for activations in seen:
         assert float(activations.mean()) == pytest.approx(0.0, abs=1e-3 * recipe.reward.target)

@@ -8,8 +8,8 @@ import torch
 from skillrl.errors import InvalidValueError
 from skillrl.rewards import NeuralReward, Separation, fit_reward
 
-POSITIVE, NEGATIVE, ARCHIVED = 1.0, 2.0, 3.0
-NO_ARCHIVE = np.empty((0, 2), np.float32)
+POSITIVE, NEGATIVE, ARCHIVED, OTHER = 1.0, 2.0, 3.0, 4.0
+NONE = np.empty((0, 2), np.float32)
 
 
 def labelled(label: float, count: int) -> np.ndarray:
@@ -35,14 +35,17 @@ def fit(
     reward: NeuralReward,
     positives: np.ndarray,
     negatives: np.ndarray,
-    archive: np.ndarray = NO_ARCHIVE,
+    archive: np.ndarray = NONE,
+    others: np.ndarray = NONE,
     *,
     seed: int = 0,
     **settings: Any,
 ) -> Separation:
     settings = {"steps": 300, "batch_size": 192, "learning_rate": 3e-3, **settings}
     generator = torch.Generator().manual_seed(seed)
-    return fit_reward(reward, positives, negatives, archive, generator=generator, **settings)
+    return fit_reward(
+        reward, positives, negatives, archive, others, generator=generator, **settings
+    )
 
 
 def recorded_fit(
@@ -50,7 +53,7 @@ def recorded_fit(
 ) -> tuple[list[np.ndarray], list[np.ndarray], NeuralReward]:
     """Fit, and return the batches that were trained on and those that were only looked at.
 
-    ``std`` is the reward's own: so large a power of two clips and rounds no label.
+    ``std`` is the reward's own.
     """
     trained: list[np.ndarray] = []
     looked_at: list[np.ndarray] = []
@@ -58,7 +61,9 @@ def recorded_fit(
     reward.std.fill_(std)
 
     def record(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        (trained if torch.is_grad_enabled() else looked_at).append(inputs[0].numpy() * std)
+        (trained if torch.is_grad_enabled() else looked_at).append(
+            np.round(np.sinh(inputs[0].double().numpy()) * std, 3)
+        )
 
     reward.network.register_forward_pre_hook(record)
     fit(reward, *groups, **settings)
@@ -66,7 +71,7 @@ def recorded_fit(
 
 
 def count(batch: np.ndarray) -> dict[float, int]:
-    labels, counts = np.unique(batch[:, 0], return_counts=True)
+    labels, counts = np.unique(batch[:, 0].round(3), return_counts=True)
     return dict(zip(labels.tolist(), counts.tolist(), strict=True))
 
 
@@ -82,11 +87,22 @@ def test_batches_are_halves_while_the_archive_is_empty() -> None:
     assert [count(batch) for batch in trained] == [{POSITIVE: 45, NEGATIVE: 45}] * 20
 
 
+def test_other_ways_are_a_share_of_their_own_and_unwanted() -> None:
+    groups = (labelled(POSITIVE, 40), labelled(NEGATIVE, 1000), NONE, labelled(OTHER, 300))
+    trained, _, _ = recorded_fit(*groups, steps=20, batch_size=90)
+    assert [count(batch) for batch in trained] == [{POSITIVE: 30, NEGATIVE: 30, OTHER: 30}] * 20
+    reward = new_reward()
+    others = cloud(12.0, 600, 2)
+    fit(reward, cloud(4.0, 600, 0), cloud(-4.0, 600, 1), NONE, others, learning_rate=0.01)
+    assert reward.reward(cloud(4.0, 500, 4)).mean() > 0.7 * 5
+    assert reward.reward(cloud(12.0, 500, 5)).mean() < 0.05 * 5
+
+
 def test_observations_that_are_held_out_are_not_trained_on() -> None:
     groups = labelled(POSITIVE, 100), labelled(NEGATIVE, 200), labelled(ARCHIVED, 60)
     trained, looked_at, _ = recorded_fit(*groups, steps=200, batch_size=300)
-    seen = {tuple(row) for batch in trained for row in batch.tolist()}
-    held_out = [{tuple(row) for row in batch.tolist()} for batch in looked_at]
+    seen = {tuple(row) for batch in trained for row in batch.round(2).tolist()}
+    held_out = [{tuple(row) for row in batch.round(2).tolist()} for batch in looked_at]
     # A tenth of each group; the rest, which 20,000 draws a group do not miss, was trained on.
     assert [len(rows) for rows in held_out] == [10, 20, 6]
     assert all(seen.isdisjoint(rows) for rows in held_out)
@@ -97,13 +113,12 @@ def test_observations_that_are_held_out_are_not_trained_on() -> None:
 
 def test_shares_are_those_of_the_held_out_observations() -> None:
     # Clouds that overlap, so that no share is 0 or 1.
-    groups = [cloud(centre, 500, seed) for seed, centre in enumerate((0.5, -0.5, 0.0))]
-    _, looked_at, reward = recorded_fit(*groups, std=1.0, steps=30)
-    expected = [
-        np.mean(reward.reward(held_out) > 0.0, dtype=np.float32) for held_out in list(looked_at)
-    ]
-    separation = fit(new_reward(), *groups, steps=30)
-    assert [separation.positives, separation.negatives, separation.archive] == expected
+    groups = [cloud(centre, 500, seed) for seed, centre in enumerate((0.5, 0.0, 0.2))]
+    _, looked_at, reward = recorded_fit(*groups, std=1.0, steps=150)
+    expected = [np.mean(reward.reward(held_out) > 0.0) for held_out in list(looked_at)]
+    separation = fit(new_reward(), *groups, steps=150)
+    shares = [separation.positives, separation.negatives, separation.archive]
+    assert shares == pytest.approx(expected, abs=1e-6)
     assert all(0.0 < share < 1.0 for share in expected)
 
 

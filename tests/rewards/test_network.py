@@ -52,8 +52,8 @@ def float64_network(reward: NeuralReward, inputs: np.ndarray) -> np.ndarray:
         elif isinstance(layer, nn.Linear):
             weight, bias = (p.detach().double().numpy() for p in layer.parameters())
             values = values @ weight.T + bias
-        elif isinstance(layer, nn.Tanh):
-            values = np.tanh(values)
+        elif isinstance(layer, nn.SiLU):
+            values = values / (1.0 + np.exp(-values))
         elif isinstance(layer, nn.ReLU):
             values = np.maximum(values, 0.0)
         else:
@@ -76,15 +76,29 @@ def test_the_activation_of_a_vector_worked_by_hand() -> None:
     )
     # (3, 6) lies one standard deviation from the mean in both components, (1, 2) on the mean.
     activation = reward(torch.tensor([[3.0, 6.0], [1.0, 2.0]]))
-    expected = [2 * math.tanh(1.0) - math.tanh(2.5) + 0.25, -math.tanh(0.5) + 0.25]
+    one = math.log(1.0 + math.sqrt(2.0))  # asinh(1)
+
+    def silu(x: float) -> float:
+        return x / (1.0 + math.exp(-x))
+
+    expected = [2 * silu(one) - silu(2 * one + 0.5) + 0.25, -silu(0.5) + 0.25]
     np.testing.assert_allclose(activation.detach().numpy(), expected, rtol=1e-6)
 
 
-def test_inputs_far_outside_the_data_count_as_its_border() -> None:
+def test_inputs_far_outside_the_data_count_by_their_logarithm() -> None:
     reward = vector_reward()
-    near, border, far = (reward.mean[None] + n * reward.std for n in (9.0, 10.0, 1e6))
-    torch.testing.assert_close(reward(far), reward(border), rtol=1e-6, atol=1e-6)
-    assert not torch.allclose(reward(far), reward(near), rtol=1e-6, atol=1e-6)
+    inputs = [
+        reward.standardised(reward.mean[None] + sign * 10.0**power * reward.std)
+        for sign in (1, -1)
+        for power in (2, 4, 6)
+    ]
+    step = math.log(100.0)
+    for small, large in ((0, 1), (1, 2)):
+        torch.testing.assert_close(
+            inputs[large] - inputs[small], torch.full((1, 3), step), atol=2e-3, rtol=0
+        )
+    for plus, minus in zip(inputs[:3], inputs[3:], strict=True):
+        torch.testing.assert_close(plus, -minus, atol=1e-3, rtol=0)
 
 
 def test_large_positions_keep_their_digits() -> None:
@@ -102,7 +116,7 @@ def test_the_activation_of_a_vector_equals_float64() -> None:
     reward = vector_reward(17)
     observations = np.random.default_rng(1).normal(3.0, 2.0, (40, 17))
     standardised = (observations - reward.mean.double().numpy()) / reward.std.double().numpy()
-    expected = float64_network(reward, standardised)
+    expected = float64_network(reward, np.arcsinh(standardised))
     activation = reward(torch.as_tensor(observations)).detach().numpy()
     np.testing.assert_allclose(activation, expected, rtol=1e-5, atol=1e-6)
 
@@ -156,7 +170,7 @@ def test_a_position_outside_of_the_grid_is_named(position: list[int]) -> None:
         grid_reward()(torch.tensor([[0, 0], position]))
 
 
-def test_the_networks_are_the_papers() -> None:
+def test_the_networks_are_those_described() -> None:
     convolutions = [layer for layer in grid_reward().network if isinstance(layer, nn.Conv2d)]
     assert [(c.out_channels, c.kernel_size, c.stride) for c in convolutions] == [
         (4, (5, 5), (3, 3)),
@@ -169,8 +183,27 @@ def test_the_networks_are_the_papers() -> None:
         (32, (4, 4), (2, 2)),
     ]
     vectors = NeuralReward((87,), hidden=87).network
-    kinds = (nn.Linear, nn.Tanh, nn.Linear)
+    kinds = (nn.Linear, nn.SiLU, nn.Linear)
     assert all(isinstance(layer, kind) for layer, kind in zip(vectors, kinds, strict=True))
+
+
+@pytest.mark.parametrize("label", [0, 2])
+def test_a_classifier_tells_how_much_more_likely_its_label_is_than_by_a_guess(label: int) -> None:
+    torch.manual_seed(0)
+    reward = NeuralReward((4,), target=math.log(3), hidden=8, classes=3, label=label)
+    observations = np.random.default_rng(0).normal(size=(20, 4))
+    with torch.no_grad():
+        outputs = reward.outputs(reward.standardised(torch.as_tensor(observations))).numpy()
+        activation = reward(torch.as_tensor(observations)).numpy()
+    likely = np.exp(outputs) / np.exp(outputs).sum(1, keepdims=True)
+    np.testing.assert_allclose(np.exp(activation), 3 * likely[:, label], rtol=1e-5)
+    assert reward.reward(observations).max() <= np.float32(math.log(3))
+
+
+@pytest.mark.parametrize(("classes", "label"), [(1, 1), (3, 3), (3, -1), (0, 0)])
+def test_a_label_is_one_of_the_classes(classes: int, label: int) -> None:
+    with pytest.raises(InvalidValueError, match=f"one of {classes} classes"):
+        NeuralReward((4,), classes=classes, label=label)
 
 
 def test_the_reward_is_the_activation_clipped_to_the_target() -> None:
