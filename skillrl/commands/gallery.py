@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.progress import track
 
 from skillrl.discovery.library import SkillLibrary
-from skillrl.discovery.metrics import body_information
+from skillrl.discovery.metrics import variety
 from skillrl.errors import InvalidValueError
 from skillrl.report.gallery import write_gallery
 from skillrl.report.videos import film, record, write_mp4
@@ -55,7 +54,13 @@ def figures(library: SkillLibrary) -> dict[str, str]:
         "environment steps": f"{steps:,}",
         "minutes": f"{sum(each.seconds for each in records) / 60:.1f}",
     }
-    bound = math.log(len(records))
-    for name, nats in body_information(library).items():
-        found[f"nats that {name} tells of the skill"] = f"{nats:.2f} of {bound:.2f}"
+    known = variety(library)
+    for name, nats in known.information.items():
+        found[f"nats that {name} tells of the skill"] = f"{nats:.2f} of {known.bound:.2f}"
+    if known.distinct is not None:
+        found["how well two skills can be told apart"] = f"{known.distinct:.0%}"
+    if known.coverage is not None:
+        found["square metres visited"] = f"{known.coverage:,}"
+    if known.task_return is not None:
+        found["return of the task, by the best skill"] = f"{known.task_return:,.0f}"
     return found

@@ -36,7 +36,7 @@ from skillrl.discovery.events import OnEvent, RewardFitted, SkillFinished, Train
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
 from skillrl.discovery.recipes import Recipe
-from skillrl.discovery.samples import gather_negatives, gather_positives, one_way
+from skillrl.discovery.samples import gather_negatives, gather_positives, one_cluster, one_way
 from skillrl.discovery.training import make_agent, make_envs, stagger_episodes, train
 from skillrl.discovery.transfer import transfer
 from skillrl.envs import reward_for
@@ -50,6 +50,9 @@ PROGRESS: Kinds = {
     "rewards": (list,),
     "ending_from": (int, NoneType),
 }
+# How often a skill that may start from any other one starts from the untrained policy: where all
+# earlier skills lie down, most of what is explored from them lies down too.
+UNTRAINED_SHARE = 0.5
 # Training has converged if its reward grew by less than this share of the target.
 CONVERGED = 0.02
 
@@ -165,7 +168,9 @@ class Discovery:
         if self.recipe.parent == "last":
             return self.generation - 1
         rng = np.random.default_rng(self._seed("parent"))
-        return int(rng.integers(-1, self.generation))
+        if self.generation == 0 or rng.random() < UNTRAINED_SHARE:
+            return -1
+        return int(rng.integers(self.generation))
 
     def resumed(self, generation: int) -> bool:
         """Go on inside ``generation`` if a checkpoint of it exists."""
@@ -196,13 +201,17 @@ class Discovery:
         if self.generation == 0:
             # Frozen from here on: a reward must mean the same in every generation.
             self.reward.standardise(torch.as_tensor(np.concatenate([negatives, positives])))
-        wanted = np.ones(len(positives), bool)
-        if samples.ways > 1:
-            seen = self.reward.standardised(torch.as_tensor(positives)).numpy()
-            rng = np.random.default_rng(self._seed("way"))
-            wanted = one_way(seen, explorations, samples.ways, rng)
+        seen = self.reward.standardised(torch.as_tensor(positives)).numpy()
+        rng = np.random.default_rng(self._seed("wanted"))
+        others = positives[:0]
+        match rng.choice(samples.asks_for):
+            case "ways":
+                wanted = one_way(seen, explorations, samples.clusters, rng)
+                positives, others = positives[wanted], positives[~wanted]
+            case "moments":
+                positives = positives[one_cluster(seen, samples.clusters, rng)]
         self.progress["seconds"] += time.monotonic() - started
-        return negatives, positives[wanted], positives[~wanted]
+        return negatives, positives, others
 
     def fit_reward(self, negatives: np.ndarray, positives: np.ndarray, others: np.ndarray) -> None:
         """Train the reward network on, to ask for the positives and for nothing seen before."""

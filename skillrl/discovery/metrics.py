@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -39,19 +40,26 @@ def mutual_information(skills: Sequence[np.ndarray]) -> float:
     >>> f"{mutual_information([still, fast]):.4f} of at most {np.log(2):.4f}"
     '0.6931 of at most 0.6931'
     """
+    histograms = _histograms(skills)
+    together, alone = _entropy(np.mean(histograms, axis=0)), map(_entropy, histograms)
+    return together - sum(alone) / len(histograms)
+
+
+def _histograms(skills: Sequence[np.ndarray]) -> np.ndarray:
+    """The share of each skill's values in each bucket, ``(skills, buckets)``."""
     if not skills or not all(np.size(values) for values in skills):
         raise InvalidValueError(
-            "Mutual information needs skills with at least one value each. Received "
+            "Skills are compared by at least one value each. Received "
             f"{[np.size(values) for values in skills]} values."
         )
     if not all(np.isfinite(values).all() for values in skills):
-        raise InvalidValueError("Mutual information needs finite values.")
-    histograms = [
-        np.histogram(np.clip(values, *INTERVAL), BUCKETS, INTERVAL)[0] / np.size(values)
-        for values in skills
-    ]
-    together, alone = _entropy(np.mean(histograms, axis=0)), map(_entropy, histograms)
-    return together - sum(alone) / len(histograms)
+        raise InvalidValueError("Skills are compared by finite values.")
+    return np.stack(
+        [
+            np.histogram(np.clip(values, *INTERVAL), BUCKETS, INTERVAL)[0] / np.size(values)
+            for values in skills
+        ]
+    )
 
 
 def _entropy(shares: np.ndarray) -> float:
@@ -60,34 +68,107 @@ def _entropy(shares: np.ndarray) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def body_information(library: SkillLibrary, *, episodes: int = 10) -> dict[str, float]:
-    """The mutual information of skills with what a robot's torso does.
+def distinctness(skills: Sequence[np.ndarray]) -> np.ndarray:
+    """How well two skills can be told apart by a single value, for each pair of them.
 
-    Of the forward velocity and the height, and where the robot can move sideways, of the lateral
-    velocity, in the last 500 steps of each of ``episodes`` trajectories of 1,000 steps.
+    The total variation distance between the histograms of two skills: how much more likely than by
+    a guess one tells from a value which of the two it comes from.
 
     Args:
-        library: a run.
-        episodes: trajectories of each skill.
+        skills: the values of each skill, as for ``mutual_information``.
 
     Returns:
-        The mutual information in nats by the name of the dimension; empty where no body is known.
+        Distances ``(len(skills), len(skills))``, from 0 (alike) to 1 (no bucket in common).
+
+    Raises:
+        InvalidValueError: as for ``mutual_information``.
+
+    >>> distinctness([np.array([0.0, 1.0]), np.array([1.0, 2.0])]).tolist()
+    [[0.0, 0.5], [0.5, 0.0]]
     """
-    values: dict[str, list[np.ndarray]] = {}
+    histograms = _histograms(skills)
+    return np.abs(histograms[:, None] - histograms[None]).sum(-1) / 2
+
+
+def coverage(places: np.ndarray) -> int:
+    """Return the number of squares of 1 m × 1 m that were visited.
+
+    Source: the state coverage of METRA (Park et al. 2024, arXiv 2310.08887), where ``places`` are
+    those of all skills' trajectories.
+
+    Args:
+        places: positions ``(..., 2)`` on the ground, in metres.
+
+    >>> coverage(np.array([[0.2, 0.2], [0.9, 0.1], [-0.1, 0.1]]))
+    2
+    """
+    return len(np.unique(np.floor(places.reshape(-1, 2)), axis=0))
+
+
+@dataclass(frozen=True)
+class Variety:
+    """How varied the skills of a run are; all from ordinary resets and without noise."""
+
+    live: float
+    """Share of the skills that are live, in [0, 1]."""
+    task_return: float | None
+    """The highest return of the environment's own reward that a skill earns, not having been
+    trained on it (zero-shot)."""
+    bound: float
+    """The logarithm of the number of skills: what mutual information can be at most, in nats."""
+    information: dict[str, float]
+    """Mutual information of skills with what the torso does, in nats by the name of the dimension:
+    forward velocity and height, and where the robot can move sideways, lateral velocity; in the
+    last 500 steps of 10 trajectories a skill. Empty where no body is known."""
+    distinct: float | None
+    """Mean over all pairs of skills of how well they can be told apart by the best of these
+    dimensions, in [0, 1]; None where there are no pairs or no body is known."""
+    coverage: int | None
+    """Squares of 1 m × 1 m that the torso visits in these trajectories; None where no body is
+    known."""
+
+
+def variety(library: SkillLibrary, *, episodes: int = 10) -> Variety:
+    """Watch all skills of a run, and tell how varied they are.
+
+    Args:
+        library: a run with at least one skill.
+        episodes: trajectories of each skill.
+
+    Raises:
+        InvalidValueError: if the run has no skill yet.
+    """
+    records = [skill.record for skill in library]
+    if not records:
+        raise InvalidValueError(f"{library.path} has no finished skill yet.")
+    motions = []
     for skill in library:
         record = skill.record
         feet = feet_of(record.env, record.env_kwargs)
-        if feet is None:
-            continue
-        motion = watch(
-            *(skill.policy, record.env, record.env_kwargs, feet),
-            episodes=episodes,
-            steps=1_000,
-            seed=library.seed,
-        )
-        for name, each in _dimensions(motion).items():
-            values.setdefault(name, []).append(each)
-    return {name: mutual_information(each) for name, each in values.items()}
+        if feet is not None:
+            sizes = {"episodes": episodes, "steps": 1_000, "seed": library.seed}
+            motions.append(watch(skill.policy, record.env, record.env_kwargs, feet, **sizes))
+    dimensions: dict[str, list[np.ndarray]] = {}
+    for motion in motions:
+        for name, values in _dimensions(motion).items():
+            dimensions.setdefault(name, []).append(values)
+    # A robot that cannot move sideways has a lateral velocity of zero in all skills.
+    dimensions = {n: v for n, v in dimensions.items() if any(values.any() for values in v)}
+    returns = [record.task_return for record in records if record.task_return is not None]
+    distinct = covered = None
+    if len(motions) > 1:
+        told_apart = np.max([distinctness(each) for each in dimensions.values()], axis=0)
+        distinct = float(told_apart[np.triu_indices(len(motions), 1)].mean())
+    if motions:
+        covered = coverage(np.concatenate([m.position[m.alive][:, :2] for m in motions]))
+    return Variety(
+        live=float(np.mean([record.live for record in records])),
+        task_return=max(returns, default=None),
+        bound=float(np.log(len(records))),
+        information={name: mutual_information(each) for name, each in dimensions.items()},
+        distinct=distinct,
+        coverage=covered,
+    )
 
 
 def _dimensions(motion: Motion) -> dict[str, np.ndarray]:
@@ -95,10 +176,8 @@ def _dimensions(motion: Motion) -> dict[str, np.ndarray]:
     alive = motion.alive[1:]
     # The last 500 steps of each episode.
     late = alive & (np.cumsum(alive[::-1], axis=0)[::-1] <= LAST)
-    dimensions = {
+    return {
         "forward velocity": velocity[late][:, 0],
         "height": motion.position[1:][late][:, 2],
+        "lateral velocity": velocity[late][:, 1],
     }
-    if velocity[late][:, 1].any():
-        dimensions["lateral velocity"] = velocity[late][:, 1]
-    return dimensions

@@ -88,10 +88,14 @@ class SampleRecipe(_Checked):
     actions always are."""
     exploration_std: float = _in(0.01, 100.0, 1.0)
     """Standard deviation (before the tanh) of what scaled or parameter noise does to an action."""
-    ways: int = _at_least(1, 1)
-    """Clusters that explorations are sorted into. The reward asks for what those of one, drawn at
-    random, have reached: for one way to go on, where all together are often the same. 1 asks for
-    all."""
+    asks_for: tuple[Literal["all", "ways", "moments"], ...] = ("all",)
+    """What a reward asks for of what exploration reached; drawn for each skill from those listed.
+    "all": all of it, as in the paper. "ways": one cluster of explorations, sorted by what each saw
+    on average, and none of the others: a way of lying, standing or running, where all together are
+    often the same. "moments": one cluster of single observations, which may be a moment that cannot
+    be held but only be passed again and again, as in somersaults."""
+    clusters: int = _at_least(2, 8)
+    """Clusters that explorations or observations are sorted into, of which one is drawn."""
     archived: int = _at_least(1, 5_000)
     """Negatives of each finished skill that the archive keeps."""
 
@@ -204,8 +208,8 @@ class Recipe(_Checked):
     its steps."""
     parent: Literal["last", "any"] = "last"
     """The skill that a new one starts from, whose end is explored for positives and whose weights
-    are taken over: the last one, as in the paper, or any earlier one, drawn at random with the
-    untrained policy among them, so that skills branch."""
+    are taken over: the last one, as in the paper, or, so that skills branch, half of the time the
+    untrained policy and otherwise any earlier skill, drawn at random."""
     evaluation_episodes: int = _at_least(1, 10)
     """Episodes, from ordinary resets, that a finished skill is evaluated on."""
     evaluation_steps: int = _at_least(1, 1_000)
@@ -230,9 +234,15 @@ class Recipe(_Checked):
 
 HALF_CHEETAH = Recipe(
     env="HalfCheetah-v5",
-    steps_per_skill=400_000,
+    steps_per_skill=800_000,
+    patience=0.075,
     parent="any",
-    samples=SampleRecipe(ways=8, exploration="parameter-noise", exploration_std=2.0),
+    samples=SampleRecipe(
+        asks_for=("ways", "ways", "moments", "all"),
+        exploration="parameter-noise",
+        exploration_std=2.0,
+    ),
+    agent=AgentRecipe(anneal_from=0.7),
     # The value function of another reward led agents that branch off to stand still: with it 3 of
     # 16 skills died, each having met its reward at first.
     transfer=TransferRecipe(reuse_value=False),
@@ -263,7 +273,7 @@ def recipe_for(env: str) -> Recipe:
     An id without a version is given that of the recipe.
 
     >>> recipe_for("HalfCheetah-v5").steps_per_skill
-    400000
+    800000
     >>> recipe_for("HalfCheetah").env
     'HalfCheetah-v5'
     >>> recipe_for("CartPole-v1") == Recipe("CartPole-v1")

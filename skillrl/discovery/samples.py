@@ -167,34 +167,47 @@ def gather_positives(
 
 
 def one_way(
-    points: np.ndarray, explorations: np.ndarray, ways: int, rng: np.random.Generator
+    points: np.ndarray, explorations: np.ndarray, clusters: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Sort explorations into ``ways`` by what they saw on average, and choose one way at random.
+    """Sort explorations into clusters by what they saw on average, and choose one at random.
 
     Averages tell lying from running, where single observations would tell a gait's phases apart.
 
     Args:
         points: observations, ``(n, ...)``; vectors should be standardised.
         explorations: the exploration that each belongs to, ``(n,)``.
-        ways: clusters (k-means); those with less than a quarter of their share are not chosen.
-        rng: source of the first centres and of the choice.
+        clusters: see ``one_cluster``.
+        rng: source of randomness.
 
     Returns:
-        Which observations belong to the chosen way, ``(n,)``.
+        Which observations belong to the chosen cluster of explorations, ``(n,)``.
     """
     _, numbers, counts = np.unique(explorations, return_inverse=True, return_counts=True)
     flat = points.reshape(len(points), -1)
     means = np.zeros((len(counts), flat.shape[1]))
     np.add.at(means, numbers, flat)
-    means /= counts[:, None]
-    ways = min(ways, len(np.unique(means, axis=0)))
+    return one_cluster(means / counts[:, None], clusters, rng)[numbers]
+
+
+def one_cluster(points: np.ndarray, clusters: int, rng: np.random.Generator) -> np.ndarray:
+    """Sort points into clusters (k-means), and choose one at random.
+
+    Args:
+        points: ``(n, ...)``.
+        clusters: their number; those with less than a quarter of their share are not chosen.
+        rng: source of the first centres and of the choice.
+
+    Returns:
+        Which points belong to the chosen cluster, ``(n,)``.
+    """
+    flat = points.reshape(len(points), -1).astype(np.float64)
+    clusters = min(clusters, len(np.unique(flat, axis=0)))
     with warnings.catch_warnings():
         # It is not drawn.
         warnings.filterwarnings("ignore", "One of the clusters is empty")
-        _, labels = kmeans2(means, ways, minit="++", rng=rng)
-    sizes = np.bincount(labels, minlength=ways)
-    chosen = rng.choice(np.flatnonzero(sizes >= len(means) / (4 * ways)))
-    return labels[numbers] == chosen
+        _, labels = kmeans2(flat, clusters, minit="++", rng=rng)
+    sizes = np.bincount(labels, minlength=clusters)
+    return labels == rng.choice(np.flatnonzero(sizes >= len(flat) / (4 * clusters)))
 
 
 def episodes(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from skillrl.envs.mujoco import MujocoVectorEnv
     from skillrl.envs.neural_reward import NeuralRewardVectorWrapper, NeuralRewardWrapper
     from skillrl.envs.sb3 import SB3VecEnv
+    from skillrl.envs.skill_actions import SkillActionWrapper
     from skillrl.envs.skill_conditioned import SkillConditionedVectorWrapper
     from skillrl.envs.spaces import reward_for
 
@@ -22,6 +23,7 @@ _MODULES = {
     "NeuralRewardVectorWrapper": "neural_reward",
     "NeuralRewardWrapper": "neural_reward",
     "SB3VecEnv": "sb3",
+    "SkillActionWrapper": "skill_actions",
     "SkillConditionedVectorWrapper": "skill_conditioned",
     "make_vec": "make",
     "reward_for": "spaces",
@@ -34,6 +36,7 @@ __all__ = [
     "NeuralRewardVectorWrapper",
     "NeuralRewardWrapper",
     "SB3VecEnv",
+    "SkillActionWrapper",
     "SkillConditionedVectorWrapper",
     "make_vec",
     "reward_for",

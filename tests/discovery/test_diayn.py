@@ -109,7 +109,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_skills(
 def test_a_run_that_was_asked_to_stop_goes_on_where_it_was(tmp_path: Path) -> None:
     run, counter = tmp_path / "run", itertools.count(1)
     with pytest.raises(RunStopped, match="can be resumed"):
-        discover(HOPPER, run, seed=3, should_stop=lambda: next(counter) == 2)
+        discover(HOPPER, run, seed=3, should_stop=lambda: next(counter) == 3)
     seen: list[Event] = []
     discover(HOPPER, run, seed=3, resume=True, on_event=seen.append)
     assert [event.steps for event in seen if isinstance(event, Trained)] == [384, 512, 640, 768]

@@ -497,24 +497,47 @@ def test_a_skill_must_earn_twice_what_its_parent_and_the_last_one_earn(
     assert not library[branched].record.live
 
 
-def test_a_reward_asks_for_one_of_several_ways(
+def test_a_reward_asks_for_what_the_recipe_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[int] = []
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
     usual = fit_reward
 
-    def record(reward: Any, positives: np.ndarray, *args: Any, **kwargs: Any) -> Any:
-        seen.append(len(positives))
-        return usual(reward, positives, *args, **kwargs)
+    def record(reward: Any, *groups: np.ndarray, **settings: Any) -> Any:
+        seen.append((groups[0], groups[3]))
+        return usual(reward, *groups, **settings)
 
     monkeypatch.setattr(loop, "fit_reward", record)
-    for ways in (1, 4):
-        samples = dataclasses.replace(MAZE.samples, ways=ways)
+    for asked in ("all", "ways", "moments"):
+        samples = dataclasses.replace(MAZE.samples, asks_for=(asked,), clusters=4)
         recipe = dataclasses.replace(MAZE, generations=1, samples=samples)
-        discover(recipe, tmp_path / f"{ways}-ways", seed=3)
-    everything, one_of_four = seen
-    assert everything == 6 * 5 * 2
-    assert 0 < one_of_four < everything
+        discover(recipe, tmp_path / asked, seed=3)
+    (everything, nothing), (way, other_ways), (moment, not_unwanted) = seen
+    assert len(everything) == 6 * 5 * 2
+    assert len(nothing) == len(not_unwanted) == 0
+    # Whole explorations, of five steps each, on one side or the other.
+    assert 0 < len(way) < len(everything)
+    assert len(way) % 5 == 0
+    together = np.concatenate([way, other_ways])
+    np.testing.assert_array_equal(np.sort(together, 0), np.sort(everything, 0))
+    assert 0 < len(moment) < len(everything)
+
+
+def test_what_a_reward_asks_for_is_drawn_for_each_skill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[bool] = []
+    usual = fit_reward
+
+    def record(reward: Any, *groups: np.ndarray, **settings: Any) -> Any:
+        sizes.append(len(groups[3]) > 0)
+        return usual(reward, *groups, **settings)
+
+    monkeypatch.setattr(loop, "fit_reward", record)
+    samples = dataclasses.replace(MAZE.samples, asks_for=("all", "ways"), clusters=4)
+    recipe = dataclasses.replace(MAZE, generations=8, steps_per_skill=128, samples=samples)
+    discover(recipe, tmp_path / "run", seed=3)
+    assert set(sizes) == {True, False}
 
 
 def test_the_same_reward_network_is_trained_on(fits: list[dict[str, Any]], tmp_path: Path) -> None:

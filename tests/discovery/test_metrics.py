@@ -1,11 +1,19 @@
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from gymnasium.spaces import Box
+from records import new_record
 
-from skillrl.discovery.metrics import mutual_information
+from skillrl.agents import SkillPolicy
+from skillrl.discovery.library import SkillLibrary
+from skillrl.discovery.metrics import coverage, distinctness, mutual_information, variety
+from skillrl.discovery.recipes import recipe_for
 from skillrl.errors import InvalidValueError
+from skillrl.rewards import NeuralReward
 
 
 def test_mutual_information_worked_by_hand() -> None:
@@ -62,3 +70,58 @@ def test_values_beyond_the_buckets_count_as_the_nearest() -> None:
 def test_what_cannot_be_compared_is_named(skills: Any, message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
         mutual_information(skills)
+    with pytest.raises(InvalidValueError, match=message):
+        distinctness(skills)
+
+
+def test_distinctness_is_the_total_variation_distance() -> None:
+    rng = np.random.default_rng(0)
+    skills = [rng.normal(mean, 1.0, 1_000_000) for mean in (-0.5, 0.5, 8.0)]
+    expected = math.erf(0.5 / math.sqrt(2))  # of two normals a standard deviation apart
+    told_apart = distinctness(skills)
+    assert told_apart[0, 1] == pytest.approx(expected, abs=5e-3)
+    assert told_apart[0, 2] == pytest.approx(1.0, abs=1e-3)
+    np.testing.assert_array_equal(told_apart, told_apart.T)
+    np.testing.assert_array_equal(np.diag(told_apart), 0.0)
+
+
+def test_coverage_counts_squares_once() -> None:
+    walk = np.stack([np.linspace(-3.5, 3.5, 1_000), np.zeros(1_000)], axis=1)
+    assert coverage(walk) == 8
+    assert coverage(np.stack([walk, walk, walk + np.array([0.0, 1.0])])) == 16
+
+
+def drifting(library: SkillLibrary, index: int, action: float) -> None:
+    """Add a skill of HalfCheetah that always does the same."""
+    space, reward = Box(-np.inf, np.inf, (17,)), NeuralReward((17,), hidden=2)
+    policy = SkillPolicy(space, Box(-1.0, 1.0, (6,)), lambda _: 0.0, hidden=(4,))
+    torch.nn.init.zeros_(policy.action_net.weight)
+    torch.nn.init.constant_(policy.action_net.bias, action)
+    record = new_record(index, env="HalfCheetah-v5", live=index > 0, task_return=-float(index))
+    library.add(policy, reward, record)
+
+
+def test_the_variety_of_a_run(tmp_path: Path) -> None:
+    library = SkillLibrary.create(tmp_path / "run", recipe_for("HalfCheetah-v5"), 0)
+    with pytest.raises(InvalidValueError, match="no finished skill"):
+        variety(library)
+    for index, action in enumerate((0.0, 0.0, 5.0)):
+        drifting(library, index, action)
+    known = variety(library, episodes=2)
+    assert known.live == pytest.approx(2 / 3)
+    assert known.task_return == 0.0
+    assert known.bound == pytest.approx(math.log(3))
+    # The body cannot move sideways; the third skill's posture is another.
+    assert set(known.information) == {"forward velocity", "height"}
+    assert 0.3 < known.information["height"] < math.log(3)
+    assert known.distinct is not None
+    assert 0.6 < known.distinct < 0.9
+    assert known.coverage is not None
+    assert 1 <= known.coverage < 10
+
+
+def test_the_variety_of_skills_without_a_body(tiny_run: Path) -> None:
+    known = variety(SkillLibrary(tiny_run))
+    assert known.information == {}
+    assert known.distinct is None
+    assert known.coverage is None

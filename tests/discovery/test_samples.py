@@ -19,6 +19,7 @@ from skillrl.discovery.samples import (
     follow,
     gather_negatives,
     gather_positives,
+    one_cluster,
     one_way,
 )
 from skillrl.envs import MazeVectorEnv, NeuralRewardVectorWrapper
@@ -281,6 +282,19 @@ def test_explorations_that_are_all_the_same_are_one_way() -> None:
     points, explorations = np.ones((40, 2)), np.repeat(np.arange(8), 5)
     rows = one_way(points, explorations, 4, np.random.default_rng(0))
     assert rows.all()
+
+
+def test_one_cluster_is_one_of_those_that_are_not_tiny() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.repeat([0.0, 5.0, 10.0], [60, 59, 1])
+    points = (centres + rng.normal(0.0, 0.1, 120))[:, None]
+    chosen = set()
+    for seed in range(20):
+        rows = one_cluster(points, 3, np.random.default_rng(seed))
+        (centre,) = set(centres[rows])
+        assert rows.sum() == (centres == centre).sum()
+        chosen.add(centre)
+    assert chosen == {0.0, 5.0}
 
 
 def test_disturbed_copies_move_in_ways_of_their_own() -> None:
