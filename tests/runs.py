@@ -29,6 +29,7 @@ def small(env: str, **changes: Any) -> Recipe:
         steps_per_skill=3 * 8 * 16,
         evaluation_episodes=2,
         patience=0.0,
+        attempts=1,
         agent=agent,
         samples=samples,
         reward=reward,

@@ -13,6 +13,7 @@ Generation 0 begins with the untrained policy in the place of a last skill.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import time
@@ -36,15 +37,23 @@ from skillrl.discovery.events import OnEvent, RewardFitted, SkillFinished, Train
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
 from skillrl.discovery.recipes import Recipe
-from skillrl.discovery.samples import gather_negatives, gather_positives, one_cluster, one_way
+from skillrl.discovery.samples import (
+    gather_negatives,
+    gather_positives,
+    gather_states,
+    one_cluster,
+    one_way,
+)
 from skillrl.discovery.training import make_agent, make_envs, stagger_episodes, train
 from skillrl.discovery.transfer import transfer
-from skillrl.envs import reward_for
+from skillrl.envs import NeuralRewardVectorWrapper, RestartVectorWrapper, reward_for
 from skillrl.rewards import Separation, fit_reward
 
 # What a checkpoint tells of a generation.
 PROGRESS: Kinds = {
+    "attempt": (int,),
     "first_step": (int,),
+    "skipped_steps": (int,),
     "fresh_reward": (float,),
     "separation": (dict, NoneType),
     "rewards": (list,),
@@ -53,6 +62,9 @@ PROGRESS: Kinds = {
 # How often a skill that may start from any other one starts from the untrained policy: where all
 # earlier skills lie down, most of what is explored from them lies down too.
 UNTRAINED_SHARE = 0.5
+# A reward is untouched if after this share of a skill's steps no rollout has earned more than this
+# share of the target.
+UNTOUCHED_AFTER, UNTOUCHED = 0.2, 0.02
 # Training has converged if its reward grew by less than this share of the target.
 CONVERGED = 0.02
 
@@ -81,6 +93,7 @@ class Discovery:
         self.on_event = on_event
         self.should_stop = should_stop
         self.generation = 0
+        self.progress: dict[str, Any] = {}
         self.checkpoint = library.path / "checkpoint" / "latest.safetensors"
 
         torch.manual_seed(self._seed("networks"))
@@ -90,7 +103,11 @@ class Discovery:
         self.reward = reward_for(space, target=recipe.reward.target, hidden=recipe.reward.hidden)
         if self.reward.kind != "image":
             torch.set_num_threads(1)
-        self.train_env = make_envs(recipe, recipe.agent.num_envs, self.reward, num_threads)
+        envs = make_envs(recipe, recipe.agent.num_envs, num_threads=num_threads)
+        self.restarts = None
+        if recipe.restarts.share > 0:
+            self.restarts = envs = RestartVectorWrapper(envs, recipe.restarts.share)
+        self.train_env = NeuralRewardVectorWrapper(envs, self.reward)
         self.evaluation = Evaluation(recipe, self.reward, num_threads)
         self.archive = Archive(self.reward.shape, np.dtype(space.dtype), samples.archived)
         self.agent = make_agent(recipe, self.train_env)
@@ -99,7 +116,7 @@ class Discovery:
         # The last skill's policy, and that of the skill that the new one starts from.
         self.previous = SkillPolicy.load(library.untrained)
         self.parent = self.previous
-        self.progress: dict[str, Any] = {}
+        self._first_reward = copy.deepcopy(self.reward.state_dict())
         # Last, so that no file stays open where one of the above fails.
         self.agent.set_logger(run_logger(library.path, self._steps_taken()))
 
@@ -112,16 +129,24 @@ class Discovery:
         for generation in range(len(self.library), self.recipe.generations):
             if not self.resumed(generation):
                 self.begin(generation)
-                negatives, positives, others = self.gather_samples()
-                self.fit_reward(negatives, positives, others)
-                self.archive_negatives(negatives)
-                self.transfer()
-            self.train()
+                self.ask_for_something_new()
+            while not self.train():
+                # The reward was never met: it is given up for another one.
+                self.begin_again()
+                self.ask_for_something_new()
             self.finish_skill()
+
+    def ask_for_something_new(self) -> None:
+        """Fit a reward to what lies beyond the parent, and let the agent begin to train on it."""
+        negatives, positives, others = self.gather_samples()
+        self.fit_reward(negatives, positives, others)
+        self.archive_negatives(negatives)
+        self.transfer()
 
     def _seed(self, purpose: str) -> int:
         """A seed for one purpose in the present generation, so that runs can be resumed."""
         words = [self.library.seed, self.generation, *purpose.encode()]
+        words += [self.progress["attempt"]] if self.progress.get("attempt") else []
         return int(np.random.SeedSequence(words).generate_state(1)[0] >> 1)
 
     def _save_untrained_policy(self) -> None:
@@ -139,28 +164,46 @@ class Discovery:
             steps = max(steps, read_progress(self.checkpoint)["steps"])
         return steps
 
-    def begin(self, generation: int) -> None:
-        """Take up the last skill's policy and reward, and the archive before it; draw a parent."""
+    def begin(self, generation: int, attempt: int = 0, first_step: int | None = None) -> None:
+        """Take up the last skill's policy and reward, and the archive before it; draw a parent.
+
+        Args:
+            generation: the skill's number.
+            attempt: rewards that were given up for this skill.
+            first_step: time steps of the run so far; None for those of the skills before.
+        """
         self.generation = generation
-        torch.manual_seed(self._seed("generation"))
+        earlier = sum(self.library[index].record.steps for index in range(generation))
         self.progress = {
             "generation": generation,
+            "attempt": attempt,
             "seconds": 0.0,
             "separation": None,
-            "first_step": sum(self.library[index].record.steps for index in range(generation)),
+            "first_step": earlier if first_step is None else first_step,
+            "skipped_steps": 0 if first_step is None else first_step - earlier,
             "rewards": [],
             "ending_from": None,
         }
+        torch.manual_seed(self._seed("generation"))
+        last_reward = self._first_reward
         if generation > 0:
             last = self.library[generation - 1]
             self.previous = last.policy
-            self.reward.load_state_dict(last.reward.state_dict())
-            self.archive.restore(self.library.path / "archive.safetensors", generation)
+            last_reward = last.reward.state_dict()
+        self.reward.load_state_dict(last_reward)
+        if (path := self.library.path / "archive.safetensors").exists():
+            self.archive.restore(path, generation)
         self.parent = self.previous
         if self.parent_index != generation - 1:
             index = self.parent_index
             untrained = SkillPolicy.load(self.library.untrained)
             self.parent = untrained if index < 0 else self.library[index].policy
+
+    def begin_again(self) -> None:
+        """Begin the present skill anew: another parent, other positives, another reward."""
+        given_up = self.progress
+        self.begin(self.generation, given_up["attempt"] + 1, self.agent.num_timesteps)
+        self.progress["seconds"] = given_up["seconds"]
 
     @property
     def parent_index(self) -> int:
@@ -179,10 +222,12 @@ class Discovery:
         progress = read_progress(self.checkpoint, PROGRESS)
         if progress["generation"] != generation:
             return False
-        self.begin(generation)
+        self.begin(generation, progress["attempt"], progress["first_step"])
         self.progress = progress
         self._set_schedules()
+        self._set_starts()
         load_checkpoint(self.checkpoint, self.agent, self.train_env, self.reward)
+        self._share_restarts(self.agent.num_timesteps - self._first_step)
         return True
 
     def gather_samples(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -244,6 +289,8 @@ class Discovery:
         transfer(self.parent, self.agent, self.recipe.transfer)
         self.agent.num_timesteps = self._first_step
         self._set_schedules()
+        self._set_starts()
+        self._share_restarts(steps=0)
         self.agent.start_from_reset(self._seed("training"))
         stagger_episodes(self.train_env, self._seed("stagger"))
         fresh_reward, _ = self.evaluation.rewards(
@@ -257,8 +304,8 @@ class Discovery:
         known = self.progress["separation"]
         return None if known is None else Separation(**known)
 
-    def train(self) -> None:
-        """Train the agent on the reward alone."""
+    def train(self) -> bool:
+        """Train the agent on the reward alone; False if it was given up because it is never met."""
         before, until = self.progress["seconds"], self._first_step + self.recipe.steps_per_skill
 
         def checkpoint(seconds: float) -> None:
@@ -271,11 +318,23 @@ class Discovery:
             steps, reward = self.agent.num_timesteps - self._first_step, self.agent.mean_reward
             self.on_event(Trained(self.generation, steps, reward))
             self.progress["rewards"].append(reward)
+            self._share_restarts(steps)
             if self.progress["ending_from"] is None and self._converged(steps):
                 self.progress["ending_from"] = steps
                 self._set_schedules()
             if steps >= self._ending()[1]:
                 break
+            if self._untouched(steps):
+                return False
+        return True
+
+    def _untouched(self, steps: int) -> bool:
+        """Whether the reward is still not met, and there is time for another one."""
+        recipe, rewards = self.recipe, self.progress["rewards"]
+        last_attempt = self.progress["attempt"] >= recipe.attempts - 1
+        if last_attempt or steps < UNTOUCHED_AFTER * recipe.steps_per_skill:
+            return False
+        return max(rewards) < UNTOUCHED * recipe.reward.target
 
     def _converged(self, steps: int) -> bool:
         """Whether the skill is live by its training reward and has stopped to improve."""
@@ -312,7 +371,7 @@ class Discovery:
             [self.previous] if self.parent is self.previous else [self.previous, self.parent],
             self._seed("evaluation"),
             parent=None if self.parent_index < 0 else self.parent_index,
-            steps=self.agent.num_timesteps - self._first_step,
+            steps=self.agent.num_timesteps - self._first_step + self.progress["skipped_steps"],
             seconds=self.progress["seconds"],
             fresh_reward=self.progress["fresh_reward"],
             separation=self._separation,
@@ -334,6 +393,20 @@ class Discovery:
         self.agent.set_guide(self.parent, guide.max_steps, until)
         begin, end = self._ending()
         self.agent.set_noise(first + begin, first + end, self.recipe.agent.final_noise)
+
+    def _set_starts(self) -> None:
+        """Let some of the episodes begin where the parent leads."""
+        if self.restarts is not None:
+            starts = gather_states(
+                self.sample_env, self.parent, self.recipe.samples, self._seed("starts")
+            )
+            self.restarts.set_starts(starts)
+
+    def _share_restarts(self, steps: int) -> None:
+        """Tell the environments which share of the episodes restarts after ``steps`` of a skill."""
+        if self.restarts is not None:
+            on = steps < self.recipe.restarts.until * self.recipe.steps_per_skill
+            self.restarts.share = self.recipe.restarts.share if on else 0.0
 
     def _save_checkpoint(self) -> None:
         # Environments that cannot tell their state are resumed at their skill's start.

@@ -115,6 +115,19 @@ class GuideRecipe(_Checked):
 
 
 @dataclass(frozen=True)
+class RestartRecipe(_Checked):
+    """Episodes of training begin from saved states on the way of the skill's parent.
+
+    For environments that can save and restore their state (MuJoCo's and the maze).
+    """
+
+    share: float = _in(0.0, 1.0, 0.0)
+    """Share of the episodes that do; 0 switches it off."""
+    until: float = _in(0.0, 1.0, 0.5)
+    """Share of a skill's training during which they do."""
+
+
+@dataclass(frozen=True)
 class AgentRecipe(_Checked):
     """SkillPPO: the agent that learns a skill."""
 
@@ -206,6 +219,9 @@ class Recipe(_Checked):
     """A skill's training begins to end as soon as the reward during this share of
     `steps_per_skill` is no better than during the share before it; 0 lets every skill take all of
     its steps."""
+    attempts: int = _at_least(1, 3)
+    """Rewards that are tried for a skill: one that is still not met after a fifth of
+    `steps_per_skill` is given up for another. 1 never gives up, as in the paper."""
     parent: Literal["last", "any"] = "last"
     """The skill that a new one starts from, whose end is explored for positives and whose weights
     are taken over: the last one, as in the paper, or, so that skills branch, half of the time the
@@ -217,6 +233,7 @@ class Recipe(_Checked):
     reward: RewardRecipe = RewardRecipe()
     samples: SampleRecipe = SampleRecipe()
     guide: GuideRecipe = GuideRecipe()
+    restarts: RestartRecipe = RestartRecipe()
     agent: AgentRecipe = AgentRecipe()
     transfer: TransferRecipe = TransferRecipe()
     diayn: DiaynRecipe = DiaynRecipe()

@@ -110,6 +110,31 @@ def gather_negatives(
     return np.concatenate(visited), observations
 
 
+def gather_states(
+    env: Envs, policy: SkillPolicy, recipe: SampleRecipe, seed: int
+) -> dict[str, np.ndarray]:
+    """Follow ``policy`` from ordinary resets, and save states on its way.
+
+    Args:
+        env: ``recipe.num_envs`` environments with SAME_STEP autoreset and ``get_state``.
+        policy: acts with its noise.
+        recipe: of the samples; the policy is followed for ``negative_steps``.
+        seed: of the environments.
+
+    Returns:
+        Rows of the environments' states, from every tenth step.
+    """
+    observations, _ = env.reset(seed=seed)
+    act = follow(policy)
+    saved = []
+    for step in range(recipe.negative_steps):
+        observations, *_ = env.step(act(observations))
+        if step % 10 == 9:
+            saved.append(env.get_state())  # type: ignore[attr-defined]
+    saved = saved or [env.get_state()]  # type: ignore[attr-defined]
+    return {name: np.concatenate([state[name] for state in saved]) for name in saved[0]}
+
+
 def _following_steps(recipe: SampleRecipe, limit: int | None) -> int:
     """The most steps, up to ``negative_steps``, that leave an episode room to explore."""
     steps = recipe.negative_steps

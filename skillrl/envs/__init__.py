@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from skillrl.envs.maze import MazeEnv, MazeVectorEnv
     from skillrl.envs.mujoco import MujocoVectorEnv
     from skillrl.envs.neural_reward import NeuralRewardVectorWrapper, NeuralRewardWrapper
+    from skillrl.envs.restarts import RestartVectorWrapper
     from skillrl.envs.sb3 import SB3VecEnv
     from skillrl.envs.skill_actions import SkillActionWrapper
     from skillrl.envs.skill_conditioned import SkillConditionedVectorWrapper
@@ -22,6 +23,7 @@ _MODULES = {
     "MujocoVectorEnv": "mujoco",
     "NeuralRewardVectorWrapper": "neural_reward",
     "NeuralRewardWrapper": "neural_reward",
+    "RestartVectorWrapper": "restarts",
     "SB3VecEnv": "sb3",
     "SkillActionWrapper": "skill_actions",
     "SkillConditionedVectorWrapper": "skill_conditioned",
@@ -35,6 +37,7 @@ __all__ = [
     "MujocoVectorEnv",
     "NeuralRewardVectorWrapper",
     "NeuralRewardWrapper",
+    "RestartVectorWrapper",
     "SB3VecEnv",
     "SkillActionWrapper",
     "SkillConditionedVectorWrapper",

@@ -20,7 +20,7 @@ from skillrl.agents import SkillPolicy, SkillPPO
 from skillrl.discovery import evaluation, loop, training
 from skillrl.discovery.events import Event, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
-from skillrl.discovery.recipes import Recipe
+from skillrl.discovery.recipes import Recipe, RestartRecipe
 from skillrl.discovery.run import discover
 from skillrl.discovery.transfer import transfer
 from skillrl.errors import DamagedFileError, InvalidValueError, RunStopped
@@ -194,6 +194,87 @@ def test_a_skill_that_has_converged_ends_early_and_the_next_one_goes_on_from_the
             discover(EARLY, run, seed=3, on_event=kill_at(Trained, occurrence))
         discover(EARLY, run, seed=3, resume=True)
         assert_same_skills(run, tmp_path / "run")
+
+
+def test_a_reward_that_is_never_met_is_given_up_for_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "UNTOUCHED", 2.0)  # whatever is earned is not enough
+    fits: list[np.ndarray] = []
+    usual = fit_reward
+
+    def record(reward: Any, *groups: np.ndarray, **settings: Any) -> Any:
+        fits.append(groups[0])
+        return usual(reward, *groups, **settings)
+
+    monkeypatch.setattr(loop, "fit_reward", record)
+    recipe = dataclasses.replace(CHEETAH, steps_per_skill=10 * 8 * 16, attempts=3)
+    seen: list[Event] = []
+    library = discover(recipe, tmp_path / "run", seed=3, on_event=seen.append)
+    # Twice given up after two rollouts of ten; the third reward is kept.
+    names = [key.__name__ for key, _ in itertools.groupby(seen, type)]
+    assert names == [*["RewardFitted", "Trained"] * 3, "SkillFinished"] * 2
+    assert [skill.record.steps for skill in library] == [14 * 128] * 2
+    assert len(fits) == 6
+    assert not np.array_equal(fits[0], fits[1])
+    rows = (tmp_path / "run" / "progress.csv").read_text().splitlines()[1:]
+    steps = [int(row.split(",")[0]) for row in rows]
+    assert steps == sorted(set(steps))
+
+    monkeypatch.setattr(training, "CHECKPOINT_INTERVAL", 0.0)
+    for kind, occurrence in ((RewardFitted, 2), (Trained, 3), (Trained, 6), (SkillFinished, 1)):
+        run = tmp_path / f"killed-{kind.__name__}-{occurrence}"
+        with pytest.raises(Killed):
+            discover(recipe, run, seed=3, on_event=kill_at(kind, occurrence))
+        discover(recipe, run, seed=3, resume=True)
+        assert_same_skills(run, tmp_path / "run")
+        assert [skill.record.steps for skill in SkillLibrary(run)] == [14 * 128] * 2
+
+
+def test_a_reward_that_is_met_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "UNTOUCHED", 0.0)
+    recipe = dataclasses.replace(CHEETAH, steps_per_skill=10 * 8 * 16, attempts=3)
+    library = discover(recipe, tmp_path / "run", seed=3)
+    assert [skill.record.steps for skill in library] == [10 * 128] * 2
+
+
+def test_episodes_restart_on_the_way_of_the_parent_and_a_killed_run_does_so_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = dataclasses.replace(
+        HOPPER,
+        steps_per_skill=10 * 8 * 16,
+        restarts=RestartRecipe(share=0.5, until=0.5),
+    )
+    shares: list[float] = []
+    usual = SkillPPO.train
+
+    def train(agent: SkillPPO) -> None:
+        env: Any = agent.env
+        shares.append(env.env.env.share)
+        usual(agent)
+
+    monkeypatch.setattr(SkillPPO, "train", train)
+    discover(recipe, tmp_path / "run", seed=3)
+    # Asked after each rollout, so from the sixth on without.
+    assert shares == [0.5] * 5 + [0.0] * 5 + [0.5] * 5 + [0.0] * 5
+    discover(dataclasses.replace(recipe, restarts=RestartRecipe()), tmp_path / "other", seed=3)
+    name = "skills/000/policy.safetensors:action_net.weight"
+    assert not torch.equal(skills(tmp_path / "run")[name], skills(tmp_path / "other")[name])
+
+    monkeypatch.setattr(training, "CHECKPOINT_INTERVAL", 0.0)
+    for occurrence in (3, 7, 13):
+        run = tmp_path / f"killed-{occurrence}"
+        with pytest.raises(Killed):
+            discover(recipe, run, seed=3, on_event=kill_at(Trained, occurrence))
+        discover(recipe, run, seed=3, resume=True)
+        assert_same_skills(run, tmp_path / "run")
+
+
+def test_restarts_need_an_environment_that_saves_its_state(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(CART_POLE, restarts=RestartRecipe(share=0.5))
+    with pytest.raises(InvalidValueError, match="cannot restart"):
+        discover(recipe, tmp_path / "run")
 
 
 def test_more_skills_can_be_asked_of_a_finished_run(

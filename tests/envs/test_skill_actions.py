@@ -14,7 +14,7 @@ from skillrl.errors import InvalidValueError
 class Walk(gym.Env[np.ndarray, np.ndarray]):
     """A place on a line and a goal; the reward is the place, an episode ends at ±10."""
 
-    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    observation_space = gym.spaces.Box(-20.0, 20.0, (2,), np.float64)
     action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
