@@ -41,6 +41,7 @@ from skillrl.discovery.samples import (
     gather_negatives,
     gather_positives,
     gather_states,
+    liveliest,
     one_cluster,
     one_way,
 )
@@ -248,15 +249,17 @@ class Discovery:
             self.reward.standardise(torch.as_tensor(np.concatenate([negatives, positives])))
         seen = self.reward.standardised(torch.as_tensor(positives)).numpy()
         rng = np.random.default_rng(self._seed("wanted"))
-        others = positives[:0]
-        match rng.choice(samples.asks_for):
-            case "ways":
-                wanted = one_way(seen, explorations, samples.clusters, rng)
-                positives, others = positives[wanted], positives[~wanted]
+        wanted, others = np.ones(len(positives), bool), positives[:0]
+        match asked := str(rng.choice(samples.asks_for)):
             case "moments":
-                positives = positives[one_cluster(seen, samples.clusters, rng)]
+                wanted = one_cluster(seen, samples.clusters, rng)
+            case "ways" | "lively ways":
+                among = liveliest(seen, explorations, samples.lively if "lively" in asked else 1.0)
+                wanted = among.copy()
+                wanted[among] = one_way(seen[among], explorations[among], samples.clusters, rng)
+                others = positives[~wanted]
         self.progress["seconds"] += time.monotonic() - started
-        return negatives, positives, others
+        return negatives, positives[wanted], others
 
     def fit_reward(self, negatives: np.ndarray, positives: np.ndarray, others: np.ndarray) -> None:
         """Train the reward network on, to ask for the positives and for nothing seen before."""
@@ -397,9 +400,12 @@ class Discovery:
     def _set_starts(self) -> None:
         """Let some of the episodes begin where the parent leads."""
         if self.restarts is not None:
-            starts = gather_states(
-                self.sample_env, self.parent, self.recipe.samples, self._seed("starts")
-            )
+            seed = self._seed("starts")
+            # The same states when the run is resumed.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                samples = self.recipe.samples
+                starts = gather_states(self.sample_env, self.parent, samples, seed)
             self.restarts.set_starts(starts)
 
     def _share_restarts(self, steps: int) -> None:

@@ -214,6 +214,28 @@ def one_way(
     return one_cluster(means / counts[:, None], clusters, rng)[numbers]
 
 
+def liveliest(points: np.ndarray, explorations: np.ndarray, share: float) -> np.ndarray:
+    """Find the explorations whose observations change most from step to step.
+
+    Args:
+        points: observations, ``(n, ...)``, those of an exploration in their order; vectors should
+            be standardised.
+        explorations: the exploration that each belongs to, ``(n,)``.
+        share: of the explorations, in (0, 1].
+
+    Returns:
+        Which observations belong to these explorations, ``(n,)``.
+    """
+    order = np.argsort(explorations, kind="stable")
+    _, numbers = np.unique(explorations, return_inverse=True)
+    flat, sorted_numbers = points.reshape(len(points), -1)[order], numbers[order]
+    within = sorted_numbers[1:] == sorted_numbers[:-1]
+    changes = np.linalg.norm(np.diff(flat, axis=0), axis=1)[within]
+    owners, count = sorted_numbers[1:][within], numbers.max() + 1
+    pace = np.bincount(owners, changes, count) / np.maximum(np.bincount(owners, None, count), 1)
+    return (pace >= np.quantile(pace, 1 - share))[numbers]
+
+
 def one_cluster(points: np.ndarray, clusters: int, rng: np.random.Generator) -> np.ndarray:
     """Sort points into clusters (k-means), and choose one at random.
 

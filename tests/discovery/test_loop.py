@@ -254,8 +254,9 @@ def test_episodes_restart_on_the_way_of_the_parent_and_a_killed_run_does_so_too(
         shares.append(env.env.env.share)
         usual(agent)
 
-    monkeypatch.setattr(SkillPPO, "train", train)
-    discover(recipe, tmp_path / "run", seed=3)
+    with monkeypatch.context() as patched:
+        patched.setattr(SkillPPO, "train", train)
+        discover(recipe, tmp_path / "run", seed=3)
     # Asked after each rollout, so from the sixth on without.
     assert shares == [0.5] * 5 + [0.0] * 5 + [0.5] * 5 + [0.0] * 5
     discover(dataclasses.replace(recipe, restarts=RestartRecipe()), tmp_path / "other", seed=3)
@@ -589,18 +590,20 @@ def test_a_reward_asks_for_what_the_recipe_says(
         return usual(reward, *groups, **settings)
 
     monkeypatch.setattr(loop, "fit_reward", record)
-    for asked in ("all", "ways", "moments"):
-        samples = dataclasses.replace(MAZE.samples, asks_for=(asked,), clusters=4)
+    for asked in ("all", "ways", "lively ways", "moments"):
+        samples = dataclasses.replace(MAZE.samples, asks_for=(asked,), clusters=4, lively=0.5)
         recipe = dataclasses.replace(MAZE, generations=1, samples=samples)
         discover(recipe, tmp_path / asked, seed=3)
-    (everything, nothing), (way, other_ways), (moment, not_unwanted) = seen
+    (everything, nothing), *both_ways, (moment, not_unwanted) = seen
     assert len(everything) == 6 * 5 * 2
     assert len(nothing) == len(not_unwanted) == 0
     # Whole explorations, of five steps each, on one side or the other.
-    assert 0 < len(way) < len(everything)
-    assert len(way) % 5 == 0
-    together = np.concatenate([way, other_ways])
-    np.testing.assert_array_equal(np.sort(together, 0), np.sort(everything, 0))
+    for way, other_ways in both_ways:
+        assert 0 < len(way) < len(everything)
+        assert len(way) % 5 == 0
+        together = np.concatenate([way, other_ways])
+        np.testing.assert_array_equal(np.sort(together, 0), np.sort(everything, 0))
+    assert len(both_ways[1][0]) <= len(everything) / 2
     assert 0 < len(moment) < len(everything)
 
 

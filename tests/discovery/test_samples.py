@@ -19,6 +19,7 @@ from skillrl.discovery.samples import (
     follow,
     gather_negatives,
     gather_positives,
+    liveliest,
     one_cluster,
     one_way,
 )
@@ -282,6 +283,19 @@ def test_explorations_that_are_all_the_same_are_one_way() -> None:
     points, explorations = np.ones((40, 2)), np.repeat(np.arange(8), 5)
     rows = one_way(points, explorations, 4, np.random.default_rng(0))
     assert rows.all()
+
+
+def test_the_liveliest_explorations_change_most_from_step_to_step() -> None:
+    # Ten explorations of eight steps, each with its own pace, row by row as they are gathered; one
+    # that is far away but still, and one that ended after three steps.
+    steps = np.arange(8)
+    pace = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0])
+    points = np.concatenate([1_000.0 * (pace == 0) + pace * step for step in steps])[:, None]
+    explorations = np.tile(np.arange(10), 8)
+    kept = (explorations != 9) | (np.arange(80) < 30)
+    rows = liveliest(points[kept], explorations[kept], 0.3)
+    assert set(explorations[kept][rows]) == {7, 8, 9}
+    assert rows.sum() == 8 + 8 + 3
 
 
 def test_one_cluster_is_one_of_those_that_are_not_tiny() -> None:
