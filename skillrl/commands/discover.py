@@ -163,6 +163,7 @@ class Status:
     def __init__(self, recipe: Recipe, now: float) -> None:
         self.recipe = recipe
         self._total = recipe.generations * recipe.steps_per_skill
+        self._attempt = 0
         self._start = now
         self._start_steps: int | None = None
         # Times and steps of the run, over which the speed is averaged.
@@ -179,6 +180,10 @@ class Status:
         head = f"skill {event.generation} ({first_skill + 1} of {recipe.generations})"
         if event.generation is None:
             head = f"{recipe.generations} skills together"
+        if isinstance(event, RewardFitted):
+            self._attempt = event.attempt
+        if self._attempt:
+            head += f", attempt {self._attempt + 1}"
         if isinstance(event, Trained):
             # The last rollout goes a little beyond the steps asked for.
             steps, reward = min(event.steps, total), event.mean_reward

@@ -20,6 +20,8 @@ class RewardFitted:
     of a reward that was drawn at random."""
     fresh_reward: float
     """Mean reward per step that the fresh policy meets before training."""
+    attempt: int = 0
+    """Rewards that were given up before it for this skill, because it did not become live."""
 
 
 @dataclass(frozen=True)

@@ -131,11 +131,11 @@ class Discovery:
             if not self.resumed(generation):
                 self.begin(generation)
                 self.ask_for_something_new()
-            while not self.train():
-                # The reward was never met: it is given up for another one.
+            self.train()
+            while not self.finish_skill():
                 self.begin_again()
                 self.ask_for_something_new()
-            self.finish_skill()
+                self.train()
 
     def ask_for_something_new(self) -> None:
         """Fit a reward to what lies beyond the parent, and let the agent begin to train on it."""
@@ -201,7 +201,10 @@ class Discovery:
             self.parent = untrained if index < 0 else self.library[index].policy
 
     def begin_again(self) -> None:
-        """Begin the present skill anew: another parent, other positives, another reward."""
+        """Begin the present skill anew: another parent, other positives, another reward.
+
+        What was trained in vain counts among the skill's steps and seconds.
+        """
         given_up = self.progress
         self.begin(self.generation, given_up["attempt"] + 1, self.agent.num_timesteps)
         self.progress["seconds"] = given_up["seconds"]
@@ -300,15 +303,17 @@ class Discovery:
             self.agent.policy, self._seed("evaluation"), deterministic=False
         )
         self.progress["fresh_reward"] = fresh_reward
-        self.on_event(RewardFitted(self.generation, self._separation, fresh_reward))
+        self.on_event(
+            RewardFitted(self.generation, self._separation, fresh_reward, self.progress["attempt"])
+        )
 
     @property
     def _separation(self) -> Separation | None:
         known = self.progress["separation"]
         return None if known is None else Separation(**known)
 
-    def train(self) -> bool:
-        """Train the agent on the reward alone; False if it was given up because it is never met."""
+    def train(self) -> None:
+        """Train the agent on the reward alone, until it has converged or is not worth it."""
         before, until = self.progress["seconds"], self._first_step + self.recipe.steps_per_skill
 
         def checkpoint(seconds: float) -> None:
@@ -325,19 +330,19 @@ class Discovery:
             if self.progress["ending_from"] is None and self._converged(steps):
                 self.progress["ending_from"] = steps
                 self._set_schedules()
-            if steps >= self._ending()[1]:
+            if steps >= self._ending()[1] or self._untouched(steps):
                 break
-            if self._untouched(steps):
-                return False
-        return True
+
+    @property
+    def _may_try_again(self) -> bool:
+        """Whether the present reward can still be given up for another one."""
+        return bool(self.progress["attempt"] < self.recipe.attempts - 1)
 
     def _untouched(self, steps: int) -> bool:
-        """Whether the reward is still not met, and there is time for another one."""
-        recipe, rewards = self.recipe, self.progress["rewards"]
-        last_attempt = self.progress["attempt"] >= recipe.attempts - 1
-        if last_attempt or steps < UNTOUCHED_AFTER * recipe.steps_per_skill:
+        """Whether the reward is still not met, and another one can be tried."""
+        if steps < UNTOUCHED_AFTER * self.recipe.steps_per_skill or not self._may_try_again:
             return False
-        return max(rewards) < UNTOUCHED * recipe.reward.target
+        return bool(max(self.progress["rewards"]) < UNTOUCHED * self.recipe.reward.target)
 
     def _converged(self, steps: int) -> bool:
         """Whether the skill is live by its training reward and has stopped to improve."""
@@ -365,8 +370,11 @@ class Discovery:
         begin = latest if begin is None else min(begin, latest)
         return begin, begin + most - latest
 
-    def finish_skill(self) -> None:
-        """Evaluate the skill beside those before it, from ordinary resets, and save it."""
+    def finish_skill(self) -> bool:
+        """Evaluate the skill beside those before it, from ordinary resets, and save it.
+
+        False, and nothing is saved, if it is not live and another reward can still be tried.
+        """
         policy = self.agent.policy
         record = self.evaluation.record(
             self.generation,
@@ -379,9 +387,12 @@ class Discovery:
             fresh_reward=self.progress["fresh_reward"],
             separation=self._separation,
         )
+        if not record.live and self._may_try_again:
+            return False
         skill = self.library.add(policy, self.reward, record)
         self.checkpoint.unlink(missing_ok=True)
         self.on_event(SkillFinished(skill))
+        return True
 
     def close(self) -> None:
         """Close the environments and the logs."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from skillrl.discovery.descriptors import Motion, feet_of, watch
 from skillrl.discovery.library import SkillLibrary
+from skillrl.discovery.record import Record
 from skillrl.errors import InvalidValueError
 
 # Buckets of the histograms and the interval that they divide, as in the paper.
@@ -138,16 +139,33 @@ def variety(library: SkillLibrary, *, episodes: int = 10) -> Variety:
     Raises:
         InvalidValueError: if the run has no skill yet.
     """
-    records = [skill.record for skill in library]
-    if not records:
-        raise InvalidValueError(f"{library.path} has no finished skill yet.")
-    motions = []
+    return growing_variety(library, episodes=episodes)[-1]
+
+
+def growing_variety(library: SkillLibrary, *, episodes: int = 10) -> list[Variety]:
+    """Return the variety of a run's first skill, of its first two, and so on.
+
+    Args:
+        library: a run with at least one skill.
+        episodes: trajectories of each skill.
+
+    Raises:
+        InvalidValueError: if the run has no skill yet.
+    """
+    records, motions = [], []
     for skill in library:
         record = skill.record
         feet = feet_of(record.env, record.env_kwargs)
         if feet is not None:
             sizes = {"episodes": episodes, "steps": 1_000, "seed": library.seed}
             motions.append(watch(skill.policy, record.env, record.env_kwargs, feet, **sizes))
+        records.append(record)
+    if not records:
+        raise InvalidValueError(f"{library.path} has no finished skill yet.")
+    return [_variety(records[:count], motions[:count]) for count in range(1, len(records) + 1)]
+
+
+def _variety(records: Sequence[Record], motions: Sequence[Motion]) -> Variety:
     dimensions: dict[str, list[np.ndarray]] = {}
     for motion in motions:
         for name, values in _dimensions(motion).items():

@@ -224,8 +224,8 @@ class Recipe(_Checked):
     `steps_per_skill` is no better than during the share before it; 0 lets every skill take all of
     its steps."""
     attempts: int = _at_least(1, 3)
-    """Rewards that are tried for a skill: one that is still not met after a fifth of
-    `steps_per_skill` is given up for another. 1 never gives up, as in the paper."""
+    """Rewards that are tried for a skill until it is live. One that is not met at all after a fifth
+    of `steps_per_skill` is given up at once. 1 keeps every skill, as in the paper."""
     parent: Literal["last", "any"] = "last"
     """The skill that a new one starts from, whose end is explored for positives and whose weights
     are taken over: the last one, as in the paper, or, so that skills branch, half of the time the

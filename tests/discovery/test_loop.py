@@ -211,6 +211,7 @@ def test_a_reward_that_is_never_met_is_given_up_for_another_one(
     recipe = dataclasses.replace(CHEETAH, steps_per_skill=10 * 8 * 16, attempts=3)
     seen: list[Event] = []
     library = discover(recipe, tmp_path / "run", seed=3, on_event=seen.append)
+    assert [e.attempt for e in seen if isinstance(e, RewardFitted)] == [0, 1, 2] * 2
     # Twice given up after two rollouts of ten; the third reward is kept.
     names = [key.__name__ for key, _ in itertools.groupby(seen, type)]
     assert names == [*["RewardFitted", "Trained"] * 3, "SkillFinished"] * 2
@@ -231,8 +232,21 @@ def test_a_reward_that_is_never_met_is_given_up_for_another_one(
         assert [skill.record.steps for skill in SkillLibrary(run)] == [14 * 128] * 2
 
 
-def test_a_reward_that_is_met_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_skill_that_is_not_live_in_the_end_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(loop, "UNTOUCHED", 0.0)
+    recipe = dataclasses.replace(CHEETAH, attempts=2)
+    monkeypatch.setattr(evaluation, "LIVE_SHARE", 2.0)  # nothing is live
+    library = discover(recipe, tmp_path / "run", seed=3)
+    assert [skill.record.steps for skill in library] == [2 * 3 * 128] * 2
+    assert not any(skill.record.live for skill in library)
+
+
+def test_a_skill_that_is_live_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "UNTOUCHED", 0.0)
+    monkeypatch.setattr(evaluation, "LIVE_SHARE", -1.0)
+    monkeypatch.setattr(evaluation, "LIVE_RATIO", -1.0)
     recipe = dataclasses.replace(CHEETAH, steps_per_skill=10 * 8 * 16, attempts=3)
     library = discover(recipe, tmp_path / "run", seed=3)
     assert [skill.record.steps for skill in library] == [10 * 128] * 2

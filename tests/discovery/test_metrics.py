@@ -10,7 +10,13 @@ from records import new_record
 
 from skillrl.agents import SkillPolicy
 from skillrl.discovery.library import SkillLibrary
-from skillrl.discovery.metrics import coverage, distinctness, mutual_information, variety
+from skillrl.discovery.metrics import (
+    coverage,
+    distinctness,
+    growing_variety,
+    mutual_information,
+    variety,
+)
 from skillrl.discovery.recipes import recipe_for
 from skillrl.errors import InvalidValueError
 from skillrl.rewards import NeuralReward
@@ -118,6 +124,14 @@ def test_the_variety_of_a_run(tmp_path: Path) -> None:
     assert 0.6 < known.distinct < 0.9
     assert known.coverage is not None
     assert 1 <= known.coverage < 10
+
+    first, second, third = growing_variety(library, episodes=2)
+    assert third == known
+    assert first.distinct is None
+    assert (first.bound, first.live) == (0.0, 0.0)
+    # The first two do the same.
+    assert second.information["height"] == pytest.approx(0.0, abs=1e-9)
+    assert second.distinct == 0.0
 
 
 def test_the_variety_of_skills_without_a_body(tiny_run: Path) -> None:

@@ -1,0 +1,154 @@
+"""Methods of discovery compared: the same agent, networks, environments and steps, several seeds.
+
+Each run is a folder ``RUNS/METHOD/seed-N``, which is resumed where it was stopped; two run side by
+side, a core each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+
+from skillrl.discovery.events import Event, SkillFinished
+from skillrl.discovery.library import SkillLibrary
+from skillrl.discovery.metrics import growing_variety
+from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.run import discover
+from skillrl.files import write_json
+
+METHODS = ("neural-rewards", "diayn", "random-rewards")
+
+
+def parse(description: str, *, env: str, seeds: int, skills: int, runs: str) -> argparse.Namespace:
+    """Read the command line of a comparison."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="under 60 seconds, nothing recorded")
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--skills", type=int, default=skills)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--runs", type=Path, default=Path(runs))
+    options = parser.parse_args()
+    options.recipe = recipe_for(env)
+    if options.quick:
+        options.seeds, options.skills, options.runs = 1, 2, Path(tempfile.mkdtemp())
+        options.recipe = quick(options.recipe)
+    return options
+
+
+def quick(recipe: Recipe) -> Recipe:
+    """A recipe that takes seconds."""
+    return dataclasses.replace(
+        recipe, steps_per_skill=4_096, evaluation_episodes=1, evaluation_steps=200
+    )
+
+
+def compare(options: argparse.Namespace) -> dict[str, Any]:
+    """Run all methods with all seeds, and return their figures by method."""
+    found: dict[str, Any] = {}
+    steps = options.recipe.steps_per_skill
+    for method in options.methods:
+        recipe = dataclasses.replace(
+            options.recipe, method=method, generations=options.skills, steps_per_skill=steps
+        )
+        found[method] = figures(run_all(recipe, options.runs / method, options.seeds), recipe)
+        if method == "neural-rewards" and not options.quick:
+            # Skills may end early; the methods that follow are given as many steps in all.
+            steps = round(np.mean(found[method]["steps_per_skill"]))
+    return found
+
+
+def run_all(recipe: Recipe, folder: Path, seeds: int) -> list[dict[str, Any]]:
+    """Discover with seeds from 0, and return what is known of each run."""
+    jobs = min(seeds, multiprocessing.cpu_count())
+    threads = max(1, multiprocessing.cpu_count() // jobs)
+    tasks = [(recipe, folder / f"seed-{seed}", seed, threads) for seed in range(seeds)]
+    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
+        return pool.map(_run, tasks, chunksize=1)
+
+
+def _run(task: tuple[Recipe, Path, int, int]) -> dict[str, Any]:
+    recipe, folder, seed, threads = task
+    torch.set_num_threads(threads)
+
+    def report(event: Event) -> None:
+        if isinstance(event, SkillFinished):
+            known = event.skill.record
+            print(
+                f"{recipe.method} seed {seed} skill {known.index}: {known.mean_reward:.2f} of "
+                f"{known.target:.3g}, live: {known.live}, {known.steps:,} steps, "
+                f"{known.seconds:.0f} s: {known.descriptors and known.descriptors.name}",
+                flush=True,
+            )
+
+    library = discover(recipe, folder, seed=seed, resume=True, num_threads=threads, on_event=report)
+    return summary(library)
+
+
+def summary(library: SkillLibrary) -> dict[str, Any]:
+    """What is known of a finished run; the watching, which takes long, is done once."""
+    path = library.path / "variety.json"
+    if not path.exists():
+        # As many trajectories as evaluation has: ten, as in the paper, unless in a hurry.
+        known = growing_variety(library, episodes=library.recipe.evaluation_episodes)
+        write_json(path, {"growing": [dataclasses.asdict(each) for each in known]})
+    records = [dataclasses.asdict(skill.record) for skill in library]
+    growing = json.loads(path.read_text(encoding="utf-8"))["growing"]
+    return {"seed": library.seed, "growing": growing, "skills": records}
+
+
+def figures(runs: Sequence[dict[str, Any]], recipe: Recipe) -> dict[str, Any]:
+    """Figures by seed, and their inter-quartile means with a 95 % bootstrap interval."""
+    by_seed: dict[str, list[float]] = {}
+    for run in runs:
+        for name, value in _figures_of(run).items():
+            by_seed.setdefault(name, []).append(value)
+    return {
+        "recipe": dataclasses.asdict(recipe),
+        "seeds": [run["seed"] for run in runs],
+        **by_seed,
+        "mean": {name: float(stats.trim_mean(each, 0.25)) for name, each in by_seed.items()},
+        "interval": {name: bootstrap(each) for name, each in by_seed.items()},
+        "growing": [run["growing"] for run in runs],
+        "skills": [run["skills"] for run in runs],
+    }
+
+
+def _figures_of(run: dict[str, Any]) -> dict[str, float]:
+    skills, known = run["skills"], run["growing"][-1]
+    found = {
+        "live": known["live"],
+        "steps_per_skill": float(np.mean([skill["steps"] for skill in skills])),
+        "minutes": sum(skill["seconds"] for skill in skills) / 60,
+        "bound": known["bound"],
+        **{f"information: {name}": nats for name, nats in known["information"].items()},
+        "distinct": known["distinct"],
+        "coverage": known["coverage"],
+        "task_return": known["task_return"],
+    }
+    bodies = [skill["descriptors"] for skill in skills]
+    for name, field, best in (
+        ("fastest forwards", "forward_velocity", max),
+        ("fastest backwards", "forward_velocity", min),
+        ("front somersaults", "front_somersaults", max),
+        ("back somersaults", "back_somersaults", max),
+    ):
+        found[name] = best(body[field] for body in bodies)
+    found["upside_down"] = float(np.mean([body["upside_down"] for body in bodies]))
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def bootstrap(values: Sequence[float]) -> list[float]:
+    """Return a 95 % interval of the inter-quartile mean over seeds."""
+    rng = np.random.default_rng(0)
+    means = stats.trim_mean(rng.choice(values, (10_000, len(values))), 0.25, axis=1)
+    return [float(bound) for bound in np.quantile(means, [0.025, 0.975])]

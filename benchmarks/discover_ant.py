@@ -1,0 +1,23 @@
+"""Discovery on Ant against DIAYN and random rewards, several seeds.
+
+How varied the skills are, after each of them: mutual information with the velocities and the
+height, and the ground that they cover.
+
+    python benchmarks/discover_ant.py                     resumes where it was stopped
+    python benchmarks/discover_ant.py --seeds 2 --skills 10 --runs runs/ant
+    python benchmarks/discover_ant.py --quick             under 60 seconds
+"""
+
+from __future__ import annotations
+
+from comparison import compare, parse
+from record import record
+
+
+def main() -> None:
+    options = parse(__doc__.splitlines()[0], env="Ant-v5", seeds=2, skills=10, runs="runs/ant")
+    record("discover_ant", {"methods": compare(options)}, quick=options.quick)
+
+
+if __name__ == "__main__":
+    main()

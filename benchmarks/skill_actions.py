@@ -1,0 +1,161 @@
+"""An ordinary agent that chooses among discovered skills, against one that learns from scratch.
+
+The task: HalfCheetah runs to a flag 8 m ahead, then to one 8 m behind where it began, and so on.
+The reward is the distance by which it comes nearer, in metres; observations end with the flag's
+distance. Both sides are Stable-Baselines3's PPO with its default settings, with the same number of
+the environment's steps; one acts by skills of 25 steps each, the other by torques. The skills were
+discovered without the task (their training steps are not counted).
+
+    python benchmarks/skill_actions.py --run runs/half-cheetah/neural-rewards/seed-0
+    python benchmarks/skill_actions.py --quick             under 60 seconds
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import multiprocessing
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from comparison import bootstrap, quick
+from record import record
+from scipy import stats
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+
+from skillrl.discovery.library import SkillLibrary
+from skillrl.discovery.recipes import recipe_for
+from skillrl.discovery.run import discover
+from skillrl.envs import SkillActionWrapper
+
+FLAG = 8.0
+STEPS = 25
+NUM_ENVS = 8
+
+
+class Shuttle(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
+    """HalfCheetah that is to run to and fro between two flags."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (18,), np.float64)
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin with the flag ahead."""
+        observation, info = self.env.reset(**kwargs)
+        self.flag = FLAG
+        self.distance = self._distance()
+        return self._observe(observation), {**info, "reached": 0}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Return the metres by which the flag has come nearer."""
+        observation, _, terminated, truncated, info = self.env.step(action)
+        nearer = abs(self.distance) - abs(self._distance())
+        self.distance = self._distance()
+        if self.distance * np.sign(self.flag) <= 0:
+            self.flag = -self.flag
+            self.distance = self._distance()
+        return self._observe(observation), nearer, terminated, truncated, info
+
+    def _distance(self) -> float:
+        return float(self.flag - self.unwrapped.data.qpos[0])  # type: ignore[attr-defined]
+
+    def _observe(self, observation: np.ndarray) -> np.ndarray:
+        return np.append(observation, self.distance)
+
+
+def without_flag(observation: np.ndarray) -> np.ndarray:
+    """Return what the skills have learnt to observe."""
+    return observation[:-1]
+
+
+class Curve(BaseCallback):
+    """Records the return of the episodes that end, over the environment's own steps."""
+
+    def __init__(self, steps_per_action: int) -> None:
+        super().__init__()
+        self.steps_per_action = steps_per_action
+        self.points: list[tuple[int, float]] = []
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            if "episode" in info:
+                steps = self.num_timesteps * self.steps_per_action
+                self.points.append((steps, float(info["episode"]["r"])))
+        return True
+
+
+def learn(task: tuple[str, int, Path, int]) -> list[tuple[int, float]]:
+    """Train one agent and return its curve."""
+    side, seed, run, steps = task
+    torch.set_num_threads(1)
+
+    def make() -> gym.Env[Any, Any]:
+        env: gym.Env[Any, Any] = Shuttle(gym.make("HalfCheetah-v5"))
+        if side == "skills":
+            skills = [skill.policy for skill in SkillLibrary(run)]
+            env = SkillActionWrapper(env, skills, STEPS, without_flag)
+        return env
+
+    per_action = STEPS if side == "skills" else 1
+    curve = Curve(per_action)
+    # 2,048 actions an update from scratch, PPO's default; by skills as many updates as that takes.
+    n_steps = 2_048 // NUM_ENVS if side == "scratch" else 40
+    envs = make_vec_env(make, NUM_ENVS, seed=seed)
+    agent = PPO("MlpPolicy", envs, n_steps=n_steps, batch_size=64, seed=seed, device="cpu")
+    agent.learn(steps // per_action, callback=curve)
+    return curve.points
+
+
+def at(points: list[tuple[int, float]], steps: int, episodes: int = 16) -> float:
+    """Mean return of the last episodes that ended up to a number of steps."""
+    returns = [value for step, value in points if step <= steps]
+    return float(np.mean(returns[-episodes:]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="under 60 seconds, nothing recorded")
+    parser.add_argument("--run", type=Path, default=Path("runs/half-cheetah/neural-rewards/seed-0"))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=1_000_000)
+    options = parser.parse_args()
+    if options.quick:
+        options.seeds, options.steps, options.run = 1, 20_000, quick_run()
+    marks = [int(options.steps * share) for share in (0.1, 0.3, 1.0)]
+    tasks = [
+        (side, seed, options.run, options.steps)
+        for seed in range(options.seeds)
+        for side in ("skills", "scratch")
+    ]
+    jobs = multiprocessing.cpu_count()
+    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
+        curves = pool.map(learn, tasks, chunksize=1)
+    figures: dict[str, Any] = {"seeds": list(range(options.seeds)), "marks": marks}
+    for side in ("skills", "scratch"):
+        own = [points for task, points in zip(tasks, curves, strict=True) if task[0] == side]
+        returns = {str(mark): [at(points, mark) for points in own] for mark in marks}
+        figures[side] = {
+            "returns": returns,
+            "mean": {mark: float(stats.trim_mean(each, 0.25)) for mark, each in returns.items()},
+            "interval": {mark: bootstrap(each) for mark, each in returns.items()},
+        }
+    figures["skills_run"] = str(options.run)
+    record("skill_actions", figures, quick=options.quick)
+
+
+def quick_run() -> Path:
+    """Two skills that were hardly trained."""
+    folder = Path(tempfile.mkdtemp()) / "run"
+    discover(dataclasses.replace(quick(recipe_for("HalfCheetah-v5")), generations=2), folder)
+    return folder
+
+
+if __name__ == "__main__":
+    main()
