@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
 from skillrl.agents import SkillPPO
+from skillrl.discovery.schema import from_json
 from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.files import load_state, read_tensors, write_tensors
 from skillrl.rewards import NeuralReward
+
+T = TypeVar("T")
 
 
 def save_checkpoint(
@@ -21,7 +25,7 @@ def save_checkpoint(
     agent: SkillPPO,
     env: VectorEnv[Any, Any, Any],
     reward: NeuralReward,
-    progress: Mapping[str, Any],
+    progress: Any,
     reward_optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
     """Write agent, environments, reward and random state between two rollouts, atomically.
@@ -31,7 +35,7 @@ def save_checkpoint(
         agent: with its optimiser and the observations that it acts on next.
         env: environments with ``get_state``.
         reward: the reward that is trained on.
-        progress: JSON values that describe the generation; ``"steps"`` are the run's so far.
+        progress: a dataclass of JSON values, among them ``steps``, the run's time steps so far.
         reward_optimizer: the reward's, where it is trained beside the agent.
     """
     tensors: dict[str, torch.Tensor | np.ndarray] = {"random.torch": torch.get_rng_state()}
@@ -44,39 +48,23 @@ def save_checkpoint(
     _flatten("agent", agent.rollout_state(), tensors)
     description = {
         "format": "checkpoint",
-        "progress": dict(progress),
+        "progress": dataclasses.asdict(progress),
         "n_updates": agent._n_updates,
         "env": plain,
     }
     write_tensors(path, tensors, description)
 
 
-Kinds = Mapping[str, tuple[type, ...]]
-_ALWAYS: Kinds = {"generation": (int,), "steps": (int,), "seconds": (float,)}
-
-
-def read_progress(path: Path, kinds: Kinds | None = None) -> dict[str, Any]:
-    """Return the ``progress`` that a checkpoint was saved with.
-
-    Args:
-        path: of the checkpoint.
-        kinds: the types that a value may have, by the value's name, besides generation, steps and
-            seconds, which all methods keep.
+def read_progress(path: Path, kind: type[T]) -> T:
+    """Return the ``progress`` that a checkpoint was saved with, a dataclass of ``kind``.
 
     Raises:
-        DamagedFileError: if the file is damaged, or its progress lacks a value or has one of
-            another type.
+        DamagedFileError: if the file is damaged, or its progress is another.
     """
-    progress = _read(path)[1].get("progress")
-    if not isinstance(progress, dict):
-        raise DamagedFileError(f"{path} is damaged: it does not tell the run's progress.")
-    for name, kind in {**_ALWAYS, **(kinds or {})}.items():
-        if name not in progress or not isinstance(progress[name], kind):
-            raise DamagedFileError(
-                f"{path} is damaged: {name} should be of the type {kind[0].__name__}. "
-                f"Received {progress.get(name)!r}."
-            )
-    return progress
+    try:
+        return from_json(kind, _read(path)[1].get("progress"), "progress")
+    except InvalidValueError as error:
+        raise DamagedFileError(f"{path} is damaged: {error}") from None
 
 
 def load_checkpoint(

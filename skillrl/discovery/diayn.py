@@ -14,7 +14,7 @@ In the end each skill becomes a policy of its own, which a library holds like an
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -33,6 +33,16 @@ from skillrl.discovery.training import make_agent, make_envs, stagger_episodes, 
 from skillrl.envs import NeuralRewardVectorWrapper, SkillConditionedVectorWrapper
 from skillrl.errors import InvalidValueError
 from skillrl.rewards import NeuralReward
+
+
+@dataclass
+class Progress:
+    """What a checkpoint tells of a run, besides the agent and the discriminator."""
+
+    steps: int = 0
+    """Time steps so far."""
+    seconds: float = 0.0
+    """Duration of the training."""
 
 
 class Diayn:
@@ -70,7 +80,7 @@ class Diayn:
         self.num_skills = recipe.generations
         self.steps = recipe.generations * recipe.steps_per_skill
         self.checkpoint = library.path / "checkpoint" / "latest.safetensors"
-        self.progress: dict[str, Any] = {"generation": 0, "seconds": 0.0}
+        self.progress = Progress()
 
         torch.manual_seed(self._seed("networks"))
         torch.set_num_threads(1)
@@ -102,7 +112,7 @@ class Diayn:
         self.agent = make_agent(recipe, self.env)
         self.evaluation = Evaluation(recipe, self.discriminator, num_threads)
         self.num_threads = num_threads
-        steps = read_progress(self.checkpoint)["steps"] if self.checkpoint.exists() else 0
+        steps = read_progress(self.checkpoint, Progress).steps if self.checkpoint.exists() else 0
         # Last, so that no file stays open where one of the above fails.
         self.agent.set_logger(run_logger(library.path, self.steps if len(library) else steps))
 
@@ -141,22 +151,22 @@ class Diayn:
 
     def resume(self) -> None:
         """Go on from the checkpoint."""
-        self.progress = read_progress(self.checkpoint)
+        self.progress = read_progress(self.checkpoint, Progress)
         self._set_schedules()
         parts = (self.agent, self.env, self.discriminator, self.optimizer)
         load_checkpoint(self.checkpoint, *parts)
 
     def train(self) -> None:
         """Train the agent and, after each rollout, the discriminator."""
-        before = self.progress["seconds"]
+        before = self.progress.seconds
 
         def checkpoint(seconds: float) -> None:
-            self.progress["seconds"] = before + seconds
+            self.progress.seconds = before + seconds
             self._save_checkpoint()
 
         for seconds in train(self.agent, self.steps, checkpoint, self.should_stop):
             self.fit_discriminator()
-            self.progress["seconds"] = before + seconds
+            self.progress.seconds = before + seconds
             self.on_event(Trained(None, self.agent.num_timesteps, self.agent.mean_reward))
         # Skills are saved one by one: a run killed meanwhile goes on with the next one.
         self._save_checkpoint()
@@ -198,7 +208,7 @@ class Diayn:
             [self.policy((index + 1) % self.num_skills)],
             self._seed("evaluation"),
             steps=self.recipe.steps_per_skill,
-            seconds=self.progress["seconds"] / self.num_skills,
+            seconds=self.progress.seconds / self.num_skills,
         )
         self.on_event(SkillFinished(self.library.add(policy, self.discriminator, record)))
 
@@ -215,6 +225,6 @@ class Diayn:
     def _save_checkpoint(self) -> None:
         # Environments that cannot tell their state are trained from the start.
         if hasattr(self.env, "get_state"):
-            self.progress["steps"] = self.agent.num_timesteps
+            self.progress.steps = self.agent.num_timesteps
             parts = (self.agent, self.env, self.discriminator, self.progress, self.optimizer)
             save_checkpoint(self.checkpoint, *parts)

@@ -14,28 +14,20 @@ Generation 0 begins with the untrained policy in the place of a last skill.
 from __future__ import annotations
 
 import copy
-import dataclasses
-import math
 import time
 from collections.abc import Callable
-from types import NoneType
-from typing import Any
 
 import numpy as np
 import torch
 
 from skillrl.agents import SkillPolicy
 from skillrl.discovery.archive import Archive
-from skillrl.discovery.checkpoint import (
-    Kinds,
-    load_checkpoint,
-    read_progress,
-    save_checkpoint,
-)
-from skillrl.discovery.evaluation import LIVE_SHARE, Evaluation
+from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
+from skillrl.discovery.evaluation import Evaluation
 from skillrl.discovery.events import OnEvent, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
+from skillrl.discovery.progress import Progress, converged, ending, may_try_again, untouched
 from skillrl.discovery.recipes import Recipe
 from skillrl.discovery.samples import (
     gather_negatives,
@@ -48,26 +40,11 @@ from skillrl.discovery.samples import (
 from skillrl.discovery.training import make_agent, make_envs, stagger_episodes, train
 from skillrl.discovery.transfer import transfer
 from skillrl.envs import NeuralRewardVectorWrapper, RestartVectorWrapper, reward_for
-from skillrl.rewards import Separation, fit_reward
+from skillrl.rewards import fit_reward
 
-# What a checkpoint tells of a generation.
-PROGRESS: Kinds = {
-    "attempt": (int,),
-    "first_step": (int,),
-    "skipped_steps": (int,),
-    "fresh_reward": (float,),
-    "separation": (dict, NoneType),
-    "rewards": (list,),
-    "ending_from": (int, NoneType),
-}
 # How often a skill that may start from any other one starts from the untrained policy: where all
 # earlier skills lie down, most of what is explored from them lies down too.
 UNTRAINED_SHARE = 0.5
-# A reward is untouched if after this share of a skill's steps no rollout has earned more than this
-# share of the target.
-UNTOUCHED_AFTER, UNTOUCHED = 0.2, 0.02
-# Training has converged if its reward grew by less than this share of the target.
-CONVERGED = 0.02
 
 
 class Discovery:
@@ -93,8 +70,7 @@ class Discovery:
         self.recipe = recipe
         self.on_event = on_event
         self.should_stop = should_stop
-        self.generation = 0
-        self.progress: dict[str, Any] = {}
+        self.progress = Progress(generation=0, first_step=0)
         self.checkpoint = library.path / "checkpoint" / "latest.safetensors"
 
         torch.manual_seed(self._seed("networks"))
@@ -147,7 +123,7 @@ class Discovery:
     def _seed(self, purpose: str) -> int:
         """A seed for one purpose in the present generation, so that runs can be resumed."""
         words = [self.library.seed, self.generation, *purpose.encode()]
-        words += [self.progress["attempt"]] if self.progress.get("attempt") else []
+        words += [self.progress.attempt] if self.progress.attempt else []
         return int(np.random.SeedSequence(words).generate_state(1)[0] >> 1)
 
     def _save_untrained_policy(self) -> None:
@@ -162,29 +138,39 @@ class Discovery:
         """The run's steps up to its last skill or checkpoint, whichever is later."""
         steps = sum(skill.record.steps for skill in self.library)
         if self.checkpoint.exists():
-            steps = max(steps, read_progress(self.checkpoint)["steps"])
+            steps = max(steps, read_progress(self.checkpoint, Progress).steps)
         return steps
 
-    def begin(self, generation: int, attempt: int = 0, first_step: int | None = None) -> None:
-        """Take up the last skill's policy and reward, and the archive before it; draw a parent.
+    @property
+    def generation(self) -> int:
+        """The present skill's number."""
+        return self.progress.generation
 
-        Args:
-            generation: the skill's number.
-            attempt: rewards that were given up for this skill.
-            first_step: time steps of the run so far; None for those of the skills before.
+    def begin(self, generation: int) -> None:
+        """Begin with a new skill."""
+        steps = sum(self.library[index].record.steps for index in range(generation))
+        self.take_up(Progress(generation, first_step=steps))
+
+    def begin_again(self) -> None:
+        """Begin the present skill anew: another parent, other positives, another reward.
+
+        What was trained in vain counts among the skill's steps and seconds.
         """
-        self.generation = generation
-        earlier = sum(self.library[index].record.steps for index in range(generation))
-        self.progress = {
-            "generation": generation,
-            "attempt": attempt,
-            "seconds": 0.0,
-            "separation": None,
-            "first_step": earlier if first_step is None else first_step,
-            "skipped_steps": 0 if first_step is None else first_step - earlier,
-            "rewards": [],
-            "ending_from": None,
-        }
+        given_up, steps = self.progress, self.agent.num_timesteps
+        self.take_up(
+            Progress(
+                given_up.generation,
+                first_step=steps,
+                attempt=given_up.attempt + 1,
+                skipped_steps=given_up.skipped_steps + steps - given_up.first_step,
+                seconds=given_up.seconds,
+            )
+        )
+
+    def take_up(self, progress: Progress) -> None:
+        """Take up the last skill's policy and reward, and the archive before it; draw a parent."""
+        self.progress = progress
+        generation = progress.generation
         torch.manual_seed(self._seed("generation"))
         last_reward = self._first_reward
         if generation > 0:
@@ -200,15 +186,6 @@ class Discovery:
             untrained = SkillPolicy.load(self.library.untrained)
             self.parent = untrained if index < 0 else self.library[index].policy
 
-    def begin_again(self) -> None:
-        """Begin the present skill anew: another parent, other positives, another reward.
-
-        What was trained in vain counts among the skill's steps and seconds.
-        """
-        given_up = self.progress
-        self.begin(self.generation, given_up["attempt"] + 1, self.agent.num_timesteps)
-        self.progress["seconds"] = given_up["seconds"]
-
     @property
     def parent_index(self) -> int:
         """Number of the skill that the present one starts from; -1 for the untrained policy."""
@@ -223,15 +200,14 @@ class Discovery:
         """Go on inside ``generation`` if a checkpoint of it exists."""
         if not self.checkpoint.exists():
             return False
-        progress = read_progress(self.checkpoint, PROGRESS)
-        if progress["generation"] != generation:
+        progress = read_progress(self.checkpoint, Progress)
+        if progress.generation != generation:
             return False
-        self.begin(generation, progress["attempt"], progress["first_step"])
-        self.progress = progress
+        self.take_up(progress)
         self._set_schedules()
         self._set_starts()
         load_checkpoint(self.checkpoint, self.agent, self.train_env, self.reward)
-        self._share_restarts(self.agent.num_timesteps - self._first_step)
+        self._share_restarts(self.agent.num_timesteps - progress.first_step)
         return True
 
     def gather_samples(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -261,7 +237,7 @@ class Discovery:
                 wanted = among.copy()
                 wanted[among] = one_way(seen[among], explorations[among], samples.clusters, rng)
                 others = positives[~wanted]
-        self.progress["seconds"] += time.monotonic() - started
+        self.progress.seconds += time.monotonic() - started
         return negatives, positives[wanted], others
 
     def fit_reward(self, negatives: np.ndarray, positives: np.ndarray, others: np.ndarray) -> None:
@@ -281,8 +257,8 @@ class Discovery:
             weight_decay=fit.weight_decay,
             generator=torch.Generator().manual_seed(self._seed("fit")),
         )
-        self.progress["separation"] = dataclasses.asdict(separation)
-        self.progress["seconds"] += time.monotonic() - started
+        self.progress.separation = separation
+        self.progress.seconds += time.monotonic() - started
 
     def archive_negatives(self, negatives: np.ndarray) -> None:
         """Keep some of the negatives for the fits of all later generations."""
@@ -293,7 +269,7 @@ class Discovery:
     def transfer(self) -> None:
         """Start the new skill's agent from its parent's weights."""
         transfer(self.parent, self.agent, self.recipe.transfer)
-        self.agent.num_timesteps = self._first_step
+        self.agent.num_timesteps = self.progress.first_step
         self._set_schedules()
         self._set_starts()
         self._share_restarts(steps=0)
@@ -302,92 +278,50 @@ class Discovery:
         fresh_reward, _ = self.evaluation.rewards(
             self.agent.policy, self._seed("evaluation"), deterministic=False
         )
-        self.progress["fresh_reward"] = fresh_reward
-        self.on_event(
-            RewardFitted(self.generation, self._separation, fresh_reward, self.progress["attempt"])
-        )
-
-    @property
-    def _separation(self) -> Separation | None:
-        known = self.progress["separation"]
-        return None if known is None else Separation(**known)
+        self.progress.fresh_reward = fresh_reward
+        separation, attempt = self.progress.separation, self.progress.attempt
+        self.on_event(RewardFitted(self.generation, separation, fresh_reward, attempt))
 
     def train(self) -> None:
         """Train the agent on the reward alone, until it has converged or is not worth it."""
-        before, until = self.progress["seconds"], self._first_step + self.recipe.steps_per_skill
+        recipe, progress = self.recipe, self.progress
+        before, until = progress.seconds, progress.first_step + recipe.steps_per_skill
 
         def checkpoint(seconds: float) -> None:
-            self.progress["seconds"] = before + seconds
+            progress.seconds = before + seconds
             self._save_checkpoint()
 
         for seconds in train(self.agent, until, checkpoint, self.should_stop):
-            self.progress["seconds"] = before + seconds
+            progress.seconds = before + seconds
             self.agent.logger.record("skill", self.generation)
-            steps, reward = self.agent.num_timesteps - self._first_step, self.agent.mean_reward
+            steps, reward = self.agent.num_timesteps - progress.first_step, self.agent.mean_reward
             self.on_event(Trained(self.generation, steps, reward))
-            self.progress["rewards"].append(reward)
+            progress.rewards += (reward,)
             self._share_restarts(steps)
-            if self.progress["ending_from"] is None and self._converged(steps):
-                self.progress["ending_from"] = steps
+            if progress.ending_from is None and converged(recipe, progress, steps):
+                progress.ending_from = steps
                 self._set_schedules()
-            if steps >= self._ending()[1] or self._untouched(steps):
+            if steps >= ending(recipe, progress)[1] or untouched(recipe, progress, steps):
                 break
-
-    @property
-    def _may_try_again(self) -> bool:
-        """Whether the present reward can still be given up for another one."""
-        return bool(self.progress["attempt"] < self.recipe.attempts - 1)
-
-    def _untouched(self, steps: int) -> bool:
-        """Whether the reward is still not met, and another one can be tried."""
-        if steps < UNTOUCHED_AFTER * self.recipe.steps_per_skill or not self._may_try_again:
-            return False
-        return bool(max(self.progress["rewards"]) < UNTOUCHED * self.recipe.reward.target)
-
-    def _converged(self, steps: int) -> bool:
-        """Whether the skill is live by its training reward and has stopped to improve."""
-        recipe = self.recipe
-        rollout = recipe.agent.num_envs * recipe.agent.n_steps
-        window = math.ceil(recipe.patience * recipe.steps_per_skill / rollout)
-        guided = recipe.guide.max_steps > 0 and steps < recipe.guide.until * recipe.steps_per_skill
-        rewards = self.progress["rewards"][-2 * window :]
-        if recipe.patience == 0 or guided or len(rewards) < 2 * window:
-            return False
-        before, now = np.mean(rewards[:window]), np.mean(rewards[window:])
-        target = recipe.reward.target
-        return bool(now >= LIVE_SHARE * target and now - before < CONVERGED * target)
-
-    @property
-    def _first_step(self) -> int:
-        """The agent's number of time steps when the present skill's training began."""
-        return int(self.progress["first_step"])
-
-    def _ending(self) -> tuple[int, int]:
-        """Steps of the skill after which its noise begins to shrink, and its training ends."""
-        most, share = self.recipe.steps_per_skill, self.recipe.agent.anneal_from
-        latest = int(share * most)
-        begin = self.progress["ending_from"]
-        begin = latest if begin is None else min(begin, latest)
-        return begin, begin + most - latest
 
     def finish_skill(self) -> bool:
         """Evaluate the skill beside those before it, from ordinary resets, and save it.
 
         False, and nothing is saved, if it is not live and another reward can still be tried.
         """
-        policy = self.agent.policy
+        policy, progress = self.agent.policy, self.progress
         record = self.evaluation.record(
             self.generation,
             policy,
             [self.previous] if self.parent is self.previous else [self.previous, self.parent],
             self._seed("evaluation"),
             parent=None if self.parent_index < 0 else self.parent_index,
-            steps=self.agent.num_timesteps - self._first_step + self.progress["skipped_steps"],
-            seconds=self.progress["seconds"],
-            fresh_reward=self.progress["fresh_reward"],
-            separation=self._separation,
+            steps=self.agent.num_timesteps - progress.first_step + progress.skipped_steps,
+            seconds=progress.seconds,
+            fresh_reward=progress.fresh_reward,
+            separation=progress.separation,
         )
-        if not record.live and self._may_try_again:
+        if not record.live and may_try_again(self.recipe, progress):
             return False
         skill = self.library.add(policy, self.reward, record)
         self.checkpoint.unlink(missing_ok=True)
@@ -402,10 +336,10 @@ class Discovery:
 
     def _set_schedules(self) -> None:
         """Tell the agent until when it is guided, and when its noise shrinks."""
-        guide, first = self.recipe.guide, self._first_step
+        guide, first = self.recipe.guide, self.progress.first_step
         until = first + int(guide.until * self.recipe.steps_per_skill)
         self.agent.set_guide(self.parent, guide.max_steps, until)
-        begin, end = self._ending()
+        begin, end = ending(self.recipe, self.progress)
         self.agent.set_noise(first + begin, first + end, self.recipe.agent.final_noise)
 
     def _set_starts(self) -> None:
@@ -428,5 +362,5 @@ class Discovery:
     def _save_checkpoint(self) -> None:
         # Environments that cannot tell their state are resumed at their skill's start.
         if hasattr(self.train_env, "get_state"):
-            self.progress["steps"] = self.agent.num_timesteps
+            self.progress.steps = self.agent.num_timesteps
             save_checkpoint(self.checkpoint, self.agent, self.train_env, self.reward, self.progress)

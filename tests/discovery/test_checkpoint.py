@@ -1,6 +1,7 @@
 import copy
-import itertools
+import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,22 @@ from gymnasium.vector import VectorEnv
 
 from skillrl.agents import SkillPolicy, SkillPPO
 from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
+from skillrl.discovery.progress import Progress
 from skillrl.envs import NeuralRewardVectorWrapper, SB3VecEnv, make_vec
 from skillrl.errors import DamagedFileError
 from skillrl.files import read_tensors, write_tensors
-from skillrl.rewards import NeuralReward
+from skillrl.rewards import NeuralReward, Separation
 
-PROGRESS = {
-    "generation": 3,
-    "steps": 1_234,
-    "seconds": 5.5,
-    "fresh_reward": 0.25,
-    "separation": {"loss": 1.0, "positives": 0.9, "negatives": 0.1, "archive": None},
-}
-KINDS = {"fresh_reward": (float,), "separation": (dict, type(None))}
+PROGRESS = Progress(
+    generation=3,
+    first_step=1_000,
+    attempt=1,
+    steps=1_234,
+    seconds=5.5,
+    fresh_reward=0.25,
+    separation=Separation(loss=1.0, positives=0.9, negatives=0.1, archive=None),
+    rewards=(0.25, 0.5),
+)
 
 
 class Training:
@@ -87,7 +91,7 @@ def test_training_goes_on_as_if_it_had_never_stopped(
     other.load(path)
     torch.rand(5)  # the generator goes on from the checkpoint, not from here
     other.load(path)
-    assert other.agent.num_timesteps == PROGRESS["steps"]
+    assert other.agent.num_timesteps == PROGRESS.steps
     other.learn(3)
     for name, tensor in training.state().items():
         assert torch.equal(other.state()[name], tensor), name
@@ -101,7 +105,7 @@ def test_training_goes_on_as_if_it_had_never_stopped(
 def test_progress_is_what_was_saved(trained: tuple[str, Training], tmp_path: Path) -> None:
     path = tmp_path / "latest.safetensors"
     trained[1].save(path)
-    assert read_progress(path) == PROGRESS
+    assert read_progress(path, Progress) == PROGRESS
 
 
 @pytest.fixture
@@ -113,19 +117,15 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *itertools.product(PROGRESS, ("three", [3])),
-        *((name, None) for name in ("generation", "steps", "seconds", "fresh_reward")),
-    ],
-)
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Progress)])
+@pytest.mark.parametrize("value", ["three", ["three"], {}])
 def test_damaged_progress_is_named(name: str, value: Any, saved: Path) -> None:
     tensors, description = read_tensors(saved)
-    progress = {**PROGRESS, name: value}
+    progress = {**dataclasses.asdict(PROGRESS), name: value}
     write_tensors(saved, tensors, {**description, "progress": progress})
-    with pytest.raises(DamagedFileError, match=rf"latest\.safetensors is damaged: {name}"):
-        read_progress(saved, KINDS)
+    message = rf"latest\.safetensors is damaged: progress\.{name}"
+    with pytest.raises(DamagedFileError, match=message):
+        read_progress(saved, Progress)
 
 
 @pytest.mark.parametrize("progress", [None, [], "x"])
@@ -133,18 +133,21 @@ def test_a_checkpoint_without_progress_is_damaged(progress: Any, saved: Path) ->
     tensors, description = read_tensors(saved)
     write_tensors(saved, tensors, {**description, "progress": progress})
     with pytest.raises(DamagedFileError, match=r"latest\.safetensors is damaged"):
-        read_progress(saved, KINDS)
+        read_progress(saved, Progress)
 
 
 def test_a_file_that_is_no_checkpoint_is_named(saved: Path) -> None:
     tensors, description = read_tensors(saved)
     write_tensors(saved, tensors, {**description, "format": "reward"})
-    for read in (read_progress, Training("skillrl/Maze2D-v0", seed=1).load):
+    for read in (
+        partial(read_progress, kind=Progress),
+        Training("skillrl/Maze2D-v0", seed=1).load,
+    ):
         with pytest.raises(DamagedFileError, match="holds no checkpoint but 'reward'"):
             read(saved)
     saved.write_bytes(saved.read_bytes()[:-100])
     with pytest.raises(DamagedFileError, match=r"latest\.safetensors is damaged"):
-        read_progress(saved, KINDS)
+        read_progress(saved, Progress)
 
 
 def test_a_checkpoint_of_another_environment_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from runs import Killed, assert_same_skills, kill_at, skills, small
 from skillrl.agents import SkillPolicy, SkillPPO
-from skillrl.discovery import evaluation, loop, training
+from skillrl.discovery import evaluation, loop, progress, training
 from skillrl.discovery.events import Event, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.recipes import Recipe, RestartRecipe
@@ -139,39 +139,11 @@ EARLY = dataclasses.replace(
 )
 
 
-@pytest.mark.parametrize(
-    ("rewards", "converged"),
-    [
-        ([2.0, 2.0, 2.0, 2.0], True),
-        ([2.0, 2.0, 2.04, 2.04], True),  # 0.04 is less than a fiftieth of 5
-        ([2.0, 2.0, 2.2, 2.2], False),
-        ([2.0, 2.0, 2.0], False),  # two windows of two rollouts are not there yet
-        ([9.0, 2.0, 2.0, 2.0, 2.0], True),
-        ([0.9, 0.9, 0.9, 0.9], False),  # not live yet: less than a fifth of 5
-        ([3.0, 3.0, 2.0, 2.0], True),
-    ],
-)
-def test_training_has_converged_when_the_reward_stops_to_grow(
-    rewards: list[float], converged: bool, tmp_path: Path
-) -> None:
-    library = SkillLibrary.create(tmp_path / "run", EARLY, seed=0)
-    discovery = loop.Discovery(library, EARLY, lambda event: None, lambda: False)
-    discovery.begin(0)
-    discovery.progress["rewards"] = rewards
-    assert discovery._converged(steps=1_000) is converged
-    # Guided episodes begin where the reward is: it may still have to be found without the guide.
-    guide = dataclasses.replace(EARLY.guide, max_steps=10, until=0.5)
-    discovery.recipe = dataclasses.replace(EARLY, guide=guide)
-    assert discovery._converged(steps=1_279) is False
-    assert discovery._converged(steps=1_280) is converged
-    discovery.close()
-
-
 def test_a_skill_that_has_converged_ends_early_and_the_next_one_goes_on_from_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "LIVE_SHARE", -1.0)
-    monkeypatch.setattr(loop, "CONVERGED", 10.0)
+    monkeypatch.setattr(progress, "LIVE_SHARE", -1.0)
+    monkeypatch.setattr(progress, "CONVERGED", 10.0)
     noise: list[float] = []
     usual = SkillPPO.train
 
@@ -199,7 +171,7 @@ def test_a_skill_that_has_converged_ends_early_and_the_next_one_goes_on_from_the
 def test_a_reward_that_is_never_met_is_given_up_for_another_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "UNTOUCHED", 2.0)  # whatever is earned is not enough
+    monkeypatch.setattr(progress, "UNTOUCHED", 2.0)  # whatever is earned is not enough
     fits: list[np.ndarray] = []
     usual = fit_reward
 
@@ -235,7 +207,7 @@ def test_a_reward_that_is_never_met_is_given_up_for_another_one(
 def test_a_skill_that_is_not_live_in_the_end_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "UNTOUCHED", 0.0)
+    monkeypatch.setattr(progress, "UNTOUCHED", 0.0)
     recipe = dataclasses.replace(CHEETAH, attempts=2)
     monkeypatch.setattr(evaluation, "LIVE_SHARE", 2.0)  # nothing is live
     library = discover(recipe, tmp_path / "run", seed=3)
@@ -244,7 +216,7 @@ def test_a_skill_that_is_not_live_in_the_end_is_tried_again(
 
 
 def test_a_skill_that_is_live_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "UNTOUCHED", 0.0)
+    monkeypatch.setattr(progress, "UNTOUCHED", 0.0)
     monkeypatch.setattr(evaluation, "LIVE_SHARE", -1.0)
     monkeypatch.setattr(evaluation, "LIVE_RATIO", -1.0)
     recipe = dataclasses.replace(CHEETAH, steps_per_skill=10 * 8 * 16, attempts=3)
@@ -435,7 +407,7 @@ def test_a_skill_is_live_by_the_definition(
     discovery = loop.Discovery(library, recipe, lambda event: None, lambda: False)
     discovery.begin(0)
     separation = Separation(loss=7.3, positives=0.9, negatives=0.1, archive=None)
-    discovery.progress |= {"fresh_reward": 0.0, "separation": dataclasses.asdict(separation)}
+    discovery.progress.separation = separation
     earned = {id(discovery.agent.policy): mean_reward, id(discovery.previous): previous}
     monkeypatch.setattr(
         evaluation, "episodes", lambda env, policy, seed, **_: (earned[id(policy)], 0.0)
@@ -586,7 +558,7 @@ def test_a_skill_must_earn_twice_what_its_parent_and_the_last_one_earn(
         evaluation, "episodes", lambda env, policy, *_, **__: (earned[id(policy)], 0.0)
     )
     separation = Separation(loss=7.3, positives=0.9, negatives=0.1, archive=None)
-    discovery.progress |= {"fresh_reward": 0.0, "separation": dataclasses.asdict(separation)}
+    discovery.progress.separation = separation
     discovery.finish_skill()
     discovery.close()
     assert library[branched].record.previous_mean_reward == 0.5 * target

@@ -1,0 +1,82 @@
+"""How far the training of a skill is, and when it ends."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from skillrl.discovery.evaluation import LIVE_SHARE
+from skillrl.discovery.recipes import Recipe
+from skillrl.rewards import Separation
+
+# Training has converged if its reward grew by less than this share of the target.
+CONVERGED = 0.02
+# A reward is untouched if after this share of a skill's steps no rollout has earned more than this
+# share of the target.
+UNTOUCHED_AFTER, UNTOUCHED = 0.2, 0.02
+
+
+@dataclass
+class Progress:
+    """What a checkpoint tells of a skill in training, besides the agent itself."""
+
+    generation: int
+    """The skill's number."""
+    first_step: int
+    """Time steps of the run when training on the present reward began."""
+    attempt: int = 0
+    """Rewards that were given up for this skill."""
+    skipped_steps: int = 0
+    """Environment steps that were trained on them."""
+    steps: int = 0
+    """Time steps of the run at the checkpoint."""
+    seconds: float = 0.0
+    """Duration of all that was done for this skill."""
+    fresh_reward: float = 0.0
+    """What the agent earned before training."""
+    separation: Separation | None = None
+    """Of the fitted reward."""
+    rewards: tuple[float, ...] = ()
+    """Mean reward of each rollout."""
+    ending_from: int | None = None
+    """Steps of training after which it had converged."""
+
+
+def converged(recipe: Recipe, progress: Progress, steps: int) -> bool:
+    """Whether the skill is live by its training reward and has stopped to improve.
+
+    Args:
+        recipe: of the run.
+        progress: of the skill.
+        steps: of training on the present reward.
+    """
+    rollout = recipe.agent.num_envs * recipe.agent.n_steps
+    window = math.ceil(recipe.patience * recipe.steps_per_skill / rollout)
+    guided = recipe.guide.max_steps > 0 and steps < recipe.guide.until * recipe.steps_per_skill
+    rewards = progress.rewards[-2 * window :]
+    if recipe.patience == 0 or guided or len(rewards) < 2 * window:
+        return False
+    before, now = np.mean(rewards[:window]), np.mean(rewards[window:])
+    target = recipe.reward.target
+    return bool(now >= LIVE_SHARE * target and now - before < CONVERGED * target)
+
+
+def ending(recipe: Recipe, progress: Progress) -> tuple[int, int]:
+    """Return the steps after which the agent's noise begins to shrink, and its training ends."""
+    latest = int(recipe.agent.anneal_from * recipe.steps_per_skill)
+    begin = latest if progress.ending_from is None else min(progress.ending_from, latest)
+    return begin, begin + recipe.steps_per_skill - latest
+
+
+def may_try_again(recipe: Recipe, progress: Progress) -> bool:
+    """Whether the present reward can still be given up for another one."""
+    return progress.attempt < recipe.attempts - 1
+
+
+def untouched(recipe: Recipe, progress: Progress, steps: int) -> bool:
+    """Whether the reward is still not met, and another one can be tried."""
+    if steps < UNTOUCHED_AFTER * recipe.steps_per_skill or not may_try_again(recipe, progress):
+        return False
+    return max(progress.rewards) < UNTOUCHED * recipe.reward.target

@@ -1,0 +1,68 @@
+"""When the training of a skill ends."""
+
+import dataclasses
+
+import pytest
+
+from runs import small
+from skillrl.discovery.progress import Progress, converged, ending, may_try_again, untouched
+
+# Rollouts of 128 steps: windows of two of them.
+RECIPE = dataclasses.replace(
+    small("HalfCheetah-v5"), steps_per_skill=20 * 8 * 16, patience=0.1, attempts=3
+)
+UNGUIDED = dataclasses.replace(RECIPE, guide=dataclasses.replace(RECIPE.guide, max_steps=0))
+
+
+@pytest.mark.parametrize(
+    ("rewards", "expected"),
+    [
+        ((2.0, 2.0, 2.0, 2.0), True),
+        ((2.0, 2.0, 2.04, 2.04), True),  # 0.04 is less than a fiftieth of 5
+        ((2.0, 2.0, 2.2, 2.2), False),
+        ((2.0, 2.0, 2.0), False),  # two windows of two rollouts are not there yet
+        ((9.0, 2.0, 2.0, 2.0, 2.0), True),
+        ((0.9, 0.9, 0.9, 0.9), False),  # not live yet: less than a fifth of 5
+        ((3.0, 3.0, 2.0, 2.0), True),
+    ],
+)
+def test_training_has_converged_when_the_reward_stops_to_grow(
+    rewards: tuple[float, ...], expected: bool
+) -> None:
+    progress = Progress(0, 0, rewards=rewards)
+    assert converged(UNGUIDED, progress, steps=1_000) is expected
+    assert not converged(dataclasses.replace(UNGUIDED, patience=0.0), progress, steps=1_000)
+    # Guided episodes begin where the reward is: it may still have to be found without the guide.
+    guide = dataclasses.replace(RECIPE.guide, max_steps=10, until=0.5)
+    guided = dataclasses.replace(RECIPE, guide=guide)
+    assert not converged(guided, progress, steps=1_279)
+    assert converged(guided, progress, steps=1_280) is expected
+
+
+@pytest.mark.parametrize(
+    ("ending_from", "expected"), [(None, (600, 1_000)), (100, (100, 500)), (700, (600, 1_000))]
+)
+def test_noise_shrinks_for_as_long_wherever_the_ending_begins(
+    ending_from: int | None, expected: tuple[int, int]
+) -> None:
+    agent = dataclasses.replace(RECIPE.agent, anneal_from=0.6)
+    recipe = dataclasses.replace(RECIPE, steps_per_skill=1_000, agent=agent)
+    assert ending(recipe, Progress(0, 0, ending_from=ending_from)) == expected
+
+
+@pytest.mark.parametrize(
+    ("steps", "best", "attempt", "expected"),
+    [
+        (512, 0.09, 0, True),  # a fifth of the steps, less than a fiftieth of 5
+        (511, 0.09, 0, False),
+        (512, 0.11, 0, False),
+        (512, 0.09, 1, True),
+        (512, 0.09, 2, False),  # the last attempt
+    ],
+)
+def test_a_reward_is_given_up_when_it_is_not_met(
+    steps: int, best: float, attempt: int, expected: bool
+) -> None:
+    progress = Progress(0, 0, attempt=attempt, rewards=(0.0, best, 0.01))
+    assert untouched(RECIPE, progress, steps) is expected
+    assert may_try_again(RECIPE, progress) is (attempt < 2)
