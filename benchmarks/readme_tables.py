@@ -43,24 +43,54 @@ def discovery_throughput(results: dict[str, Any]) -> str:
     return table(["skillrl", "Stable-Baselines3's PPO", "ratio"], [row])
 
 
+METHODS = {
+    "neural-rewards": "skillrl",
+    "diayn": "DIAYN",
+    "random-rewards": "random rewards",
+}
+# Name in the results, heading, format.
+COLUMNS = (
+    ("live", "live", ".0%"),
+    ("fastest forwards", "m/s forwards", ".1f"),
+    ("fastest backwards", "backwards", ".1f"),
+    ("front somersaults", "front flips", ".1f"),
+    ("back somersaults", "back flips", ".1f"),
+    ("information: forward velocity", "MI velocity", ".2f"),
+    ("information: lateral velocity", "MI lateral", ".2f"),
+    ("information: height", "MI height", ".2f"),
+    ("distinct", "told apart", ".0%"),
+    ("coverage", "m² visited", ",.0f"),
+    ("task_return", "task return", ",.0f"),
+    ("minutes", "minutes", ".0f"),
+)
+
+
+def discovery(results: dict[str, Any]) -> str:
+    """Figures of the skills: of all methods, and of each seed of our own."""
+    methods = results["methods"]
+    known = next(iter(methods.values()))
+    columns = [column for column in COLUMNS if column[0] in known["mean"]]
+
+    def cell(method: dict[str, Any], name: str, form: str) -> str:
+        low, high = method["interval"][name]
+        return f"{method['mean'][name]:{form}} ({low:{form}} to {high:{form}})"
+
+    rows = [
+        [METHODS[name], *(cell(method, key, form) for key, _, form in columns)]
+        for name, method in methods.items()
+    ]
+    ours = methods["neural-rewards"]
+    seeds = [
+        [str(seed), *(f"{ours[key][index]:{form}}" for key, _, form in columns)]
+        for index, seed in enumerate(ours["seeds"])
+    ]
+    headings = [heading for _, heading, _ in columns]
+    return "\n".join([table(["", *headings], rows), table(["seed", *headings], seeds)])
+
+
 def discover_half_cheetah(results: dict[str, Any]) -> str:
-    """Live skills, a row for each seed, and over all seeds."""
-    rows = []
-    for seed, skills in zip(results["seeds"], results["skills"], strict=True):
-        share = sum(skill["mean_reward"] / skill["target"] for skill in skills) / len(skills)
-        returns = [skill["task_return"] for skill in skills]
-        rows.append(
-            [
-                str(seed),
-                f"{sum(skill['live'] for skill in skills)} of {len(skills)}",
-                f"{share:.0%}",
-                f"{min(returns):,.0f} to {max(returns):,.0f}",
-            ]
-        )
-    low, high = results["live_share_interval"]
-    rows.append(["all", f"{results['live_share']:.0%} ({low:.0%} to {high:.0%})", "", ""])
-    columns = ["seed", "live skills", "mean reward, of the target", "return of HalfCheetah's task"]
-    return table(columns, rows)
+    """See ``discovery``."""
+    return discovery(results)
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {

@@ -132,9 +132,17 @@ def test_images_and_grids_are_refused(env: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_skills_learn_to_be_told_apart(seed: int, tmp_path: Path) -> None:
     recipe = small("HalfCheetah-v5", method="diayn")
-    agent = dataclasses.replace(recipe.agent, num_envs=16, n_steps=64, batch_size=256)
-    recipe = dataclasses.replace(recipe, agent=agent, steps_per_skill=40_000)
+    agent = dataclasses.replace(
+        recipe.agent,
+        num_envs=16,
+        n_steps=64,
+        batch_size=256,
+        n_epochs=4,
+        learning_rate=1e-3,
+        hidden=(64, 64),
+    )
+    recipe = dataclasses.replace(recipe, agent=agent, steps_per_skill=20_000)
     library = discover(recipe, tmp_path / "run", seed=seed)
     for skill in library:
         assert skill.record.live
-        assert skill.record.mean_reward > 0.4 * math.log(2)
+        assert skill.record.mean_reward > 0.8 * math.log(2)
