@@ -50,8 +50,9 @@ readme: .venv/installed-dev
 	$(BIN)/python benchmarks/readme_tables.py
 
 benchmarks-quick: .venv/installed-benchmarks
-	$(BIN)/python benchmarks/env_throughput.py --quick
-	$(BIN)/python benchmarks/discovery_throughput.py --quick
+	for script in env_throughput discovery_throughput discover_half_cheetah discover_ant \
+		discover_humanoid ablations_half_cheetah skill_actions; do \
+		$(BIN)/python benchmarks/$$script.py --quick || exit 1; done
 
 clean:
 	rm -rf .venv build dist skillrl.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import json
 import multiprocessing
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from record import record
 from scipy import stats
 
 from skillrl.discovery.events import Event, SkillFinished
@@ -29,42 +31,54 @@ from skillrl.files import write_json
 METHODS = ("neural-rewards", "diayn", "random-rewards")
 
 
-def parse(description: str, *, env: str, seeds: int, skills: int, runs: str) -> argparse.Namespace:
-    """Read the command line of a comparison."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="under 60 seconds, nothing recorded")
-    parser.add_argument("--seeds", type=int, default=seeds)
-    parser.add_argument("--skills", type=int, default=skills)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--runs", type=Path, default=Path(runs))
-    options = parser.parse_args()
-    options.recipe = recipe_for(env)
+def parser(doc: str, *, seeds: int, skills: int, runs: str) -> argparse.ArgumentParser:
+    """The command line that all comparisons have; the script's docstring describes it."""
+    made = argparse.ArgumentParser(description=doc.splitlines()[0])
+    made.add_argument("--quick", action="store_true", help="under 60 seconds, nothing recorded")
+    made.add_argument("--seeds", type=int, default=seeds)
+    made.add_argument("--skills", type=int, default=skills)
+    made.add_argument("--runs", type=Path, default=Path(runs))
+    return made
+
+
+def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the command line."""
+    options = made.parse_args()
     if options.quick:
         options.seeds, options.skills, options.runs = 1, 2, Path(tempfile.mkdtemp())
-        options.recipe = quick(options.recipe)
     return options
 
 
 def quick(recipe: Recipe) -> Recipe:
     """A recipe that takes seconds."""
     return dataclasses.replace(
-        recipe, steps_per_skill=4_096, evaluation_episodes=1, evaluation_steps=200
+        recipe,
+        steps_per_skill=4_096,
+        attempts=1,
+        evaluation_episodes=1,
+        evaluation_steps=200,
+        samples=dataclasses.replace(recipe.samples, num_envs=8, positive_repeats=4),
+        reward=dataclasses.replace(recipe.reward, steps=200),
     )
 
 
-def compare(options: argparse.Namespace) -> dict[str, Any]:
-    """Run all methods with all seeds, and return their figures by method."""
+def compare_methods(doc: str, env: str, *, seeds: int, skills: int, runs: str) -> None:
+    """Compare all methods on an environment, and record the figures under the script's name."""
+    made = parser(doc, seeds=seeds, skills=skills, runs=runs)
+    made.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    options = parse(made)
+    recipe = quick(recipe_for(env)) if options.quick else recipe_for(env)
+    recipe = dataclasses.replace(recipe, generations=options.skills)
     found: dict[str, Any] = {}
-    steps = options.recipe.steps_per_skill
     for method in options.methods:
-        recipe = dataclasses.replace(
-            options.recipe, method=method, generations=options.skills, steps_per_skill=steps
-        )
-        found[method] = figures(run_all(recipe, options.runs / method, options.seeds), recipe)
+        variant = dataclasses.replace(recipe, method=method)
+        found[method] = figures(run_all(variant, options.runs / method, options.seeds), variant)
         if method == "neural-rewards" and not options.quick:
             # Skills may end early; the methods that follow are given as many steps in all.
             steps = round(np.mean(found[method]["steps_per_skill"]))
-    return found
+            recipe = dataclasses.replace(recipe, steps_per_skill=steps)
+    name = Path(sys.argv[0]).stem
+    record(name, {"methods": found}, quick=options.quick)
 
 
 def run_all(recipe: Recipe, folder: Path, seeds: int) -> list[dict[str, Any]]:

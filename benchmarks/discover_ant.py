@@ -10,14 +10,7 @@ height, and the ground that they cover.
 
 from __future__ import annotations
 
-from comparison import compare, parse
-from record import record
-
-
-def main() -> None:
-    options = parse(__doc__.splitlines()[0], env="Ant-v5", seeds=2, skills=10, runs="runs/ant")
-    record("discover_ant", {"methods": compare(options)}, quick=options.quick)
-
+from comparison import compare_methods
 
 if __name__ == "__main__":
-    main()
+    compare_methods(__doc__, "Ant-v5", seeds=2, skills=10, runs="runs/ant")

@@ -11,16 +11,9 @@ per step, and at least twice what the skill before it earns on the same reward.
 
 from __future__ import annotations
 
-from comparison import compare, parse
-from record import record
-
-
-def main() -> None:
-    options = parse(
-        __doc__.splitlines()[0], env="HalfCheetah-v5", seeds=5, skills=20, runs="runs/half-cheetah"
-    )
-    record("discover_half_cheetah", {"methods": compare(options)}, quick=options.quick)
-
+from comparison import compare_methods
 
 if __name__ == "__main__":
-    main()
+    compare_methods(
+        __doc__.splitlines()[0], "HalfCheetah-v5", seeds=5, skills=20, runs="runs/half-cheetah"
+    )

@@ -128,7 +128,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.seeds, options.steps, options.run = 1, 20_000, quick_run()
-    marks = [int(options.steps * share) for share in (0.1, 0.3, 1.0)]
+    shares = (1.0,) if options.quick else (0.1, 0.3, 1.0)
+    marks = [int(options.steps * share) for share in shares]
     tasks = [
         (side, seed, options.run, options.steps)
         for seed in range(options.seeds)

@@ -100,8 +100,8 @@ class SampleRecipe(_Checked):
     from step to step."""
     clusters: int = _at_least(2, 8)
     """Clusters that explorations or observations are sorted into, of which one is drawn."""
-    archived: int = _at_least(1, 5_000)
-    """Negatives of each finished skill that the archive keeps."""
+    archived: int = _at_least(0, 5_000)
+    """Negatives of each finished skill that the archive keeps; 0 keeps none."""
 
 
 @dataclass(frozen=True)
@@ -253,20 +253,37 @@ class Recipe(_Checked):
             )
 
 
-HALF_CHEETAH = Recipe(
-    env="HalfCheetah-v5",
-    steps_per_skill=800_000,
-    patience=0.075,
-    parent="any",
-    samples=SampleRecipe(
-        asks_for=("ways", "lively ways", "lively ways", "all"),
-        exploration="parameter-noise",
-        exploration_std=2.0,
-    ),
-    agent=AgentRecipe(anneal_from=0.7),
-    # The value function of another reward led agents that branch off to stand still: with it 3 of
-    # 16 skills died, each having met its reward at first.
-    transfer=TransferRecipe(reuse_value=False),
+def _robot(env: str, **changes: Any) -> Recipe:
+    """What the recipes of robots have in common."""
+    return Recipe(
+        env=env,
+        steps_per_skill=800_000,
+        patience=0.075,
+        parent="any",
+        samples=SampleRecipe(
+            asks_for=("ways", "lively ways", "lively ways", "all"),
+            exploration="parameter-noise",
+            exploration_std=2.0,
+        ),
+        agent=AgentRecipe(anneal_from=0.7),
+        # The value function of another reward led agents that branch off to stand still: with it 3
+        # of HalfCheetah's 16 skills died, each having met its reward at first.
+        transfer=TransferRecipe(reuse_value=False),
+        **changes,
+    )
+
+
+HALF_CHEETAH = _robot("HalfCheetah-v5")
+HOPPER = _robot("Hopper-v5")
+WALKER = _robot("Walker2d-v5")
+# Without the forces of contacts and the like, which are most of the observation and no behaviour.
+ANT = _robot("Ant-v5", env_kwargs={"include_cfrc_ext_in_observation": False})
+HUMANOID = _robot(
+    "Humanoid-v5",
+    env_kwargs={
+        f"include_{part}_in_observation": False
+        for part in ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")
+    },
 )
 
 MAZE = Recipe(
@@ -285,7 +302,7 @@ MAZE = Recipe(
     agent=AgentRecipe(ent_coef=0.005, ent_coef_rewarded=0.055, reward_scale=1.0),
 )
 
-RECIPES = {recipe.env: recipe for recipe in (HALF_CHEETAH, MAZE)}
+RECIPES = {recipe.env: recipe for recipe in (HALF_CHEETAH, HOPPER, WALKER, ANT, HUMANOID, MAZE)}
 
 
 def recipe_for(env: str) -> Recipe:

@@ -16,6 +16,7 @@ from skillrl.discovery.recipes import (
     recipe_for,
     recipe_from_json,
 )
+from skillrl.discovery.training import make_envs
 from skillrl.errors import InvalidValueError
 
 EVERYTHING = Recipe(
@@ -46,6 +47,16 @@ def test_whole_numbers_may_stand_for_fractions() -> None:
 def test_one_recipe_serves_both_names_of_an_environment(env: str) -> None:
     tuned = RECIPES["HalfCheetah-v5"]
     assert recipe_for(env) == dataclasses.replace(tuned, env=env)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.env)
+def test_the_environment_of_a_recipe_takes_its_arguments(recipe: Recipe) -> None:
+    env = make_envs(recipe, 2)
+    observations, _ = env.reset(seed=0)
+    sizes = {"Ant-v5": 27, "Humanoid-v5": 45}  # positions but for the place, and velocities
+    if recipe.env in sizes:
+        assert observations.shape == (2, sizes[recipe.env])
+    env.close()
 
 
 def test_any_other_environment_has_the_generic_recipe() -> None:

@@ -1,0 +1,58 @@
+"""What each part of the recipe does on HalfCheetah: the recipe without it, several seeds.
+
+python benchmarks/ablations_half_cheetah.py                     resumes where it was stopped
+python benchmarks/ablations_half_cheetah.py --seeds 3 --skills 10 --runs runs/ablations
+python benchmarks/ablations_half_cheetah.py --quick             under 60 seconds
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from comparison import figures, parse, parser, quick, run_all
+from record import record
+
+from skillrl.discovery.recipes import Recipe, recipe_for
+
+# Recipe fields, with dots, that differ from the recipe.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "recipe": {},
+    "value reuse": {"transfer.reuse_value": True},
+    "no feature reuse": {"transfer.reuse_features": False},
+    "restarts": {"restarts.share": 0.5},
+    "no archive": {"samples.archived": 0},
+    "noise in actions": {"samples.exploration": "scaled-noise", "samples.exploration_std": 1.0},
+    "noise that stays": {"agent.final_noise": 1.0},
+    "asks for all": {"samples.asks_for": ("all",)},
+    "starts from the last skill": {"parent": "last"},
+}
+
+
+def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    """The recipe with other values of some fields."""
+    for name, value in changes.items():
+        part, _, field = name.rpartition(".")
+        if part:
+            value = dataclasses.replace(getattr(recipe, part), **{field: value})
+        recipe = dataclasses.replace(recipe, **{part or field: value})
+    return recipe
+
+
+def main() -> None:
+    made = parser(__doc__, seeds=3, skills=10, runs="runs/ablations")
+    made.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    options = parse(made)
+    recipe = dataclasses.replace(recipe_for("HalfCheetah-v5"), generations=options.skills)
+    if options.quick:
+        options.variants, recipe = ["recipe", "restarts"], quick(recipe)
+    found = {}
+    for name in options.variants:
+        variant = changed(recipe, VARIANTS[name])
+        folder = options.runs / name.replace(" ", "-")
+        found[name] = figures(run_all(variant, folder, options.seeds), variant)
+    record("ablations_half_cheetah", {"variants": found}, quick=options.quick)
+
+
+if __name__ == "__main__":
+    main()
