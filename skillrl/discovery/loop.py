@@ -29,14 +29,7 @@ from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
 from skillrl.discovery.progress import Progress, converged, ending, may_try_again, untouched
 from skillrl.discovery.recipes import Recipe
-from skillrl.discovery.samples import (
-    gather_negatives,
-    gather_positives,
-    gather_states,
-    liveliest,
-    one_cluster,
-    one_way,
-)
+from skillrl.discovery.samples import asked_for, gather_negatives, gather_positives, gather_states
 from skillrl.discovery.training import make_agent, make_envs, stagger_episodes, train
 from skillrl.discovery.transfer import transfer
 from skillrl.envs import NeuralRewardVectorWrapper, RestartVectorWrapper, reward_for
@@ -228,17 +221,9 @@ class Discovery:
             self.reward.standardise(torch.as_tensor(np.concatenate([negatives, positives])))
         seen = self.reward.standardised(torch.as_tensor(positives)).numpy()
         rng = np.random.default_rng(self._seed("wanted"))
-        wanted, others = np.ones(len(positives), bool), positives[:0]
-        match asked := str(rng.choice(samples.asks_for)):
-            case "moments":
-                wanted = one_cluster(seen, samples.clusters, rng)
-            case "ways" | "lively ways":
-                among = liveliest(seen, explorations, samples.lively if "lively" in asked else 1.0)
-                wanted = among.copy()
-                wanted[among] = one_way(seen[among], explorations[among], samples.clusters, rng)
-                others = positives[~wanted]
+        wanted = asked_for(seen, explorations, samples, rng)
         self.progress.seconds += time.monotonic() - started
-        return negatives, positives[wanted], others
+        return negatives, positives[wanted], positives[~wanted]
 
     def fit_reward(self, negatives: np.ndarray, positives: np.ndarray, others: np.ndarray) -> None:
         """Train the reward network on, to ask for the positives and for nothing seen before."""

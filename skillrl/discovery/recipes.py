@@ -68,6 +68,9 @@ class RewardRecipe(_Checked):
     """Weight of the squared parameters (L2) in the loss."""
 
 
+Asked = Literal["all", "ways", "lively ways", "moments", "lively moments"]
+
+
 @dataclass(frozen=True)
 class SampleRecipe(_Checked):
     """How the observations that a reward is fitted to are gathered."""
@@ -88,16 +91,16 @@ class SampleRecipe(_Checked):
     actions always are."""
     exploration_std: float = _in(0.01, 100.0, 1.0)
     """Standard deviation (before the tanh) of what scaled or parameter noise does to an action."""
-    asks_for: tuple[Literal["all", "ways", "lively ways", "moments"], ...] = ("all",)
+    asks_for: tuple[Asked, ...] = ("all",)
     """What a reward asks for of what exploration reached; drawn for each skill from those listed.
     "all": all of it, as in the paper. "ways": one cluster of explorations, sorted by what each saw
     on average, and none of the others: a way of lying, standing or running, where all together are
-    often the same. "lively ways": the same with the liveliest explorations only, so that skills
-    move. "moments": one cluster of single observations, which may be a moment that cannot
-    be held but only be passed again and again, as in somersaults."""
+    often the same. "moments": one cluster of single observations and none of the others, which may
+    be a moment that cannot be held but only be passed again and again, as in somersaults. "lively
+    ways" and "lively moments": the same among the liveliest only, so that skills move."""
     lively: float = _in(0.01, 1.0, 0.25)
-    """Share of the explorations among which "lively ways" are: those whose observations change most
-    from step to step."""
+    """Share of the explorations, or of the observations, that are the liveliest: those that change
+    most from step to step."""
     clusters: int = _at_least(2, 8)
     """Clusters that explorations or observations are sorted into, of which one is drawn."""
     archived: int = _at_least(0, 5_000)

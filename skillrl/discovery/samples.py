@@ -191,6 +191,36 @@ def gather_positives(
     return np.concatenate(reached), np.concatenate(explorations)
 
 
+def asked_for(
+    points: np.ndarray, explorations: np.ndarray, recipe: SampleRecipe, rng: np.random.Generator
+) -> np.ndarray:
+    """Choose what a reward is to ask for of what exploration reached.
+
+    Args:
+        points: observations, ``(n, ...)``, those of an exploration in their order; vectors should
+            be standardised.
+        explorations: the exploration that each belongs to, ``(n,)``.
+        recipe: says what may be asked for; see ``SampleRecipe.asks_for``.
+        rng: source of randomness.
+
+    Returns:
+        Which observations are asked for, ``(n,)``.
+    """
+    asked = str(rng.choice(recipe.asks_for))
+    if asked == "all":
+        return np.ones(len(points), bool)
+    lively = recipe.lively if asked.startswith("lively") else 1.0
+    wanted = np.zeros(len(points), bool)
+    if asked.endswith("ways"):
+        among = liveliest(points, explorations, lively)
+        wanted[among] = one_way(points[among], explorations[among], recipe.clusters, rng)
+    else:
+        pace = changes(points, explorations)
+        among = pace >= np.quantile(pace, 1 - lively)
+        wanted[among] = one_cluster(points[among], recipe.clusters, rng)
+    return wanted
+
+
 def one_way(
     points: np.ndarray, explorations: np.ndarray, clusters: int, rng: np.random.Generator
 ) -> np.ndarray:
@@ -214,25 +244,38 @@ def one_way(
     return one_cluster(means / counts[:, None], clusters, rng)[numbers]
 
 
-def liveliest(points: np.ndarray, explorations: np.ndarray, share: float) -> np.ndarray:
-    """Find the explorations whose observations change most from step to step.
+def changes(points: np.ndarray, explorations: np.ndarray) -> np.ndarray:
+    """Return how much each observation differs from the one before it in its exploration.
 
     Args:
         points: observations, ``(n, ...)``, those of an exploration in their order; vectors should
             be standardised.
         explorations: the exploration that each belongs to, ``(n,)``.
+
+    Returns:
+        Euclidean distances ``(n,)``; that of an exploration's first observation is 0.
+    """
+    order = np.argsort(explorations, kind="stable")
+    flat, numbers = points.reshape(len(points), -1)[order], explorations[order]
+    distances = np.zeros(len(points))
+    goes_on = numbers[1:] == numbers[:-1]
+    distances[order[1:]] = np.linalg.norm(np.diff(flat, axis=0), axis=1) * goes_on
+    return distances
+
+
+def liveliest(points: np.ndarray, explorations: np.ndarray, share: float) -> np.ndarray:
+    """Find the explorations whose observations change most from step to step, on average.
+
+    Args:
+        points: as for ``changes``.
+        explorations: as for ``changes``.
         share: of the explorations, in (0, 1].
 
     Returns:
         Which observations belong to these explorations, ``(n,)``.
     """
-    order = np.argsort(explorations, kind="stable")
-    _, numbers = np.unique(explorations, return_inverse=True)
-    flat, sorted_numbers = points.reshape(len(points), -1)[order], numbers[order]
-    within = sorted_numbers[1:] == sorted_numbers[:-1]
-    changes = np.linalg.norm(np.diff(flat, axis=0), axis=1)[within]
-    owners, count = sorted_numbers[1:][within], numbers.max() + 1
-    pace = np.bincount(owners, changes, count) / np.maximum(np.bincount(owners, None, count), 1)
+    _, numbers, counts = np.unique(explorations, return_inverse=True, return_counts=True)
+    pace = np.bincount(numbers, changes(points, explorations)) / np.maximum(counts - 1, 1)
     return (pace >= np.quantile(pace, 1 - share))[numbers]
 
 

@@ -12,6 +12,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from skillrl.agents import SkillPolicy
 from skillrl.discovery.recipes import SampleRecipe
 from skillrl.discovery.samples import (
+    asked_for,
+    changes,
     disturbed,
     episode_limit,
     episodes,
@@ -296,6 +298,42 @@ def test_the_liveliest_explorations_change_most_from_step_to_step() -> None:
     rows = liveliest(points[kept], explorations[kept], 0.3)
     assert set(explorations[kept][rows]) == {7, 8, 9}
     assert rows.sum() == 8 + 8 + 3
+
+
+def test_changes_are_distances_from_the_step_before() -> None:
+    # Two explorations in turn, the second of which ends early.
+    points = np.array([[0.0, 0.0], [5.0, 5.0], [3.0, 4.0], [5.0, 6.0], [3.0, 4.0]])
+    explorations = np.array([7, 2, 7, 2, 7])
+    np.testing.assert_allclose(changes(points, explorations), [0.0, 0.0, 5.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize("asked", ["all", "ways", "lively ways", "moments", "lively moments"])
+def test_what_is_asked_for(asked: Any) -> None:
+    # Twelve explorations of six steps: four rest at one place, four at another, and four jump to
+    # and fro between two more.
+    kind = np.tile(np.repeat([0, 1, 2], 4), 6)
+    step = np.repeat(np.arange(6), 12)
+    explorations = np.tile(np.arange(12), 6)
+    jumping = np.where(step % 2, 30.0, 20.0)
+    points = np.where(kind == 2, jumping, 10.0 * kind)[:, None] + 0.1 * explorations[:, None]
+    recipe = SampleRecipe(asks_for=(asked,), clusters=2, lively=0.25)
+    found = set()
+    for seed in range(20):
+        wanted = asked_for(points, explorations, recipe, np.random.default_rng(seed))
+        if asked == "all":
+            assert wanted.all()
+        elif asked.endswith("ways"):
+            # Whole explorations.
+            assert all(len(set(wanted[explorations == n])) == 1 for n in range(12))
+            assert 0 < wanted.sum() < len(wanted)
+        if asked.startswith("lively"):
+            assert set(kind[wanted]) == {2}
+            if asked == "lively moments":
+                # One end of the jump; the first step has jumped from nowhere.
+                (place,) = set(points[wanted, 0] > 25.0)
+                found.add(bool(place))
+                assert 0 not in step[wanted]
+    assert asked != "lively moments" or found == {False, True}
 
 
 def test_one_cluster_is_one_of_those_that_are_not_tiny() -> None:
