@@ -19,6 +19,7 @@ def new_record(index: int = 0, **changes: Any) -> Record:
         "live": True,
         "task_return": -12.34,
         "fresh_reward": 0.75,
+        "asked": "all",
         "parent": None,
         "descriptors": None,
         "separation": Separation(loss=7.3, positives=0.9, negatives=0.1, archive=None),

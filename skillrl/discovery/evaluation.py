@@ -52,6 +52,7 @@ class Evaluation:
         others: Sequence[SkillPolicy],
         seed: int,
         *,
+        asked: str | None = None,
         parent: int | None = None,
         steps: int,
         seconds: float,
@@ -65,7 +66,8 @@ class Evaluation:
             policy: the skill's.
             others: policies that should earn less on the skill's reward.
             seed: of the resets.
-            parent: see ``Record``, as all that follow.
+            asked: see ``Record``.
+            parent: see ``Record``.
             steps: of training.
             seconds: of all that led to the skill.
             fresh_reward: before training.
@@ -78,6 +80,7 @@ class Evaluation:
             index=index,
             env=recipe.env,
             env_kwargs=recipe.env_kwargs,
+            asked=asked,
             parent=parent,
             steps=steps,
             seconds=round(seconds, 1),

@@ -37,7 +37,7 @@ from skillrl.rewards import fit_reward
 
 # How often a skill that may start from any other one starts from the untrained policy: where all
 # earlier skills lie down, most of what is explored from them lies down too.
-UNTRAINED_SHARE = 0.5
+UNTRAINED_SHARE = 0.75
 
 
 class Discovery:
@@ -221,7 +221,12 @@ class Discovery:
             self.reward.standardise(torch.as_tensor(np.concatenate([negatives, positives])))
         seen = self.reward.standardised(torch.as_tensor(positives)).numpy()
         rng = np.random.default_rng(self._seed("wanted"))
-        wanted = asked_for(seen, explorations, samples, rng)
+        earlier = [self.library[index].record.asked or "" for index in range(self.generation)]
+        # What was given up is not asked for again at once.
+        for _ in range(self.progress.attempt + 1):
+            wanted, asked = asked_for(seen, explorations, samples, rng, earlier)
+            earlier.append(asked)
+        self.progress.asked = asked
         self.progress.seconds += time.monotonic() - started
         return negatives, positives[wanted], positives[~wanted]
 
@@ -300,6 +305,7 @@ class Discovery:
             policy,
             [self.previous] if self.parent is self.previous else [self.previous, self.parent],
             self._seed("evaluation"),
+            asked=progress.asked,
             parent=None if self.parent_index < 0 else self.parent_index,
             steps=self.agent.num_timesteps - progress.first_step + progress.skipped_steps,
             seconds=progress.seconds,

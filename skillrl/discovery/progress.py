@@ -34,6 +34,8 @@ class Progress:
     """Time steps of the run at the checkpoint."""
     seconds: float = 0.0
     """Duration of all that was done for this skill."""
+    asked: str = ""
+    """What the reward asks for."""
     fresh_reward: float = 0.0
     """What the agent earned before training."""
     separation: Separation | None = None

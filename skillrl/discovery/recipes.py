@@ -68,9 +68,6 @@ class RewardRecipe(_Checked):
     """Weight of the squared parameters (L2) in the loss."""
 
 
-Asked = Literal["all", "ways", "lively ways", "moments", "lively moments"]
-
-
 @dataclass(frozen=True)
 class SampleRecipe(_Checked):
     """How the observations that a reward is fitted to are gathered."""
@@ -91,18 +88,17 @@ class SampleRecipe(_Checked):
     actions always are."""
     exploration_std: float = _in(0.01, 100.0, 1.0)
     """Standard deviation (before the tanh) of what scaled or parameter noise does to an action."""
-    asks_for: tuple[Asked, ...] = ("all",)
+    asks_for: tuple[Literal["all", "ways", "directions"], ...] = ("all",)
     """What a reward asks for of what exploration reached; drawn for each skill from those listed.
     "all": all of it, as in the paper. "ways": one cluster of explorations, sorted by what each saw
     on average, and none of the others: a way of lying, standing or running, where all together are
-    often the same. "moments": one cluster of single observations and none of the others, which may
-    be a moment that cannot be held but only be passed again and again, as in somersaults. "lively
-    ways" and "lively moments": the same among the liveliest only, so that skills move."""
-    lively: float = _in(0.01, 1.0, 0.25)
-    """Share of the explorations, or of the observations, that are the liveliest: those that change
-    most from step to step."""
+    often the same. "directions": what goes farthest in one component of the observation, up or
+    down, and nothing else; each in turn, those of motion before those of posture. Observations that
+    are no vectors are asked for by ways."""
     clusters: int = _at_least(2, 8)
-    """Clusters that explorations or observations are sorted into, of which one is drawn."""
+    """Clusters that explorations are sorted into, of which one is drawn."""
+    extreme: float = _in(0.001, 0.5, 0.1)
+    """Share of the explorations, or of the observations, that goes farthest in a direction."""
     archived: int = _at_least(0, 5_000)
     """Negatives of each finished skill that the archive keeps; 0 keeps none."""
 
@@ -231,8 +227,8 @@ class Recipe(_Checked):
     of `steps_per_skill` is given up at once. 1 keeps every skill, as in the paper."""
     parent: Literal["last", "any"] = "last"
     """The skill that a new one starts from, whose end is explored for positives and whose weights
-    are taken over: the last one, as in the paper, or, so that skills branch, half of the time the
-    untrained policy and otherwise any earlier skill, drawn at random."""
+    are taken over: the last one, as in the paper, or, so that skills branch, mostly the untrained
+    policy and otherwise any earlier skill, drawn at random."""
     evaluation_episodes: int = _at_least(1, 10)
     """Episodes, from ordinary resets, that a finished skill is evaluated on."""
     evaluation_steps: int = _at_least(1, 1_000)
@@ -264,7 +260,7 @@ def _robot(env: str, **changes: Any) -> Recipe:
         patience=0.075,
         parent="any",
         samples=SampleRecipe(
-            asks_for=("ways", "lively ways", "lively ways", "all"),
+            asks_for=("directions",),
             exploration="parameter-noise",
             exploration_std=2.0,
         ),

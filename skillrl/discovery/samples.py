@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,10 @@ from scipy.cluster.vq import kmeans2
 from skillrl.agents import SkillPolicy
 from skillrl.discovery.recipes import SampleRecipe
 from skillrl.errors import InvalidValueError
+
+# Components that persist less oscillate, and cannot be asked to go far for long; those that persist
+# less than the second are asked for by single observations.
+OSCILLATION, POSTURE = 0.03, 0.1
 
 Envs = VectorEnv[Any, Any, Any]
 # Observations of a batch of environments to the actions that they are given.
@@ -192,33 +196,91 @@ def gather_positives(
 
 
 def asked_for(
-    points: np.ndarray, explorations: np.ndarray, recipe: SampleRecipe, rng: np.random.Generator
-) -> np.ndarray:
+    points: np.ndarray,
+    explorations: np.ndarray,
+    recipe: SampleRecipe,
+    rng: np.random.Generator,
+    earlier: Sequence[str] = (),
+) -> tuple[np.ndarray, str]:
     """Choose what a reward is to ask for of what exploration reached.
 
     Args:
-        points: observations, ``(n, ...)``, those of an exploration in their order; vectors should
-            be standardised.
+        points: observations, ``(n, ...)``; vectors should be standardised.
         explorations: the exploration that each belongs to, ``(n,)``.
         recipe: says what may be asked for; see ``SampleRecipe.asks_for``.
         rng: source of randomness.
+        earlier: what was asked for before.
 
     Returns:
-        Which observations are asked for, ``(n,)``.
+        Which observations are asked for, ``(n,)``, and a name for it: ``"all"``, ``"way"``, or a
+        direction such as ``"+8"``, for more of component 8.
     """
-    asked = str(rng.choice(recipe.asks_for))
-    if asked == "all":
-        return np.ones(len(points), bool)
-    lively = recipe.lively if asked.startswith("lively") else 1.0
-    wanted = np.zeros(len(points), bool)
-    if asked.endswith("ways"):
-        among = liveliest(points, explorations, lively)
-        wanted[among] = one_way(points[among], explorations[among], recipe.clusters, rng)
-    else:
-        pace = changes(points, explorations)
-        among = pace >= np.quantile(pace, 1 - lively)
-        wanted[among] = one_cluster(points[among], recipe.clusters, rng)
-    return wanted
+    kind = rng.choice(recipe.asks_for)
+    if kind == "directions" and points.ndim == 2:
+        directions = least_asked(persistence(points, explorations), rng, earlier)
+        if directions:
+            return far(points, explorations, directions[0], recipe.extreme), directions[0]
+    if kind == "all":
+        return np.ones(len(points), bool), "all"
+    return one_way(points, explorations, recipe.clusters, rng), "way"
+
+
+def persistence(points: np.ndarray, explorations: np.ndarray) -> np.ndarray:
+    """Return how much of each component's variance lies between explorations.
+
+    Near 1 it is a posture, which an exploration hardly leaves; near 0 an oscillation, of which
+    nothing is left on average; between the two there are velocities.
+
+    Args:
+        points: observations ``(n, components)``.
+        explorations: the exploration that each belongs to, ``(n,)``.
+
+    Returns:
+        Shares in [0, 1], ``(components,)``.
+    """
+    means, numbers = _means(points, explorations)
+    return means[numbers].var(0) / np.maximum(points.var(0), 1e-12)
+
+
+def least_asked(
+    persistent: np.ndarray, rng: np.random.Generator, earlier: Sequence[str]
+) -> list[str]:
+    """Return the directions that were asked for least often, the liveliest first.
+
+    Args:
+        persistent: of each component, see ``persistence``.
+        rng: decides whether more or less of a component comes first.
+        earlier: what was asked for before.
+    """
+    components = [c for c in np.argsort(persistent) if persistent[c] >= OSCILLATION]
+    directions = [
+        f"{sign}{component}" for component in components for sign in rng.permutation(["+", "-"])
+    ]
+    counts = [earlier.count(direction) for direction in directions]
+    return [d for d, n in zip(directions, counts, strict=True) if n == min(counts)]
+
+
+def far(points: np.ndarray, explorations: np.ndarray, direction: str, share: float) -> np.ndarray:
+    """Find what goes farthest in one direction.
+
+    Whole explorations by their average where the component persists; single observations where it
+    does not: moments that cannot be held but only be passed again and again, as in somersaults.
+
+    Args:
+        points: observations ``(n, components)``.
+        explorations: the exploration that each belongs to, ``(n,)``.
+        direction: such as ``"+8"``.
+        share: of the explorations or observations.
+
+    Returns:
+        Which observations do, ``(n,)``.
+    """
+    component, sign = int(direction[1:]), 1.0 if direction[0] == "+" else -1.0
+    values = sign * points[:, component].astype(np.float64)
+    if persistence(points, explorations)[component] < POSTURE:
+        return values >= np.quantile(values, 1 - share)
+    means, numbers = _means(values[:, None], explorations)
+    return (means[:, 0] >= np.quantile(means[:, 0], 1 - share))[numbers]
 
 
 def one_way(
@@ -237,46 +299,16 @@ def one_way(
     Returns:
         Which observations belong to the chosen cluster of explorations, ``(n,)``.
     """
+    means, numbers = _means(points.reshape(len(points), -1), explorations)
+    return one_cluster(means, clusters, rng)[numbers]
+
+
+def _means(points: np.ndarray, explorations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The average of each exploration, and the number of each observation's among them."""
     _, numbers, counts = np.unique(explorations, return_inverse=True, return_counts=True)
-    flat = points.reshape(len(points), -1)
-    means = np.zeros((len(counts), flat.shape[1]))
-    np.add.at(means, numbers, flat)
-    return one_cluster(means / counts[:, None], clusters, rng)[numbers]
-
-
-def changes(points: np.ndarray, explorations: np.ndarray) -> np.ndarray:
-    """Return how much each observation differs from the one before it in its exploration.
-
-    Args:
-        points: observations, ``(n, ...)``, those of an exploration in their order; vectors should
-            be standardised.
-        explorations: the exploration that each belongs to, ``(n,)``.
-
-    Returns:
-        Euclidean distances ``(n,)``; that of an exploration's first observation is 0.
-    """
-    order = np.argsort(explorations, kind="stable")
-    flat, numbers = points.reshape(len(points), -1)[order], explorations[order]
-    distances = np.zeros(len(points))
-    goes_on = numbers[1:] == numbers[:-1]
-    distances[order[1:]] = np.linalg.norm(np.diff(flat, axis=0), axis=1) * goes_on
-    return distances
-
-
-def liveliest(points: np.ndarray, explorations: np.ndarray, share: float) -> np.ndarray:
-    """Find the explorations whose observations change most from step to step, on average.
-
-    Args:
-        points: as for ``changes``.
-        explorations: as for ``changes``.
-        share: of the explorations, in (0, 1].
-
-    Returns:
-        Which observations belong to these explorations, ``(n,)``.
-    """
-    _, numbers, counts = np.unique(explorations, return_inverse=True, return_counts=True)
-    pace = np.bincount(numbers, changes(points, explorations)) / np.maximum(counts - 1, 1)
-    return (pace >= np.quantile(pace, 1 - share))[numbers]
+    means = np.zeros((len(counts), points.shape[1]))
+    np.add.at(means, numbers, points)
+    return means / counts[:, None], numbers
 
 
 def one_cluster(points: np.ndarray, clusters: int, rng: np.random.Generator) -> np.ndarray:
