@@ -13,17 +13,18 @@ from skillrl.agents import SkillPolicy
 from skillrl.discovery.recipes import SampleRecipe
 from skillrl.discovery.samples import (
     asked_for,
-    changes,
     disturbed,
     episode_limit,
     episodes,
     explore,
+    far,
     follow,
     gather_negatives,
     gather_positives,
-    liveliest,
+    least_asked,
     one_cluster,
     one_way,
+    persistence,
 )
 from skillrl.envs import MazeVectorEnv, NeuralRewardVectorWrapper
 from skillrl.errors import InvalidValueError
@@ -287,53 +288,89 @@ def test_explorations_that_are_all_the_same_are_one_way() -> None:
     assert rows.all()
 
 
-def test_the_liveliest_explorations_change_most_from_step_to_step() -> None:
-    # Ten explorations of eight steps, each with its own pace, row by row as they are gathered; one
-    # that is far away but still, and one that ended after three steps.
-    steps = np.arange(8)
-    pace = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0])
-    points = np.concatenate([1_000.0 * (pace == 0) + pace * step for step in steps])[:, None]
-    explorations = np.tile(np.arange(10), 8)
-    kept = (explorations != 9) | (np.arange(80) < 30)
-    rows = liveliest(points[kept], explorations[kept], 0.3)
-    assert set(explorations[kept][rows]) == {7, 8, 9}
-    assert rows.sum() == 8 + 8 + 3
+def moving(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Thirty explorations of forty steps, time by time.
+
+    Component 0 rests at a place of its own in each exploration, 1 drifts at a speed of its own
+    around which it swings, and 2 only swings.
+    """
+    rng = np.random.default_rng(seed)
+    place, speed = rng.permutation(30.0 + np.arange(30)), rng.permutation(np.arange(30) - 14.5)
+    swing = np.sin(2 * np.pi * np.arange(40) / 20)[:, None]
+    points = np.stack(
+        [
+            place + 0.1 * rng.normal(size=(40, 30)),
+            0.5 * speed + 15.0 * swing * rng.choice([-1, 1], 30),
+            20.0 * swing * rng.choice([-1, 1], 30),
+        ],
+        axis=-1,
+    )
+    return points.reshape(-1, 3), np.tile(np.arange(30), 40)
 
 
-def test_changes_are_distances_from_the_step_before() -> None:
-    # Two explorations in turn, the second of which ends early.
-    points = np.array([[0.0, 0.0], [5.0, 5.0], [3.0, 4.0], [5.0, 6.0], [3.0, 4.0]])
-    explorations = np.array([7, 2, 7, 2, 7])
-    np.testing.assert_allclose(changes(points, explorations), [0.0, 0.0, 5.0, 1.0, 0.0])
+def test_postures_persist_and_oscillations_do_not() -> None:
+    posture, drift, swing = persistence(*moving())
+    assert posture > 0.99
+    # Variance between: 0.5² (30² - 1) / 12; within: half of 15².
+    between = 0.25 * (30**2 - 1) / 12
+    assert drift == pytest.approx(between / (between + 15.0**2 / 2), rel=1e-6)
+    assert swing == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("asked", ["all", "ways", "lively ways", "moments", "lively moments"])
+def test_directions_are_asked_for_in_turn_the_liveliest_first() -> None:
+    persistent = np.array([0.7, 0.05, 0.01, 0.2])
+    earlier: list[str] = []
+    for _ in range(9):
+        rng = np.random.default_rng(len(earlier))
+        earlier.append(least_asked(persistent, rng, earlier)[0])
+    # Component 2 only oscillates.
+    assert [direction[1:] for direction in earlier] == [*"113300", *"113"]
+    for pair in (earlier[0:2], earlier[2:4], earlier[4:6], earlier[6:8]):
+        assert {direction[0] for direction in pair} == {"+", "-"}
+    first = {least_asked(persistent, np.random.default_rng(seed), [])[0] for seed in range(20)}
+    assert first == {"+1", "-1"}
+    assert least_asked(np.zeros(3), np.random.default_rng(0), []) == []
+
+
+@pytest.mark.parametrize("sign", ["+", "-"])
+def test_what_goes_far_is_explorations_of_what_persists(sign: str) -> None:
+    points, explorations = moving()
+    wanted = far(points, explorations, f"{sign}0", 0.1)
+    places = np.array([points[explorations == n, 0].mean() for n in range(30)])
+    order = np.argsort(places)
+    best = order[-3:] if sign == "+" else order[:3]
+    assert set(explorations[wanted]) == set(best)
+    assert wanted.sum() == 3 * 40
+
+
+def test_what_goes_far_is_single_observations_of_what_does_not_persist() -> None:
+    points, explorations = moving()
+    wanted = far(points, explorations, "-2", 0.1)
+    assert points[wanted, 2].max() < -18.0
+    assert len(set(explorations[wanted])) == 30
+
+
+@pytest.mark.parametrize("asked", ["all", "ways", "directions"])
 def test_what_is_asked_for(asked: Any) -> None:
-    # Twelve explorations of six steps: four rest at one place, four at another, and four jump to
-    # and fro between two more.
-    kind = np.tile(np.repeat([0, 1, 2], 4), 6)
-    step = np.repeat(np.arange(6), 12)
-    explorations = np.tile(np.arange(12), 6)
-    jumping = np.where(step % 2, 30.0, 20.0)
-    points = np.where(kind == 2, jumping, 10.0 * kind)[:, None] + 0.1 * explorations[:, None]
-    recipe = SampleRecipe(asks_for=(asked,), clusters=2, lively=0.25)
-    found = set()
-    for seed in range(20):
-        wanted = asked_for(points, explorations, recipe, np.random.default_rng(seed))
-        if asked == "all":
-            assert wanted.all()
-        elif asked.endswith("ways"):
-            # Whole explorations.
-            assert all(len(set(wanted[explorations == n])) == 1 for n in range(12))
-            assert 0 < wanted.sum() < len(wanted)
-        if asked.startswith("lively"):
-            assert set(kind[wanted]) == {2}
-            if asked == "lively moments":
-                # One end of the jump; the first step has jumped from nowhere.
-                (place,) = set(points[wanted, 0] > 25.0)
-                found.add(bool(place))
-                assert 0 not in step[wanted]
-    assert asked != "lively moments" or found == {False, True}
+    points, explorations = moving()
+    recipe = SampleRecipe(asks_for=(asked,), clusters=3)
+    wanted, name = asked_for(points, explorations, recipe, np.random.default_rng(0), ["+1", "-1"])
+    assert name in {"all": ("all",), "ways": ("way",), "directions": ("+0", "-0")}[asked]
+    if asked == "all":
+        assert wanted.all()
+    else:
+        # Whole explorations.
+        assert 0 < wanted.sum() < len(wanted)
+        assert all(len(set(wanted[explorations == n])) == 1 for n in range(30))
+
+
+def test_images_and_what_only_oscillates_have_no_directions() -> None:
+    points, explorations = moving()
+    recipe = SampleRecipe(asks_for=("directions",), clusters=3)
+    rng = np.random.default_rng(0)
+    assert asked_for(points[:, 2:], explorations, recipe, rng)[1] == "way"
+    images = np.repeat(points[:, 0].astype(np.uint8), 4).reshape(-1, 1, 2, 2)
+    assert asked_for(images, explorations, recipe, rng)[1] == "way"
 
 
 def test_one_cluster_is_one_of_those_that_are_not_tiny() -> None:
