@@ -157,6 +157,7 @@ class Discovery:
                 attempt=given_up.attempt + 1,
                 skipped_steps=given_up.skipped_steps + steps - given_up.first_step,
                 seconds=given_up.seconds,
+                given_up=(*given_up.given_up, given_up.asked),
             )
         )
 
@@ -221,11 +222,10 @@ class Discovery:
             self.reward.standardise(torch.as_tensor(np.concatenate([negatives, positives])))
         seen = self.reward.standardised(torch.as_tensor(positives)).numpy()
         rng = np.random.default_rng(self._seed("wanted"))
+        kind = samples.asks_for[self.generation % len(samples.asks_for)]
         earlier = [self.library[index].record.asked or "" for index in range(self.generation)]
-        # What was given up is not asked for again at once.
-        for _ in range(self.progress.attempt + 1):
-            wanted, asked = asked_for(seen, explorations, samples, rng, earlier)
-            earlier.append(asked)
+        earlier += self.progress.given_up
+        wanted, asked = asked_for(kind, seen, explorations, samples, rng, earlier)
         self.progress.asked = asked
         self.progress.seconds += time.monotonic() - started
         return negatives, positives[wanted], positives[~wanted]

@@ -36,6 +36,8 @@ class Progress:
     """Duration of all that was done for this skill."""
     asked: str = ""
     """What the reward asks for."""
+    given_up: tuple[str, ...] = ()
+    """What rewards that were given up for this skill asked for."""
     fresh_reward: float = 0.0
     """What the agent earned before training."""
     separation: Separation | None = None
@@ -56,9 +58,14 @@ def converged(recipe: Recipe, progress: Progress, steps: int) -> bool:
     """
     rollout = recipe.agent.num_envs * recipe.agent.n_steps
     window = math.ceil(recipe.patience * recipe.steps_per_skill / rollout)
-    guided = recipe.guide.max_steps > 0 and steps < recipe.guide.until * recipe.steps_per_skill
+    helped = max(
+        recipe.guide.until if recipe.guide.max_steps > 0 else 0.0,
+        recipe.restarts.until if recipe.restarts.share > 0 else 0.0,
+    )
+    # Only what was earned without help counts.
+    own = steps - math.ceil(helped * recipe.steps_per_skill)
     rewards = progress.rewards[-2 * window :]
-    if recipe.patience == 0 or guided or len(rewards) < 2 * window:
+    if recipe.patience == 0 or own < 2 * window * rollout or len(rewards) < 2 * window:
         return False
     before, now = np.mean(rewards[:window]), np.mean(rewards[window:])
     target = recipe.reward.target

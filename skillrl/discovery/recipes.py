@@ -88,15 +88,19 @@ class SampleRecipe(_Checked):
     actions always are."""
     exploration_std: float = _in(0.01, 100.0, 1.0)
     """Standard deviation (before the tanh) of what scaled or parameter noise does to an action."""
-    asks_for: tuple[Literal["all", "ways", "directions"], ...] = ("all",)
-    """What a reward asks for of what exploration reached; drawn for each skill from those listed.
-    "all": all of it, as in the paper. "ways": one cluster of explorations, sorted by what each saw
-    on average, and none of the others: a way of lying, standing or running, where all together are
-    often the same. "directions": what goes farthest in one component of the observation, up or
-    down, and nothing else; each in turn, those of motion before those of posture. Observations that
-    are no vectors are asked for by ways."""
+    asks_for: tuple[Literal["all", "ways", "lively ways", "directions"], ...] = ("all",)
+    """What a reward asks for of what exploration reached; skills take it in turn. "all": all of it,
+    as in the paper. "ways": one cluster of explorations, sorted by what each saw on average, and
+    none of the others: a way of lying, standing or running, where all together are often the same.
+    "lively ways": the same among the liveliest explorations only, so that skills move.
+    "directions": what goes farthest in one component of the observation, up or down, and nothing
+    else; each in turn, those of motion before those of posture. Observations that are no vectors
+    have ways in their place."""
     clusters: int = _at_least(2, 8)
     """Clusters that explorations are sorted into, of which one is drawn."""
+    lively: float = _in(0.01, 1.0, 0.25)
+    """Share of the explorations that are the liveliest: their observations change most from step to
+    step."""
     extreme: float = _in(0.001, 0.5, 0.1)
     """Share of the explorations, or of the observations, that goes farthest in a direction."""
     archived: int = _at_least(0, 5_000)
@@ -260,7 +264,7 @@ def _robot(env: str, **changes: Any) -> Recipe:
         patience=0.075,
         parent="any",
         samples=SampleRecipe(
-            asks_for=("directions",),
+            asks_for=("directions", "lively ways", "directions", "ways"),
             exploration="parameter-noise",
             exploration_std=2.0,
         ),

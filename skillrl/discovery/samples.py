@@ -19,6 +19,8 @@ from skillrl.errors import InvalidValueError
 # Components that persist less oscillate, and cannot be asked to go far for long; those that persist
 # less than the second are asked for by single observations.
 OSCILLATION, POSTURE = 0.03, 0.1
+# Standardised components that vary less than this have nowhere to go.
+STILL = 0.05
 
 Envs = VectorEnv[Any, Any, Any]
 # Observations of a batch of environments to the actions that they are given.
@@ -196,6 +198,7 @@ def gather_positives(
 
 
 def asked_for(
+    kind: str,
     points: np.ndarray,
     explorations: np.ndarray,
     recipe: SampleRecipe,
@@ -205,31 +208,37 @@ def asked_for(
     """Choose what a reward is to ask for of what exploration reached.
 
     Args:
-        points: observations, ``(n, ...)``; vectors should be standardised.
+        kind: one of ``SampleRecipe.asks_for``.
+        points: observations, ``(n, ...)``, those of an exploration in their order; vectors should
+            be standardised.
         explorations: the exploration that each belongs to, ``(n,)``.
-        recipe: says what may be asked for; see ``SampleRecipe.asks_for``.
+        recipe: of the samples.
         rng: source of randomness.
         earlier: what was asked for before.
 
     Returns:
-        Which observations are asked for, ``(n,)``, and a name for it: ``"all"``, ``"way"``, or a
-        direction such as ``"+8"``, for more of component 8.
+        Which observations are asked for, ``(n,)``, and a name for it: the kind, or a direction such
+        as ``"+8"``, for more of component 8.
     """
-    kind = rng.choice(recipe.asks_for)
+    if len(points) < 2:
+        return np.ones(len(points), bool), "all"
     if kind == "directions" and points.ndim == 2:
         directions = least_asked(persistence(points, explorations), rng, earlier)
         if directions:
             return far(points, explorations, directions[0], recipe.extreme), directions[0]
     if kind == "all":
-        return np.ones(len(points), bool), "all"
-    return one_way(points, explorations, recipe.clusters, rng), "way"
+        return np.ones(len(points), bool), kind
+    among = liveliest(points, explorations, recipe.lively if kind == "lively ways" else 1.0)
+    wanted = np.zeros(len(points), bool)
+    wanted[among] = one_way(points[among], explorations[among], recipe.clusters, rng)
+    return wanted, "ways" if kind == "directions" else kind
 
 
 def persistence(points: np.ndarray, explorations: np.ndarray) -> np.ndarray:
     """Return how much of each component's variance lies between explorations.
 
     Near 1 it is a posture, which an exploration hardly leaves; near 0 an oscillation, of which
-    nothing is left on average; between the two there are velocities.
+    nothing is left on average; between the two there are velocities. 0 of what hardly moves.
 
     Args:
         points: observations ``(n, components)``.
@@ -239,7 +248,8 @@ def persistence(points: np.ndarray, explorations: np.ndarray) -> np.ndarray:
         Shares in [0, 1], ``(components,)``.
     """
     means, numbers = _means(points, explorations)
-    return means[numbers].var(0) / np.maximum(points.var(0), 1e-12)
+    moves = points.std(0) > STILL
+    return np.where(moves, means[numbers].var(0) / np.where(moves, points.var(0), 1.0), 0.0)
 
 
 def least_asked(
@@ -309,6 +319,28 @@ def _means(points: np.ndarray, explorations: np.ndarray) -> tuple[np.ndarray, np
     means = np.zeros((len(counts), points.shape[1]))
     np.add.at(means, numbers, points)
     return means / counts[:, None], numbers
+
+
+def liveliest(points: np.ndarray, explorations: np.ndarray, share: float) -> np.ndarray:
+    """Find the explorations whose observations change most from step to step.
+
+    Args:
+        points: observations, ``(n, ...)``, those of an exploration in their order; vectors should
+            be standardised.
+        explorations: the exploration that each belongs to, ``(n,)``.
+        share: of the explorations, in (0, 1].
+
+    Returns:
+        Which observations belong to these explorations, ``(n,)``.
+    """
+    order = np.argsort(explorations, kind="stable")
+    _, numbers = np.unique(explorations, return_inverse=True)
+    flat, sorted_numbers = points.reshape(len(points), -1)[order], numbers[order]
+    within = sorted_numbers[1:] == sorted_numbers[:-1]
+    changes = np.linalg.norm(np.diff(flat, axis=0), axis=1)[within]
+    owners, count = sorted_numbers[1:][within], int(numbers.max()) + 1
+    pace = np.bincount(owners, changes, count) / np.maximum(np.bincount(owners, None, count), 1)
+    return (pace >= np.quantile(pace, 1 - share))[numbers]
 
 
 def one_cluster(points: np.ndarray, clusters: int, rng: np.random.Generator) -> np.ndarray:

@@ -588,21 +588,22 @@ def test_a_reward_asks_for_one_way_and_not_for_the_others(
     np.testing.assert_array_equal(np.sort(together, 0), np.sort(everything, 0))
 
 
-def test_what_a_reward_asks_for_is_drawn_for_each_skill(
+def test_skills_ask_in_turn_and_not_again_for_what_was_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes: list[bool] = []
-    usual = fit_reward
-
-    def record(reward: Any, *groups: np.ndarray, **settings: Any) -> Any:
-        sizes.append(len(groups[3]) > 0)
-        return usual(reward, *groups, **settings)
-
-    monkeypatch.setattr(loop, "fit_reward", record)
-    samples = dataclasses.replace(MAZE.samples, asks_for=("all", "ways"), clusters=4)
-    recipe = dataclasses.replace(MAZE, generations=8, steps_per_skill=128, samples=samples)
-    discover(recipe, tmp_path / "run", seed=3)
-    assert set(sizes) == {True, False}
+    monkeypatch.setattr(evaluation, "LIVE_SHARE", 2.0)  # nothing is live
+    samples = dataclasses.replace(CHEETAH.samples, asks_for=("directions", "all"), clusters=4)
+    recipe = dataclasses.replace(
+        CHEETAH, generations=4, steps_per_skill=128, samples=samples, attempts=2
+    )
+    library = discover(recipe, tmp_path / "run", seed=3)
+    first, second, third, fourth = (skill.record.asked or "" for skill in library)
+    assert second == fourth == "all"
+    assert {first[0], third[0]} <= {"+", "-"}
+    assert first != third
+    once = dataclasses.replace(recipe, generations=1, attempts=1)
+    # Had it not been tried twice, the first skill would have asked for something else.
+    assert discover(once, tmp_path / "once", seed=3)[0].record.asked != first
 
 
 def test_the_same_reward_network_is_trained_on(fits: list[dict[str, Any]], tmp_path: Path) -> None:

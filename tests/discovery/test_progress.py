@@ -6,6 +6,7 @@ import pytest
 
 from runs import small
 from skillrl.discovery.progress import Progress, converged, ending, may_try_again, untouched
+from skillrl.discovery.recipes import RestartRecipe
 
 # Rollouts of 128 steps: windows of two of them.
 RECIPE = dataclasses.replace(
@@ -32,11 +33,20 @@ def test_training_has_converged_when_the_reward_stops_to_grow(
     progress = Progress(0, 0, rewards=rewards)
     assert converged(UNGUIDED, progress, steps=1_000) is expected
     assert not converged(dataclasses.replace(UNGUIDED, patience=0.0), progress, steps=1_000)
-    # Guided episodes begin where the reward is: it may still have to be found without the guide.
+
+
+def test_what_was_earned_with_help_does_not_count() -> None:
+    # Guided or restarted episodes begin where the reward is: it may have to be found without them.
+    progress = Progress(0, 0, rewards=(2.0,) * 20)
     guide = dataclasses.replace(RECIPE.guide, max_steps=10, until=0.5)
-    guided = dataclasses.replace(RECIPE, guide=guide)
-    assert not converged(guided, progress, steps=1_279)
-    assert converged(guided, progress, steps=1_280) is expected
+    restarts = RestartRecipe(share=0.5, until=0.5)
+    for recipe in (
+        dataclasses.replace(RECIPE, guide=guide),
+        dataclasses.replace(UNGUIDED, restarts=restarts),
+    ):
+        # Half of the steps, and two windows of two rollouts after it.
+        assert not converged(recipe, progress, steps=1_280 + 4 * 128 - 1)
+        assert converged(recipe, progress, steps=1_280 + 4 * 128)
 
 
 @pytest.mark.parametrize(

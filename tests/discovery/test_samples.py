@@ -22,6 +22,7 @@ from skillrl.discovery.samples import (
     gather_negatives,
     gather_positives,
     least_asked,
+    liveliest,
     one_cluster,
     one_way,
     persistence,
@@ -315,6 +316,8 @@ def test_postures_persist_and_oscillations_do_not() -> None:
     between = 0.25 * (30**2 - 1) / 12
     assert drift == pytest.approx(between / (between + 15.0**2 / 2), rel=1e-6)
     assert swing == pytest.approx(0.0, abs=1e-12)
+    points, explorations = moving()
+    assert persistence(1e-4 * points, explorations).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_directions_are_asked_for_in_turn_the_liveliest_first() -> None:
@@ -350,13 +353,13 @@ def test_what_goes_far_is_single_observations_of_what_does_not_persist() -> None
     assert len(set(explorations[wanted])) == 30
 
 
-@pytest.mark.parametrize("asked", ["all", "ways", "directions"])
-def test_what_is_asked_for(asked: Any) -> None:
+@pytest.mark.parametrize("kind", ["all", "ways", "lively ways", "directions"])
+def test_what_is_asked_for(kind: str) -> None:
     points, explorations = moving()
-    recipe = SampleRecipe(asks_for=(asked,), clusters=3)
-    wanted, name = asked_for(points, explorations, recipe, np.random.default_rng(0), ["+1", "-1"])
-    assert name in {"all": ("all",), "ways": ("way",), "directions": ("+0", "-0")}[asked]
-    if asked == "all":
+    recipe, rng = SampleRecipe(clusters=3, lively=0.5), np.random.default_rng(0)
+    wanted, name = asked_for(kind, points, explorations, recipe, rng, ["+1", "-1"])
+    assert name in (("+0", "-0") if kind == "directions" else (kind,))
+    if kind == "all":
         assert wanted.all()
     else:
         # Whole explorations.
@@ -366,11 +369,22 @@ def test_what_is_asked_for(asked: Any) -> None:
 
 def test_images_and_what_only_oscillates_have_no_directions() -> None:
     points, explorations = moving()
-    recipe = SampleRecipe(asks_for=("directions",), clusters=3)
-    rng = np.random.default_rng(0)
-    assert asked_for(points[:, 2:], explorations, recipe, rng)[1] == "way"
+    recipe, rng = SampleRecipe(clusters=3), np.random.default_rng(0)
+    assert asked_for("directions", points[:, 2:], explorations, recipe, rng)[1] == "ways"
     images = np.repeat(points[:, 0].astype(np.uint8), 4).reshape(-1, 1, 2, 2)
-    assert asked_for(images, explorations, recipe, rng)[1] == "way"
+    assert asked_for("directions", images, explorations, recipe, rng)[1] == "ways"
+
+
+def test_the_liveliest_explorations_change_most_from_step_to_step() -> None:
+    # Ten explorations of eight steps, each with its own pace, row by row as they are gathered; one
+    # that is far away but still, and one that ended after three steps.
+    steps, pace = np.arange(8), np.arange(10.0)
+    points = np.concatenate([1_000.0 * (pace == 0) + pace * step for step in steps])[:, None]
+    explorations = np.tile(np.arange(10), 8)
+    kept = (explorations != 9) | (np.arange(80) < 30)
+    rows = liveliest(points[kept], explorations[kept], 0.3)
+    assert set(explorations[kept][rows]) == {7, 8, 9}
+    assert rows.sum() == 8 + 8 + 3
 
 
 def test_one_cluster_is_one_of_those_that_are_not_tiny() -> None:
