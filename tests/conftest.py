@@ -24,6 +24,7 @@ TINY = dataclasses.replace(
     MAZE,
     env_kwargs={"max_episode_steps": 50},
     generations=2,
+    attempts=1,
     steps_per_skill=512,
     evaluation_episodes=2,
     reward=dataclasses.replace(MAZE.reward, steps=20, batch_size=48, hidden=16),

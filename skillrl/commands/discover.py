@@ -198,7 +198,7 @@ class Status:
             self._start_steps = done
         parts = [
             f"{head}: {steps:,} of {total:,} steps",
-            f"reward {reward:.3g} of {recipe.reward.target:.3g}",
+            f"reward {reward:.3g} of {recipe.target:.3g}",
         ]
         first, first_done = self._recent[0]
         if done > first_done and now > first:
@@ -221,7 +221,7 @@ def finished(event: SkillFinished) -> str:
     )
     return (
         f"skill {event.skill.index} is {'live' if known.live else 'not live'}{what}: "
-        f"reward {known.mean_reward:.3g} of {known.target:.3g}, the previous policy's "
+        f"reward {known.mean_reward:.3g} of {known.target:.3g}, another skill's "
         f"{known.previous_mean_reward:.3g}; {known.steps:,} steps in {_duration(known.seconds)}"
         f"{unclear}"
     )

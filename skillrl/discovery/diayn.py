@@ -29,7 +29,13 @@ from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
 from skillrl.discovery.recipes import Recipe
 from skillrl.discovery.samples import gather_negatives
-from skillrl.discovery.training import make_agent, make_envs, stagger_episodes, train
+from skillrl.discovery.training import (
+    is_real_vector,
+    make_agent,
+    make_envs,
+    stagger_episodes,
+    train,
+)
 from skillrl.envs import NeuralRewardVectorWrapper, SkillConditionedVectorWrapper
 from skillrl.errors import InvalidValueError
 from skillrl.rewards import NeuralReward
@@ -57,7 +63,7 @@ class Diayn:
         num_threads: threads that step environments, or None for one on each usable CPU.
 
     Raises:
-        InvalidValueError: if the environment's observations are no vectors of real numbers.
+        InvalidValueError: if the run was begun with another number of skills.
     """
 
     def __init__(
@@ -86,23 +92,16 @@ class Diayn:
         torch.set_num_threads(1)
         envs = make_envs(recipe, recipe.agent.num_envs, num_threads=num_threads)
         space = envs.single_observation_space
-        if not (
-            isinstance(space, spaces.Box)
-            and len(space.shape) == 1
-            and np.issubdtype(space.dtype, np.floating)
-        ):
-            envs.close()
-            raise InvalidValueError(
-                f"DIAYN is for observations that are vectors of real numbers. Received {space}. "
-                "Choose another method."
-            )
+        # Checked before there was a folder.
+        assert isinstance(space, spaces.Box)
+        assert is_real_vector(space)
         (self.size,) = space.shape
         self.space = space
         conditioned = SkillConditionedVectorWrapper(envs, self.num_skills)
         self.discriminator = NeuralReward(
             space.shape,
             hidden=recipe.reward.hidden,
-            target=float(np.log(self.num_skills)),
+            target=recipe.target,
             classes=self.num_skills,
         )
         self.optimizer = torch.optim.Adam(
@@ -114,7 +113,7 @@ class Diayn:
         self.num_threads = num_threads
         steps = read_progress(self.checkpoint, Progress).steps if self.checkpoint.exists() else 0
         # Last, so that no file stays open where one of the above fails.
-        self.agent.set_logger(run_logger(library.path, self.steps if len(library) else steps))
+        self.agent.set_logger(run_logger(library.path, steps))
 
     def _seed(self, purpose: str) -> int:
         words = [self.library.seed, *purpose.encode()]
@@ -126,8 +125,6 @@ class Diayn:
         Raises:
             RunStopped: if ``should_stop`` said so.
         """
-        if len(self.library) == self.num_skills:
-            return
         if self.checkpoint.exists():
             self.resume()
         else:

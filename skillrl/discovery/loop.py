@@ -305,7 +305,7 @@ class Discovery:
             policy,
             [self.previous] if self.parent is self.previous else [self.previous, self.parent],
             self._seed("evaluation"),
-            asked=progress.asked,
+            asked=progress.asked or None,
             parent=None if self.parent_index < 0 else self.parent_index,
             steps=self.agent.num_timesteps - progress.first_step + progress.skipped_steps,
             seconds=progress.seconds,

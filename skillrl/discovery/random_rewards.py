@@ -7,23 +7,39 @@ import torch
 from torch import nn
 
 from skillrl.discovery.loop import Discovery
+from skillrl.discovery.samples import gather_negatives
 
 
 class RandomRewards(Discovery):
     """``Discovery`` whose rewards ask for anything at all, and so not for anything new.
 
-    Every reward is scaled so that on the samples of its generation its activation has the mean 0
-    and the standard deviation of the target: about half of the states are rewarded at first.
+    Every reward is scaled so that on what the last skill does its activation has the mean 0 and the
+    standard deviation of the target: about half of these states are rewarded.
     """
 
-    def fit_reward(self, negatives: np.ndarray, positives: np.ndarray, others: np.ndarray) -> None:
-        """Draw the reward network's weights anew."""
+    def ask_for_something_new(self) -> None:
+        """Draw a reward at random, and let the agent begin to train on it."""
+        samples = self.recipe.samples
+        seen, _ = gather_negatives(self.sample_env, self.previous, samples, self._seed("negatives"))
+        if self.generation == 0:
+            self.reward.standardise(torch.as_tensor(seen))
+        self.draw_reward(seen)
+        self.transfer()
+
+    def draw_reward(self, observations: np.ndarray) -> None:
+        """Draw the reward network's weights anew.
+
+        Args:
+            observations: ``(n, *shape)``, on which the activation is to have the mean 0 and the
+                standard deviation of the target.
+        """
         for module in self.reward.network.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d)):
                 module.reset_parameters()
-        samples = torch.as_tensor(np.concatenate([negatives, positives, others]))
         with torch.no_grad():
-            std, mean = torch.std_mean(self.reward(samples))
+            # In pieces: images would take much memory as floats.
+            pieces = torch.as_tensor(observations).split(4_096)
+            std, mean = torch.std_mean(torch.cat([self.reward(piece) for piece in pieces]))
             last = [*self.reward.network.children()][-1]
             assert isinstance(last, nn.Linear)  # of every kind of reward
             scale = self.reward.target / std.clamp_min(1e-6)

@@ -30,11 +30,20 @@ class _Checked:
                 raise InvalidValueError(
                     f"{item.name} should be in [{low}, {high}]. Received {value}."
                 )
-            if get_origin(types[item.name]) is Literal and value not in get_args(types[item.name]):
-                allowed = ", ".join(map(repr, get_args(types[item.name])))
-                raise InvalidValueError(
-                    f"{item.name} should be one of {allowed}. Received {value!r}."
-                )
+            kind, several = types[item.name], False
+            if get_origin(kind) is tuple:
+                kind, several = get_args(kind)[0], True
+                if isinstance(value, str) or not value:
+                    raise InvalidValueError(
+                        f"{item.name} should be a list of at least one. Received {value!r}."
+                    )
+            if get_origin(kind) is Literal:
+                allowed = ", ".join(map(repr, get_args(kind)))
+                for each in value if several else (value,):
+                    if each not in get_args(kind):
+                        raise InvalidValueError(
+                            f"{item.name} should be one of {allowed}. Received {each!r}."
+                        )
 
 
 def _in(low: float, high: float, default: Any) -> Any:
@@ -60,8 +69,9 @@ class RewardRecipe(_Checked):
     """Adam steps of a fit."""
     max_fits: int = _at_least(1, 3)
     """Times that a fit may go on for as many steps until it separates clearly."""
-    batch_size: int = _at_least(3, 768)
-    """Observations a step: one third positives, current negatives and archived negatives each."""
+    batch_size: int = _at_least(4, 768)
+    """Observations a step, in equal shares: positives, current negatives, archived negatives, and
+    other ways to go on; of the latter two, where there are any."""
     learning_rate: float = _at_least(0.0, 1e-3)
     """Adam's learning rate."""
     weight_decay: float = _at_least(0.0, 0.0)
@@ -216,8 +226,9 @@ class Recipe(_Checked):
     method: Literal["neural-rewards", "random-rewards", "diayn"] = "neural-rewards"
     """How skills are learnt. "neural-rewards": one after another, each on a reward fitted to ask
     for something new (Meier & Mujika 2022). To compare with: "random-rewards", the same with reward
-    networks drawn at random; "diayn", all together, told apart by a discriminator (Eysenbach et al.
-    2019)."""
+    networks drawn at random, for which nothing is explored or fitted; "diayn", all together, told
+    apart by a discriminator (Eysenbach et al. 2019), for which of the other groups only `agent`,
+    `diayn` and `reward.hidden` count."""
     generations: int = _at_least(1, 10)
     """Skills to discover."""
     steps_per_skill: int = _at_least(1, 1_000_000)
@@ -245,8 +256,18 @@ class Recipe(_Checked):
     transfer: TransferRecipe = TransferRecipe()
     diayn: DiaynRecipe = DiaynRecipe()
 
+    @property
+    def target(self) -> float:
+        """What a perfect skill earns a step."""
+        return math.log(self.generations) if self.method == "diayn" else self.reward.target
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.method == "diayn" and self.generations < 2:
+            raise InvalidValueError(
+                f"DIAYN tells skills apart: generations should be at least 2. Received "
+                f"{self.generations}."
+            )
         reserved = {"num_envs", "num_threads", "autoreset_mode", "render_mode"} & set(
             self.env_kwargs
         )
@@ -264,7 +285,7 @@ def _robot(env: str, **changes: Any) -> Recipe:
         patience=0.075,
         parent="any",
         samples=SampleRecipe(
-            asks_for=("directions", "lively ways", "directions", "ways"),
+            asks_for=("directions", "directions", "lively ways", "ways"),
             exploration="parameter-noise",
             exploration_std=2.0,
         ),

@@ -62,6 +62,8 @@ def discover(
     if seed < 0:
         raise InvalidValueError(f"A seed is a whole number from 0. Received {seed}.")
     library = open_library(run, recipe, seed, resume)
+    if len(library) >= recipe.generations:
+        return library
     with (
         library.locked(),
         own_torch_threads(),

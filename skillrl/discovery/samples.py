@@ -223,7 +223,7 @@ def asked_for(
     if len(points) < 2:
         return np.ones(len(points), bool), "all"
     if kind == "directions" and points.ndim == 2:
-        directions = least_asked(persistence(points, explorations), rng, earlier)
+        directions = least_asked(points, explorations, recipe.extreme, earlier)
         if directions:
             return far(points, explorations, directions[0], recipe.extreme), directions[0]
     if kind == "all":
@@ -253,19 +253,32 @@ def persistence(points: np.ndarray, explorations: np.ndarray) -> np.ndarray:
 
 
 def least_asked(
-    persistent: np.ndarray, rng: np.random.Generator, earlier: Sequence[str]
+    points: np.ndarray, explorations: np.ndarray, share: float, earlier: Sequence[str]
 ) -> list[str]:
-    """Return the directions that were asked for least often, the liveliest first.
+    """Return the directions that were asked for least often, the liveliest components first.
+
+    Of each component, the direction in which exploration goes farther comes before the other.
 
     Args:
-        persistent: of each component, see ``persistence``.
-        rng: decides whether more or less of a component comes first.
+        points: observations ``(n, components)``.
+        explorations: the exploration that each belongs to, ``(n,)``.
+        share: see ``far``.
         earlier: what was asked for before.
     """
-    components = [c for c in np.argsort(persistent) if persistent[c] >= OSCILLATION]
-    directions = [
-        f"{sign}{component}" for component in components for sign in rng.permutation(["+", "-"])
-    ]
+    persistent = persistence(points, explorations)
+    directions: list[str] = []
+    for component in np.argsort(persistent):
+        if persistent[component] < OSCILLATION:
+            continue
+        both = [f"{sign}{component}" for sign in "+-"]
+        reach = [
+            abs(
+                points[far(points, explorations, each, share), component].mean()
+                - points[:, component].mean()
+            )
+            for each in both
+        ]
+        directions += both if reach[0] >= reach[1] else both[::-1]
     counts = [earlier.count(direction) for direction in directions]
     return [d for d, n in zip(directions, counts, strict=True) if n == min(counts)]
 

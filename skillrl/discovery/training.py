@@ -9,13 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from skillrl.agents import SkillPPO
 from skillrl.agents.spaces import check_spaces
 from skillrl.discovery.recipes import Recipe
 from skillrl.discovery.samples import episode_limit
-from skillrl.envs import NeuralRewardVectorWrapper, SB3VecEnv, make_vec, reward_for
+from skillrl.envs import (
+    NeuralRewardVectorWrapper,
+    RestartVectorWrapper,
+    SB3VecEnv,
+    make_vec,
+    reward_for,
+)
 from skillrl.errors import InvalidValueError, RunStopped
 from skillrl.rewards import NeuralReward
 
@@ -73,7 +80,15 @@ def check_environment(recipe: Recipe) -> None:
     env = make_envs(recipe, recipe.agent.num_envs)
     try:
         check_spaces(env.single_observation_space, env.single_action_space)
-        reward_for(env.single_observation_space)
+        space = env.single_observation_space
+        reward_for(space)
+        if recipe.method == "diayn" and not is_real_vector(space):
+            raise InvalidValueError(
+                f"DIAYN is for observations that are vectors of real numbers. Received {space}. "
+                "Choose another method."
+            )
+        if recipe.restarts.share > 0:
+            RestartVectorWrapper(env, recipe.restarts.share)
         make_agent(recipe, env)
         try:
             env.reset(seed=0)
@@ -86,6 +101,15 @@ def check_environment(recipe: Recipe) -> None:
             ) from error
     finally:
         env.close()
+
+
+def is_real_vector(space: spaces.Space[Any]) -> bool:
+    """Whether observations are vectors of real numbers, not grids or images."""
+    return (
+        isinstance(space, spaces.Box)
+        and len(space.shape) == 1
+        and np.issubdtype(space.dtype, np.floating)
+    )
 
 
 def make_envs(

@@ -50,6 +50,7 @@ def write_gallery(
         skills.append(
             {
                 "record": record,
+                "asked": asked_in_words(record.asked or ""),
                 "what": "" if record.descriptors is None else record.descriptors.name,
                 "children": [other.index for other in records if other.parent == record.index],
                 "video": (recording.skill.path / "video.mp4").relative_to(path.parent).as_posix(),
@@ -67,11 +68,28 @@ def write_gallery(
         "name": library.path.resolve().name,
         "env": library.recipe.env,
         "seed": library.seed,
+        "method": library.recipe.method,
         "aspect": f"{width} / {height}",
     }
     figure_list = [{"name": name, "value": value} for name, value in figures.items()]
     text = page.render(run=run, figures=figure_list, skills=skills)
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def asked_in_words(asked: str) -> str:
+    """Say what a skill's reward asked for.
+
+    >>> asked_in_words("+8"), asked_in_words("-0"), asked_in_words("ways")
+    ('more of component 8', 'less of component 0', 'one of several ways to go on')
+    """
+    if asked[:1] in ("+", "-"):
+        return f"{'more' if asked[0] == '+' else 'less'} of component {asked[1:]}"
+    words = {
+        "all": "whatever was new",
+        "ways": "one of several ways to go on",
+        "lively ways": "one of several lively ways to go on",
+    }
+    return words.get(asked, asked)
 
 
 def training_curves(path: Path) -> dict[int, tuple[list[float], list[float]]]:
@@ -115,7 +133,7 @@ def _poster(recording: Recording) -> str:
 def _facts(record: Record) -> list[tuple[str, Any]]:
     facts = [
         ("reward", f"{record.mean_reward:.2f} of {record.target:g}"),
-        ("earlier skills on it", f"{record.previous_mean_reward:.2f}"),
+        ("another skill on it", f"{record.previous_mean_reward:.2f}"),
     ]
     if record.fresh_reward is not None:
         facts.append(("fresh agent on it", f"{record.fresh_reward:.2f}"))
