@@ -72,13 +72,21 @@ def compare_methods(doc: str, env: str, *, seeds: int, skills: int, runs: str) -
     found: dict[str, Any] = {}
     for method in options.methods:
         variant = dataclasses.replace(recipe, method=method)
+        if method != "neural-rewards":
+            # As many steps in all as our own skills took, which may end early and be tried again.
+            steps = budget(options.runs, found) or recipe.steps_per_skill
+            variant = dataclasses.replace(variant, steps_per_skill=steps, attempts=1, patience=0.0)
         found[method] = figures(run_all(variant, options.runs / method, options.seeds), variant)
-        if method == "neural-rewards" and not options.quick:
-            # Skills may end early; the methods that follow are given as many steps in all.
-            steps = round(np.mean(found[method]["steps_per_skill"]))
-            recipe = dataclasses.replace(recipe, steps_per_skill=steps)
     name = Path(sys.argv[0]).stem
     record(name, {"methods": found}, quick=options.quick)
+
+
+def budget(runs: Path, found: dict[str, Any]) -> int | None:
+    """The mean steps of our own skills, kept beside the runs once it is known."""
+    path = runs / "steps_per_skill.json"
+    if not path.exists() and "neural-rewards" in found:
+        write_json(path, {"steps": round(np.mean(found["neural-rewards"]["steps_per_skill"]))})
+    return int(json.loads(path.read_text(encoding="utf-8"))["steps"]) if path.exists() else None
 
 
 def run_all(recipe: Recipe, folder: Path, seeds: int) -> list[dict[str, Any]]:
@@ -111,7 +119,7 @@ def _run(task: tuple[Recipe, Path, int, int]) -> dict[str, Any]:
 def summary(library: SkillLibrary) -> dict[str, Any]:
     """What is known of a finished run; the watching, which takes long, is done once."""
     path = library.path / "variety.json"
-    if not path.exists():
+    if not path.exists() or len(json.loads(path.read_text())["growing"]) != len(library):
         # As many trajectories as evaluation has: ten, as in the paper, unless in a hurry.
         known = growing_variety(library, episodes=library.recipe.evaluation_episodes)
         write_json(path, {"growing": [dataclasses.asdict(each) for each in known]})
@@ -121,7 +129,10 @@ def summary(library: SkillLibrary) -> dict[str, Any]:
 
 
 def figures(runs: Sequence[dict[str, Any]], recipe: Recipe) -> dict[str, Any]:
-    """Figures by seed, and their inter-quartile means with a 95 % bootstrap interval."""
+    """Figures by seed, and their inter-quartile means with a 95 % bootstrap interval.
+
+    Of fewer than four seeds the inter-quartile mean is the mean.
+    """
     by_seed: dict[str, list[float]] = {}
     for run in runs:
         for name, value in _figures_of(run).items():

@@ -2,9 +2,11 @@
 
 The task: HalfCheetah runs to a flag 8 m ahead, then to one 8 m behind where it began, and so on.
 The reward is the distance by which it comes nearer, in metres; observations end with the flag's
-distance. Both sides are Stable-Baselines3's PPO with its default settings, with the same number of
-the environment's steps; one acts by skills of 25 steps each, the other by torques. The skills were
-discovered without the task (their training steps are not counted).
+distance. Both sides are Stable-Baselines3's PPO with the same number of the environment's steps;
+one acts by skills of 25 steps each, the other by torques, with its default settings. The side with
+skills has 320 actions an update in the place of 2,048, because it takes 25 times fewer, and its
+discount of 0.99 is an action's. The skills were discovered without the task; their training steps
+are not counted.
 
     python benchmarks/skill_actions.py --run runs/half-cheetah/neural-rewards/seed-0
     python benchmarks/skill_actions.py --quick             under 60 seconds
@@ -51,7 +53,7 @@ class Shuttle(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
         observation, info = self.env.reset(**kwargs)
         self.flag = FLAG
         self.distance = self._distance()
-        return self._observe(observation), {**info, "reached": 0}
+        return self._observe(observation), info
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Return the metres by which the flag has come nearer."""

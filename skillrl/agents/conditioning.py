@@ -21,7 +21,8 @@ def fix_inputs(policy: SkillPolicy, space: spaces.Box, values: np.ndarray) -> Sk
         values: the fixed inputs, raw, ``(n,)``.
 
     Raises:
-        InvalidValueError: if the sizes do not add up, or the policy has no normaliser.
+        InvalidValueError: if the sizes do not add up, or the policy has no normaliser
+            or no hidden layer.
     """
     size = int(np.prod(space.shape))
     normalizer = policy.normalizer
@@ -30,6 +31,8 @@ def fix_inputs(policy: SkillPolicy, space: spaces.Box, values: np.ndarray) -> Sk
             f"Observations of {size} and {len(values)} fixed inputs do not make those of the "
             f"policy, {policy.observation_space}."
         )
+    if not policy.hidden:
+        raise InvalidValueError("Inputs can be fixed of a policy with hidden layers only.")
     fixed = SkillPolicy(
         space,
         policy.action_space,

@@ -79,7 +79,8 @@ def distinctness(skills: Sequence[np.ndarray]) -> np.ndarray:
         skills: the values of each skill, as for ``mutual_information``.
 
     Returns:
-        Distances ``(len(skills), len(skills))``, from 0 (alike) to 1 (no bucket in common).
+        Distances ``(len(skills), len(skills))``, from 0 (alike) to 1 (no bucket in common). Of a
+        few thousand values each, two samples of one skill are about 0.1 apart.
 
     Raises:
         InvalidValueError: as for ``mutual_information``.

@@ -71,12 +71,12 @@ def steps_to_match(
             make_envs(recipe, recipe.evaluation_episodes, num_threads=num_threads),
             lambda observations: np.zeros(len(observations)),
         )
-        agent = make_agent(recipe, envs)
-        agent.start_from_reset(seed)
-        stagger_episodes(envs, seed)
         curve: list[tuple[int, float]] = []
         matched = None
         with closing(envs), closing(judged):
+            agent = make_agent(recipe, envs)
+            agent.start_from_reset(seed)
+            stagger_episodes(envs, seed)
             for _ in agent.updates(at_most):
                 last = curve[-1][0] if curve else 0
                 if agent.num_timesteps - last < every and agent.num_timesteps < at_most:

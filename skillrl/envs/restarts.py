@@ -21,7 +21,7 @@ class RestartVectorWrapper(VectorWrapper[Any, Any, Any, Any, np.ndarray]):
     So that an agent begins where another policy has led. Source of resets to saved states for
     exploration: Ecoffet et al. 2019 (Go-Explore, arXiv 1901.10995). An episode that follows a
     ``reset`` begins as usual. A saved state brings its number of elapsed steps with it, so that no
-    episode is longer than others.
+    episode is longer than others, but not the generator under ``"random"``, if its states have one.
 
     Args:
         env: a vector environment in the mode SAME_STEP with ``get_state`` and ``set_state``, whose
@@ -68,9 +68,12 @@ class RestartVectorWrapper(VectorWrapper[Any, Any, Any, Any, np.ndarray]):
         self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Reset the environments as usual."""
-        seeds = list(range(seed, seed + self.num_envs)) if isinstance(seed, int) else seed
-        for index, each in enumerate(seeds or ()):
-            if each is not None:
+        seeds = (
+            list(range(seed, seed + self.num_envs)) if isinstance(seed, int | np.integer) else seed
+        )
+        mask = (options or {}).get("reset_mask")
+        for index, each in enumerate(seeds if seeds is not None else ()):
+            if each is not None and (mask is None or mask[index]):
                 # Not the seed itself, from which the environment draws.
                 self._random[index] = np.random.default_rng([each, 2])
         return self.env.reset(seed=seed, options=options)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 from gymnasium.utils import RecordConstructorArgs
 
 from skillrl.errors import InvalidValueError
@@ -37,7 +38,9 @@ class SkillActionWrapper(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs)
             task shows more than they have learnt from, such as a goal; None for the same.
 
     Raises:
-        InvalidValueError: if there are no skills or steps; from ``step``, if an action is no skill.
+        InvalidValueError: if there are no skills or steps, or a skill has other actions; from
+            ``step``, if an action is no skill.
+        gymnasium.error.ResetNeeded: from ``step``, before the first reset.
 
     >>> class Still:
     ...     def predict(self, observation, *, deterministic):
@@ -70,6 +73,12 @@ class SkillActionWrapper(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs)
             _disable_deepcopy=True,
         )
         gym.Wrapper.__init__(self, env)
+        for index, skill in enumerate(skills):
+            space = getattr(skill, "action_space", env.action_space)
+            if space != env.action_space:
+                raise InvalidValueError(
+                    f"Skill {index} acts in {space}, and the environment in {env.action_space}."
+                )
         self.skills = list(skills)
         self.steps = steps
         self._skill_observation = skill_observation or (lambda observation: observation)
@@ -89,6 +98,8 @@ class SkillActionWrapper(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs)
             As Gymnasium's: the last observation, the sum of the rewards, and the last step's info
             with ``"skill_steps"``.
         """
+        if not hasattr(self, "_observation"):
+            raise ResetNeeded("Call reset() before the first step().")
         if not 0 <= action < len(self.skills):
             raise InvalidValueError(
                 f"There are {len(self.skills)} skills, numbered from 0. Received {action}."

@@ -53,6 +53,11 @@ class SkillConditionedVectorWrapper(VectorWrapper[Any, Any, Any, Any, np.ndarray
         )
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         self._mode = env.metadata.get("autoreset_mode")
+        if not isinstance(self._mode, AutoresetMode):
+            raise InvalidValueError(
+                f"{env} must say in metadata['autoreset_mode'] what follows the end of an "
+                f"episode, a member of gymnasium.vector.AutoresetMode, not {self._mode!r}."
+            )
         self._random = [np.random.default_rng() for _ in range(env.num_envs)]
         # The skill of each environment, (num_envs,).
         self.skills = np.zeros(env.num_envs, np.int64)
@@ -66,7 +71,9 @@ class SkillConditionedVectorWrapper(VectorWrapper[Any, Any, Any, Any, np.ndarray
         mask = (options or {}).get("reset_mask")
         observations, infos = self.env.reset(seed=seed, options=options)
         where = np.ones(self.num_envs, np.bool_) if mask is None else np.asarray(mask, np.bool_)
-        seeds = list(range(seed, seed + self.num_envs)) if isinstance(seed, int) else seed
+        seeds = (
+            list(range(seed, seed + self.num_envs)) if isinstance(seed, int | np.integer) else seed
+        )
         for index in np.flatnonzero(where) if seeds is not None else ():
             if seeds[index] is not None:
                 # Not the seed itself, from which the environment draws.

@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 
 from skillrl.envs import SkillActionWrapper
@@ -93,3 +94,15 @@ def test_a_skill_that_does_not_exist_is_named(action: int) -> None:
     env.reset(seed=0)
     with pytest.raises(InvalidValueError, match=f"There are 2 skills.*Received {action}"):
         env.step(action)
+
+
+def test_a_skill_of_another_body_is_refused() -> None:
+    skill = Pace(1.0)
+    skill.action_space = gym.spaces.Box(-1.0, 1.0, (6,), np.float32)  # type: ignore[attr-defined]
+    with pytest.raises(InvalidValueError, match=r"Skill 0 acts in Box\(-1\.0, 1\.0, \(6,\)"):
+        SkillActionWrapper(Walk(), [skill], 4)
+
+
+def test_it_is_reset_before_it_is_stepped() -> None:
+    with pytest.raises(ResetNeeded):
+        make().step(0)
