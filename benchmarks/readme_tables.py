@@ -68,8 +68,7 @@ COLUMNS = (
 def discovery(results: dict[str, Any]) -> str:
     """Figures of the skills: of all methods, and of each seed of our own."""
     methods = results["methods"]
-    known = next(iter(methods.values()))
-    columns = [column for column in COLUMNS if column[0] in known["mean"]]
+    columns = [c for c in COLUMNS if all(c[0] in method["mean"] for method in methods.values())]
 
     def cell(method: dict[str, Any], name: str, form: str) -> str:
         low, high = method["interval"][name]
@@ -79,13 +78,16 @@ def discovery(results: dict[str, Any]) -> str:
         [METHODS[name], *(cell(method, key, form) for key, _, form in columns)]
         for name, method in methods.items()
     ]
-    ours = methods["neural-rewards"]
-    seeds = [
-        [str(seed), *(f"{ours[key][index]:{form}}" for key, _, form in columns)]
-        for index, seed in enumerate(ours["seeds"])
-    ]
     headings = [heading for _, heading, _ in columns]
-    return "\n".join([table(["", *headings], rows), table(["seed", *headings], seeds)])
+    tables = [table(["", *headings], rows)]
+    if "neural-rewards" in methods:
+        ours = methods["neural-rewards"]
+        seeds = [
+            [str(seed), *(f"{ours[key][index]:{form}}" for key, _, form in columns)]
+            for index, seed in enumerate(ours["seeds"])
+        ]
+        tables.append(table(["seed", *headings], seeds))
+    return "\n".join(tables)
 
 
 def discover_half_cheetah(results: dict[str, Any]) -> str:

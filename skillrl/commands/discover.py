@@ -67,8 +67,8 @@ def discover(
         if (run / "checkpoint" / "latest.safetensors").exists():
             raise RunStopped(f"Stopped; nothing is lost. {again}") from None
         raise RunStopped(
-            "Stopped. The present skill will be trained from its start, because its environment "
-            f"cannot save its state; finished skills are kept. {again}"
+            "Stopped. What was trained since the last finished skill will be trained again, "
+            f"because its environment cannot save its state. {again}"
         ) from None
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Ended at once. {again}") from None

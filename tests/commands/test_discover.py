@@ -118,7 +118,7 @@ def test_what_is_lost_is_told(
 ) -> None:
     # This one writes no checkpoint.
     monkeypatch.setattr(runs, "discover", stop_when_asked(interrupts=1))
-    with pytest.raises(RunStopped, match=r"trained from its start.* Go on with: skillrl discover"):
+    with pytest.raises(RunStopped, match=r"will be trained again.* Go on with: skillrl discover"):
         discover(tiny_recipe, run=tmp_path / "run")
 
 
