@@ -12,7 +12,7 @@ import json
 import multiprocessing
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,21 @@ def quick(recipe: Recipe) -> Recipe:
     )
 
 
-def compare_methods(doc: str, env: str, *, seeds: int, skills: int, runs: str) -> None:
-    """Compare all methods on an environment, and record the figures under the script's name."""
+Measure = Callable[[SkillLibrary], dict[str, float]]
+
+
+def nothing_more(library: SkillLibrary) -> dict[str, float]:
+    """Measure no more of a run than all comparisons do."""
+    return {}
+
+
+def compare_methods(
+    doc: str, env: str, *, seeds: int, skills: int, runs: str, measure: Measure = nothing_more
+) -> None:
+    """Compare all methods on an environment, and record the figures under the script's name.
+
+    ``measure`` gives further figures of a run.
+    """
     made = parser(doc, seeds=seeds, skills=skills, runs=runs)
     made.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     options = parse(made)
@@ -76,7 +89,9 @@ def compare_methods(doc: str, env: str, *, seeds: int, skills: int, runs: str) -
             # As many steps in all as our own skills took, which may end early and be tried again.
             steps = budget(options.runs, found) or recipe.steps_per_skill
             variant = dataclasses.replace(variant, steps_per_skill=steps, attempts=1, patience=0.0)
-        found[method] = figures(run_all(variant, options.runs / method, options.seeds), variant)
+        found[method] = figures(
+            run_all(variant, options.runs / method, options.seeds, measure), variant
+        )
     name = Path(sys.argv[0]).stem
     record(name, {"methods": found}, quick=options.quick)
 
@@ -89,17 +104,19 @@ def budget(runs: Path, found: dict[str, Any]) -> int | None:
     return int(json.loads(path.read_text(encoding="utf-8"))["steps"]) if path.exists() else None
 
 
-def run_all(recipe: Recipe, folder: Path, seeds: int) -> list[dict[str, Any]]:
+def run_all(
+    recipe: Recipe, folder: Path, seeds: int, measure: Measure = nothing_more
+) -> list[dict[str, Any]]:
     """Discover with seeds from 0, and return what is known of each run."""
     jobs = min(seeds, multiprocessing.cpu_count())
     threads = max(1, multiprocessing.cpu_count() // jobs)
-    tasks = [(recipe, folder / f"seed-{seed}", seed, threads) for seed in range(seeds)]
+    tasks = [(recipe, folder / f"seed-{seed}", seed, threads, measure) for seed in range(seeds)]
     with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
         return pool.map(_run, tasks, chunksize=1)
 
 
-def _run(task: tuple[Recipe, Path, int, int]) -> dict[str, Any]:
-    recipe, folder, seed, threads = task
+def _run(task: tuple[Recipe, Path, int, int, Measure]) -> dict[str, Any]:
+    recipe, folder, seed, threads, measure = task
     torch.set_num_threads(threads)
 
     def report(event: Event) -> None:
@@ -113,19 +130,19 @@ def _run(task: tuple[Recipe, Path, int, int]) -> dict[str, Any]:
             )
 
     library = discover(recipe, folder, seed=seed, resume=True, num_threads=threads, on_event=report)
-    return summary(library)
+    return summary(library, measure)
 
 
-def summary(library: SkillLibrary) -> dict[str, Any]:
+def summary(library: SkillLibrary, measure: Measure = nothing_more) -> dict[str, Any]:
     """What is known of a finished run; the watching, which takes long, is done once."""
     path = library.path / "variety.json"
     if not path.exists() or len(json.loads(path.read_text())["growing"]) != len(library):
         # As many trajectories as evaluation has: ten, as in the paper, unless in a hurry.
         known = growing_variety(library, episodes=library.recipe.evaluation_episodes)
-        write_json(path, {"growing": [dataclasses.asdict(each) for each in known]})
+        growing = [dataclasses.asdict(each) for each in known]
+        write_json(path, {"growing": growing, "more": measure(library)})
     records = [dataclasses.asdict(skill.record) for skill in library]
-    growing = json.loads(path.read_text(encoding="utf-8"))["growing"]
-    return {"seed": library.seed, "growing": growing, "skills": records}
+    return {"seed": library.seed, **json.loads(path.read_text("utf-8")), "skills": records}
 
 
 def figures(runs: Sequence[dict[str, Any]], recipe: Recipe) -> dict[str, Any]:
@@ -168,6 +185,7 @@ def _figures_of(run: dict[str, Any]) -> dict[str, float]:
         ("back somersaults", "back_somersaults", max),
     ):
         found[name] = best(body[field] for body in bodies)
+    found |= run.get("more", {})
     found["upside_down"] = float(np.mean([body["upside_down"] for body in bodies]))
     return {name: float(value) for name, value in found.items() if value is not None}
 

@@ -257,3 +257,38 @@ def somersaults(pitch: np.ndarray, airborne: np.ndarray) -> tuple[int, int]:
                 start = t
         counts.append(count)
     return counts[0], counts[1]
+
+
+def hops(
+    motion: Motion, feet: tuple[str, ...], *, steps: int = 200, heights: tuple[float, float]
+) -> dict[str, float]:
+    """How fast the bodies hop on each foot: on it alone, for many steps on end.
+
+    A stretch of steps counts if no other foot touches anything in it, this one does, and the torso
+    stays between two heights; flight between two contacts is part of a hop.
+
+    Args:
+        motion: of ``N`` bodies.
+        feet: names the last axis of the motion's contacts.
+        steps: length of a stretch.
+        heights: of the torso's origin, in metres, the lowest and the highest that count.
+
+    Returns:
+        By foot, the highest mean horizontal speed over such a stretch, in m/s; 0 where there is
+        none.
+    """
+    low, high = heights
+    height = motion.position[..., 2]
+    upright = motion.alive & (height >= low) & (height <= high)
+    fastest = dict.fromkeys(feet, 0.0)
+    for index, foot in enumerate(feet):
+        others = np.delete(motion.contacts, index, axis=-1).any(-1)
+        allowed = upright & ~others
+        for start in range(len(allowed) - steps + 1):
+            window = slice(start, start + steps)
+            hopping = allowed[window].all(0) & motion.contacts[window, :, index].any(0)
+            if hopping.any():
+                way = motion.position[start + steps - 1] - motion.position[start]
+                speed = np.linalg.norm(way[hopping, :2], axis=-1) / ((steps - 1) * motion.seconds)
+                fastest[foot] = max(fastest[foot], float(speed.max()))
+    return fastest

@@ -14,6 +14,7 @@ from skillrl.discovery.descriptors import (
     Motion,
     describe,
     feet_of,
+    hops,
     pitch,
     somersaults,
     summarise,
@@ -169,3 +170,33 @@ def test_which_environments_have_a_body() -> None:
     assert feet_of("Ant", {"xml_file": "mine.xml"}) is None
     assert feet_of("CartPole-v1", {}) is None
     assert feet_of("skillrl/Maze2D-v0", {}) is None
+
+
+def test_hops_worked_by_hand() -> None:
+    steps, seconds = 30, 0.1
+    time = np.arange(steps) * seconds
+    # The first hops to the left on its right foot at 2 m/s and lands every third step; the second
+    # does so at 3 m/s, and falls after ten steps; the third puts down the other foot in the middle.
+    position = np.zeros((steps, 3, 3))
+    position[:, 0, 1], position[:, 1, 0], position[:, 2, 0] = 2 * time, 3 * time, 5 * time
+    position[..., 2] = 1.4
+    position[10:, 1, 2] = 0.4
+    contacts = np.zeros((steps, 3, 2), bool)
+    contacts[::3, :, 1] = True
+    contacts[15, 2, 0] = True
+    motion = Motion(
+        seconds=seconds,
+        alive=np.ones((steps, 3), bool),
+        position=position,
+        rotation=np.tile(np.eye(3), (steps, 3, 1, 1)),
+        contacts=contacts,
+        actions=np.zeros((steps, 3, 1)),
+    )
+    feet = ("left", "right")
+    assert hops(motion, feet, steps=20, heights=(1.0, 2.0)) == {
+        "left": 0.0,
+        "right": pytest.approx(2.0),
+    }
+    assert hops(motion, feet, steps=14, heights=(1.0, 2.0))["right"] == pytest.approx(5.0)
+    assert hops(motion, feet, steps=20, heights=(1.5, 2.0))["right"] == 0.0
+    assert hops(motion, feet, steps=31, heights=(1.0, 2.0))["right"] == 0.0
