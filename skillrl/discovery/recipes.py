@@ -281,15 +281,14 @@ def _robot(env: str, **changes: Any) -> Recipe:
     """What the recipes of robots have in common."""
     return Recipe(
         env=env,
-        steps_per_skill=800_000,
-        patience=0.075,
+        steps_per_skill=1_200_000,
         parent="any",
         samples=SampleRecipe(
             asks_for=("directions", "directions", "lively ways", "ways"),
             exploration="parameter-noise",
             exploration_std=2.0,
         ),
-        agent=AgentRecipe(anneal_from=0.7),
+        agent=AgentRecipe(anneal_from=0.8),
         # The value function of another reward led agents that branch off to stand still: with it 3
         # of HalfCheetah's 16 skills died, each having met its reward at first.
         transfer=TransferRecipe(reuse_value=False),
@@ -335,7 +334,7 @@ def recipe_for(env: str) -> Recipe:
     An id without a version is given that of the recipe.
 
     >>> recipe_for("HalfCheetah-v5").steps_per_skill
-    800000
+    1200000
     >>> recipe_for("HalfCheetah").env
     'HalfCheetah-v5'
     >>> recipe_for("CartPole-v1") == Recipe("CartPole-v1")

@@ -262,7 +262,7 @@ def least_asked(
     Args:
         points: observations ``(n, components)``.
         explorations: the exploration that each belongs to, ``(n,)``.
-        share: see ``far``.
+        share: of the observations, by which the two directions are compared.
         earlier: what was asked for before.
     """
     persistent = persistence(points, explorations)
@@ -270,15 +270,10 @@ def least_asked(
     for component in np.argsort(persistent):
         if persistent[component] < OSCILLATION:
             continue
-        both = [f"{sign}{component}" for sign in "+-"]
-        reach = [
-            abs(
-                points[far(points, explorations, each, share), component].mean()
-                - points[:, component].mean()
-            )
-            for each in both
-        ]
-        directions += both if reach[0] >= reach[1] else both[::-1]
+        values = points[:, component]
+        up = values[values >= np.quantile(values, 1 - share)].mean() - values.mean()
+        down = values.mean() - values[values <= np.quantile(values, share)].mean()
+        directions += [f"{sign}{component}" for sign in ("+-" if up >= down else "-+")]
     counts = [earlier.count(direction) for direction in directions]
     return [d for d, n in zip(directions, counts, strict=True) if n == min(counts)]
 
@@ -286,11 +281,13 @@ def least_asked(
 def far(points: np.ndarray, explorations: np.ndarray, direction: str, share: float) -> np.ndarray:
     """Find what goes farthest in one direction.
 
-    Whole explorations by their average where the component persists; single observations where it
-    does not: moments that cannot be held but only be passed again and again, as in somersaults.
+    Single observations where the component does not persist: moments that cannot be held but only
+    be passed again and again, as in somersaults. Whole explorations where it does, by the average
+    of their second half, because many that are fast at first are falling; and of those that go
+    farthest the larger of two clusters, because one may run where the other slides.
 
     Args:
-        points: observations ``(n, components)``.
+        points: observations ``(n, components)``, those of an exploration in their order.
         explorations: the exploration that each belongs to, ``(n,)``.
         direction: such as ``"+8"``.
         share: of the explorations or observations.
@@ -302,8 +299,24 @@ def far(points: np.ndarray, explorations: np.ndarray, direction: str, share: flo
     values = sign * points[:, component].astype(np.float64)
     if persistence(points, explorations)[component] < POSTURE:
         return values >= np.quantile(values, 1 - share)
-    means, numbers = _means(values[:, None], explorations)
-    return (means[:, 0] >= np.quantile(means[:, 0], 1 - share))[numbers]
+    late = _second_half(explorations)
+    # An exploration of any length has a second half.
+    means, late_numbers = _means(points[late], explorations[late])
+    goes = np.zeros(len(means))
+    np.add.at(goes, late_numbers, values[late])
+    goes /= np.bincount(late_numbers)
+    farthest = np.flatnonzero(goes >= np.quantile(goes, 1 - share))
+    chosen = farthest[_labels(means[farthest], 2, np.random.default_rng(0)) == 0]
+    return np.isin(np.unique(explorations, return_inverse=True)[1], chosen)
+
+
+def _second_half(explorations: np.ndarray) -> np.ndarray:
+    """Whether each observation belongs to the second half of its exploration."""
+    order = np.argsort(explorations, kind="stable")
+    _, numbers, counts = np.unique(explorations, return_inverse=True, return_counts=True)
+    steps = np.empty(len(explorations), np.int64)
+    steps[order] = np.arange(len(explorations)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return steps >= counts[numbers] // 2
 
 
 def one_way(
@@ -367,14 +380,20 @@ def one_cluster(points: np.ndarray, clusters: int, rng: np.random.Generator) -> 
     Returns:
         Which points belong to the chosen cluster, ``(n,)``.
     """
-    flat = points.reshape(len(points), -1).astype(np.float64)
-    clusters = min(clusters, len(np.unique(flat, axis=0)))
+    labels = _labels(points.reshape(len(points), -1).astype(np.float64), clusters, rng)
+    large = np.flatnonzero(np.bincount(labels) >= len(points) / (4 * clusters))
+    return labels == rng.choice(large)
+
+
+def _labels(points: np.ndarray, clusters: int, rng: np.random.Generator) -> np.ndarray:
+    """Sort points ``(n, components)`` into clusters by k-means; 0 is the largest."""
+    clusters = min(clusters, len(np.unique(points, axis=0)))
     with warnings.catch_warnings():
-        # It is not drawn.
+        # An empty cluster has no labels, and is the smallest.
         warnings.filterwarnings("ignore", "One of the clusters is empty")
-        _, labels = kmeans2(flat, clusters, minit="++", rng=rng)
-    sizes = np.bincount(labels, minlength=clusters)
-    return labels == rng.choice(np.flatnonzero(sizes >= len(flat) / (4 * clusters)))
+        _, labels = kmeans2(points, clusters, minit="++", rng=rng)
+    by_size = np.argsort(-np.bincount(labels, minlength=clusters), kind="stable")
+    return np.argsort(by_size)[labels]
 
 
 def episodes(

@@ -336,12 +336,21 @@ def test_directions_are_asked_for_in_turn_the_liveliest_first() -> None:
 @pytest.mark.parametrize("sign", ["+", "-"])
 def test_what_goes_far_is_explorations_of_what_persists(sign: str) -> None:
     points, explorations = moving()
-    wanted = far(points, explorations, f"{sign}0", 0.1)
     places = np.array([points[explorations == n, 0].mean() for n in range(30)])
-    order = np.argsort(places)
-    best = order[-3:] if sign == "+" else order[:3]
-    assert set(explorations[wanted]) == set(best)
+    farthest = np.argsort(places if sign == "-" else -places)[:5]
+    # Of these five two are of another kind, which shows in another component.
+    points[np.isin(explorations, farthest[:2]), 2] += 500.0
+    wanted = far(points, explorations, f"{sign}0", 5 / 30)
+    assert set(explorations[wanted]) == set(farthest[2:])
     assert wanted.sum() == 3 * 40
+
+
+def test_what_is_fast_at_first_only_does_not_go_far() -> None:
+    points, explorations = moving()
+    step = np.repeat(np.arange(40), 30)
+    points[(explorations == 3) & (step < 20), 0] += 1_000.0
+    points[(explorations == 4) & (step >= 20), 0] += 100.0
+    assert set(explorations[far(points, explorations, "+0", 1 / 30)]) == {4}
 
 
 def test_what_goes_far_is_single_observations_of_what_does_not_persist() -> None:
