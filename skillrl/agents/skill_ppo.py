@@ -170,9 +170,13 @@ class SkillPPO(PPO):
         Args:
             until: the number of time steps from which on no further rollout is begun.
             log_interval: updates between two rows of the log.
+
+        Raises:
+            InvalidValueError: if the agent was loaded without an environment.
         """
+        if self.env is None:
+            raise InvalidValueError("The agent has no environment: give it one with set_env.")
         _, callback = self._setup_learn(until - self.num_timesteps, reset_num_timesteps=False)
-        assert self.env is not None  # checked by _setup_learn
         callback.on_training_start(locals(), globals())
         iteration = 0
         while self.num_timesteps < until:

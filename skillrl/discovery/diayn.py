@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from torch.nn.functional import cross_entropy
 
 from skillrl.agents import SkillPolicy, fix_inputs
@@ -30,9 +29,9 @@ from skillrl.discovery.logs import run_logger
 from skillrl.discovery.recipes import Recipe
 from skillrl.discovery.samples import gather_negatives
 from skillrl.discovery.training import (
-    is_real_vector,
     make_agent,
     make_envs,
+    real_vectors,
     stagger_episodes,
     train,
 )
@@ -63,7 +62,8 @@ class Diayn:
         num_threads: threads that step environments, or None for one on each usable CPU.
 
     Raises:
-        InvalidValueError: if the run was begun with another number of skills.
+        InvalidValueError: if the run was begun with another number of skills, or observations are
+            no vectors of real numbers.
     """
 
     def __init__(
@@ -91,10 +91,7 @@ class Diayn:
         torch.manual_seed(self._seed("networks"))
         torch.set_num_threads(1)
         envs = make_envs(recipe, recipe.agent.num_envs, num_threads=num_threads)
-        space = envs.single_observation_space
-        # Checked before there was a folder.
-        assert isinstance(space, spaces.Box)
-        assert is_real_vector(space)
+        space = real_vectors(envs.single_observation_space)
         (self.size,) = space.shape
         self.space = space
         conditioned = SkillConditionedVectorWrapper(envs, self.num_skills)

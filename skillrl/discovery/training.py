@@ -82,11 +82,8 @@ def check_environment(recipe: Recipe) -> None:
         check_spaces(env.single_observation_space, env.single_action_space)
         space = env.single_observation_space
         reward_for(space)
-        if recipe.method == "diayn" and not is_real_vector(space):
-            raise InvalidValueError(
-                f"DIAYN is for observations that are vectors of real numbers. Received {space}. "
-                "Choose another method."
-            )
+        if recipe.method == "diayn":
+            real_vectors(space)
         if recipe.restarts.share > 0:
             RestartVectorWrapper(env, recipe.restarts.share)
         make_agent(recipe, env)
@@ -103,12 +100,17 @@ def check_environment(recipe: Recipe) -> None:
         env.close()
 
 
-def is_real_vector(space: spaces.Space[Any]) -> bool:
-    """Whether observations are vectors of real numbers, not grids or images."""
-    return (
+def real_vectors(space: spaces.Space[Any]) -> spaces.Box:
+    """Return the space of observations, or refuse it if they are no vectors of real numbers."""
+    if (
         isinstance(space, spaces.Box)
         and len(space.shape) == 1
         and np.issubdtype(space.dtype, np.floating)
+    ):
+        return space
+    raise InvalidValueError(
+        f"DIAYN is for observations that are vectors of real numbers. Received {space}. "
+        "Choose another method."
     )
 
 

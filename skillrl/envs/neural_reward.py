@@ -16,8 +16,9 @@ from typing import Any, Protocol, runtime_checkable
 import gymnasium as gym
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
-from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector import AutoresetMode, VectorEnv
 
+from skillrl.envs.wrapping import TransparentVectorWrapper
 from skillrl.errors import InvalidValueError
 
 State = dict[str, np.ndarray]
@@ -107,7 +108,7 @@ class NeuralRewardWrapper(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
         return observation, float(reward), terminated, truncated, info
 
 
-class NeuralRewardVectorWrapper(VectorWrapper[Any, Any, Any, Any, np.ndarray]):
+class NeuralRewardVectorWrapper(TransparentVectorWrapper):
     """A vector environment with a learnt reward, one call of the reward function per step.
 
     In every autoreset mode the *final* observation of an episode is the one scored:
@@ -241,12 +242,6 @@ class NeuralRewardVectorWrapper(VectorWrapper[Any, Any, Any, Any, np.ndarray]):
             return result
 
         return set_state
-
-    def __getattr__(self, name: str) -> Any:
-        """Whatever the wrapper does not have, the wrapped environment may."""
-        if name.startswith("_") or name == "env":
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(self.env, name)
 
 
 class _Score:

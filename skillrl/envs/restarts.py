@@ -6,16 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector import AutoresetMode, VectorEnv
 
 from skillrl.envs.mujoco.random_state import generator_from_row, generator_row
+from skillrl.envs.wrapping import TransparentVectorWrapper, seeds_of
 from skillrl.errors import InvalidValueError
 
 State = Mapping[str, np.ndarray]
 _OWN = "restarts_random"
 
 
-class RestartVectorWrapper(VectorWrapper[Any, Any, Any, Any, np.ndarray]):
+class RestartVectorWrapper(TransparentVectorWrapper):
     """A vector environment in which a share of the episodes begins from saved states.
 
     So that an agent begins where another policy has led. Source of resets to saved states for
@@ -68,11 +69,9 @@ class RestartVectorWrapper(VectorWrapper[Any, Any, Any, Any, np.ndarray]):
         self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Reset the environments as usual."""
-        seeds = (
-            list(range(seed, seed + self.num_envs)) if isinstance(seed, int | np.integer) else seed
-        )
+        seeds = seeds_of(seed, self.num_envs)
         mask = (options or {}).get("reset_mask")
-        for index, each in enumerate(seeds if seeds is not None else ()):
+        for index, each in enumerate(seeds):
             if each is not None and (mask is None or mask[index]):
                 # Not the seed itself, from which the environment draws.
                 self._random[index] = np.random.default_rng([each, 2])
@@ -119,9 +118,3 @@ class RestartVectorWrapper(VectorWrapper[Any, Any, Any, Any, np.ndarray]):
         chosen = np.arange(self.num_envs)[slice(None) if where is None else where]
         for index, row in zip(chosen, state[_OWN], strict=True):
             self._random[index] = generator_from_row(row)
-
-    def __getattr__(self, name: str) -> Any:
-        """Whatever the wrapper does not have, the wrapped environment may."""
-        if name.startswith("_") or name == "env":
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(self.env, name)

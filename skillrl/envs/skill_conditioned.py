@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from skillrl.envs.mujoco.random_state import generator_from_row, generator_row
+from skillrl.envs.wrapping import TransparentVectorWrapper, seeds_of
 from skillrl.errors import InvalidValueError
 
 State = dict[str, Any]
 
 
-class SkillConditionedVectorWrapper(VectorWrapper[Any, Any, Any, Any, np.ndarray]):
+class SkillConditionedVectorWrapper(TransparentVectorWrapper):
     """A vector environment whose observations end with a one-hot skill.
 
     Each environment draws one of the skills when an episode begins and keeps it until the episode
@@ -71,13 +72,11 @@ class SkillConditionedVectorWrapper(VectorWrapper[Any, Any, Any, Any, np.ndarray
         mask = (options or {}).get("reset_mask")
         observations, infos = self.env.reset(seed=seed, options=options)
         where = np.ones(self.num_envs, np.bool_) if mask is None else np.asarray(mask, np.bool_)
-        seeds = (
-            list(range(seed, seed + self.num_envs)) if isinstance(seed, int | np.integer) else seed
-        )
-        for index in np.flatnonzero(where) if seeds is not None else ():
-            if seeds[index] is not None:
+        seeds = seeds_of(seed, self.num_envs)
+        for index, each in enumerate(seeds):
+            if each is not None and where[index]:
                 # Not the seed itself, from which the environment draws.
-                self._random[index] = np.random.default_rng([seeds[index], 1])
+                self._random[index] = np.random.default_rng([each, 1])
         self._draw(where)
         self._resetting[where] = False
         return self._conditioned(observations), infos
@@ -146,9 +145,3 @@ class SkillConditionedVectorWrapper(VectorWrapper[Any, Any, Any, Any, np.ndarray
             return result
 
         return set_state
-
-    def __getattr__(self, name: str) -> Any:
-        """Whatever the wrapper does not have, the wrapped environment may."""
-        if name.startswith("_") or name == "env":
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(self.env, name)
