@@ -650,10 +650,13 @@ def test_a_saved_agent_predicts_and_learns_on(tmp_path: Path) -> None:
     assert same(weights(loaded), weights(agent))
 
 
-def test_an_agent_without_an_environment_cannot_be_reset(tmp_path: Path) -> None:
+def test_an_agent_without_an_environment_cannot_be_reset_or_trained(tmp_path: Path) -> None:
     make_agent(toys(2)).save(tmp_path / "agent.zip")
+    agent = SkillPPO.load(tmp_path / "agent.zip", device="cpu")
     with pytest.raises(InvalidValueError, match="set_env"):
-        SkillPPO.load(tmp_path / "agent.zip", device="cpu").start_from_reset(0)
+        agent.start_from_reset(0)
+    with pytest.raises(InvalidValueError, match="set_env"):
+        next(agent.updates(100))
 
 
 def test_parameters_can_be_copied_with_the_optimiser() -> None:
