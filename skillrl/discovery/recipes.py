@@ -152,11 +152,11 @@ class AgentRecipe(_Checked):
     """Environments that are trained in side by side."""
     n_steps: int = _at_least(1, 64)
     """Steps of each environment between two updates."""
-    batch_size: int = _at_least(2, 1_024)
+    batch_size: int = _at_least(2, 512)
     """Transitions of a gradient step."""
-    n_epochs: int = _at_least(1, 4)
+    n_epochs: int = _at_least(1, 5)
     """Passes over the transitions of an update."""
-    learning_rate: float = _at_least(0.0, 3e-4)
+    learning_rate: float = _at_least(0.0, 6e-4)
     """Adam's learning rate of the last policy layer and of the value network."""
     hidden_learning_rate: float = _at_least(0.0, 0.5)
     """Learning rate of the policy's hidden layers, as a share of `learning_rate`."""
@@ -281,7 +281,7 @@ def _robot(env: str, **changes: Any) -> Recipe:
     """What the recipes of robots have in common."""
     return Recipe(
         env=env,
-        steps_per_skill=1_200_000,
+        steps_per_skill=800_000,
         parent="any",
         samples=SampleRecipe(
             asks_for=("directions", "directions", "lively ways", "ways"),
@@ -322,7 +322,14 @@ MAZE = Recipe(
         exploration="uniform",
     ),
     guide=GuideRecipe(max_steps=200),
-    agent=AgentRecipe(ent_coef=0.005, ent_coef_rewarded=0.055, reward_scale=1.0),
+    agent=AgentRecipe(
+        batch_size=1_024,
+        n_epochs=4,
+        learning_rate=3e-4,
+        ent_coef=0.005,
+        ent_coef_rewarded=0.055,
+        reward_scale=1.0,
+    ),
 )
 
 RECIPES = {recipe.env: recipe for recipe in (HALF_CHEETAH, HOPPER, WALKER, ANT, HUMANOID, MAZE)}
@@ -334,7 +341,7 @@ def recipe_for(env: str) -> Recipe:
     An id without a version is given that of the recipe.
 
     >>> recipe_for("HalfCheetah-v5").steps_per_skill
-    1200000
+    800000
     >>> recipe_for("HalfCheetah").env
     'HalfCheetah-v5'
     >>> recipe_for("CartPole-v1") == Recipe("CartPole-v1")
