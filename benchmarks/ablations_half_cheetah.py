@@ -21,11 +21,24 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "value reuse": {"transfer.reuse_value": True},
     "no feature reuse": {"transfer.reuse_features": False},
     "restarts": {"restarts.share": 0.5},
+    "guide": {"guide.max_steps": 200},
     "no archive": {"samples.archived": 0},
     "noise in actions": {"samples.exploration": "scaled-noise", "samples.exploration_std": 1.0},
     "noise that stays": {"agent.final_noise": 1.0},
     "asks for all": {"samples.asks_for": ("all",)},
     "starts from the last skill": {"parent": "last"},
+    "one attempt": {"attempts": 1},
+    "the paper's loop": {
+        "parent": "last",
+        "samples.asks_for": ("all",),
+        "samples.exploration": "scaled-noise",
+        "samples.exploration_std": 1.0,
+        "transfer.head": "zero",
+        "transfer.reuse_value": True,
+        "agent.final_noise": 1.0,
+        "attempts": 1,
+        "patience": 0.0,
+    },
 }
 
 
@@ -49,7 +62,7 @@ def main() -> None:
     found = {}
     for name in options.variants:
         variant = changed(recipe, VARIANTS[name])
-        folder = options.runs / name.replace(" ", "-")
+        folder = options.runs / name.replace(" ", "-").replace("'", "")
         found[name] = figures(run_all(variant, folder, options.seeds), variant)
     record("ablations_half_cheetah", {"variants": found}, quick=options.quick)
 

@@ -18,9 +18,10 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 # As the command line sets it, for both sides.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -32,9 +33,13 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 from torch import nn
 
+from skillrl.agents import SkillPPO
+from skillrl.discovery.loop import Discovery
 from skillrl.discovery.recipes import Recipe, recipe_for
 from skillrl.discovery.run import discover
+from skillrl.envs import MujocoVectorEnv
 from skillrl.envs.make import make_single
+from skillrl.rewards import NeuralReward
 
 ENV = "HalfCheetah-v5"
 VEC_ENVS: dict[str, type[DummyVecEnv] | type[SubprocVecEnv]] = {
@@ -43,13 +48,61 @@ VEC_ENVS: dict[str, type[DummyVecEnv] | type[SubprocVecEnv]] = {
 }
 
 
-def ours(recipe: Recipe, steps: int, seed: int) -> float:
-    """Return the steps per second of one generation, everything in it counted."""
-    recipe = dataclasses.replace(recipe, generations=1, steps_per_skill=steps)
-    with tempfile.TemporaryDirectory() as folder:
+class Stopwatch:
+    """Seconds spent in methods, less those in other methods that are timed too."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._running: list[str] = []
+        self._since = 0.0
+
+    def _switch(self) -> None:
+        now = time.perf_counter()
+        if self._running:
+            part = self._running[-1]
+            self.seconds[part] = self.seconds.get(part, 0.0) + now - self._since
+        self._since = now
+
+    def watch(self, stack: ExitStack, part: str, owner: type, name: str) -> None:
+        """Time the method ``name`` of ``owner`` as ``part``, until ``stack`` is closed."""
+        inner = getattr(owner, name)
+
+        def outer(*args: Any, **kwargs: Any) -> Any:
+            self._switch()
+            self._running.append(part)
+            try:
+                return inner(*args, **kwargs)
+            finally:
+                self._switch()
+                self._running.pop()
+
+        setattr(owner, name, outer)
+        stack.callback(setattr, owner, name, inner)
+
+
+# What a generation's time goes to; what a method does inside of another one counts once.
+PARTS: dict[str, tuple[type, str]] = {
+    "samples, fit, evaluation and the rest": (Discovery, "run"),
+    "acting": (SkillPPO, "collect_rollouts"),
+    "physics": (MujocoVectorEnv, "step"),
+    "learned reward": (NeuralReward, "reward"),
+    "updates": (SkillPPO, "train"),
+}
+
+
+def ours(recipe: Recipe, seed: int) -> tuple[float, dict[str, float]]:
+    """Return the steps per second of one generation, all of it counted, and the shares of time."""
+    recipe = dataclasses.replace(recipe, generations=1, attempts=1)
+    watch = Stopwatch()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        for part, (owner, name) in PARTS.items():
+            watch.watch(stack, part, owner, name)
         started = time.perf_counter()
-        discover(recipe, Path(folder) / "run", seed=seed)
-        return steps / (time.perf_counter() - started)
+        library = discover(recipe, Path(folder) / "run", seed=seed)
+        seconds = time.perf_counter() - started
+        steps = library[0].record.steps
+    shares = {part: watch.seconds[part] / seconds for part in PARTS}
+    return steps / seconds, shares
 
 
 def theirs(recipe: Recipe, steps: int, seed: int, vec_env: str, threads: int) -> float:
@@ -89,7 +142,8 @@ def main() -> None:
     quick = parser.parse_args().quick
     recipe = recipe_for(ENV)
     repetitions = 1 if quick else 3
-    our_steps = 100_000 if quick else recipe.steps_per_skill
+    if quick:
+        recipe = dataclasses.replace(recipe, steps_per_skill=100_000)
     their_steps, trial_steps = (50_000, 8_192) if quick else (300_000, 40_960)
 
     trials = {
@@ -98,14 +152,13 @@ def main() -> None:
         for threads in (1, 2)
     }
     fastest = max(trials, key=lambda key: trials[key])
-    contenders: dict[str, Callable[[int], float]] = {
-        "skillrl": lambda seed: ours(recipe, our_steps, seed),
-        "stable_baselines3": lambda seed: theirs(recipe, their_steps, seed, *fastest),
-    }
-    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    speeds: dict[str, list[float]] = {"skillrl": [], "stable_baselines3": []}
+    shares: list[dict[str, float]] = []
     for seed in range(repetitions):
-        for name, run in contenders.items():
-            speeds[name].append(run(seed))
+        speed, shares_of_time = ours(recipe, seed)
+        shares.append(shares_of_time)
+        speeds["skillrl"].append(speed)
+        speeds["stable_baselines3"].append(theirs(recipe, their_steps, seed, *fastest))
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     record(
         "discovery_throughput",
@@ -113,7 +166,8 @@ def main() -> None:
             "vs_sb3": medians["skillrl"] / medians["stable_baselines3"],
             "steps_per_second": medians,
             "raw": speeds,
-            "steps": {"skillrl": our_steps, "stable_baselines3": their_steps},
+            "shares": {part: statistics.mean(each[part] for each in shares) for part in PARTS},
+            "steps": {"skillrl": recipe.steps_per_skill, "stable_baselines3": their_steps},
             "stable_baselines3": {"vec_env": fastest[0], "threads": fastest[1]},
             "trials": {f"{name}, {threads} threads": v for (name, threads), v in trials.items()},
             "environment": ENV,

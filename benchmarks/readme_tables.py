@@ -37,10 +37,12 @@ def env_throughput(results: dict[str, Any]) -> str:
 
 
 def discovery_throughput(results: dict[str, Any]) -> str:
-    """Steps per second of both sides, and their ratio."""
+    """Steps per second of both sides, and their ratio; what our own time goes to."""
     ours, theirs = (results["steps_per_second"][n] for n in ("skillrl", "stable_baselines3"))
+    shares = results["shares"]
     row = [f"{ours:,.0f}", f"{theirs:,.0f}", f"{results['vs_sb3']:.2f}×"]
-    return table(["skillrl", "Stable-Baselines3's PPO", "ratio"], [row])
+    row += [f"{share:.0%}" for share in shares.values()]
+    return table(["skillrl", "Stable-Baselines3's PPO", "ratio", *shares], [row])
 
 
 METHODS = {
@@ -66,14 +68,16 @@ COLUMNS = (
 )
 
 
+def cell(figures: dict[str, Any], name: str, form: str) -> str:
+    """A mean over seeds, and its interval."""
+    low, high = figures["interval"][name]
+    return f"{figures['mean'][name]:{form}} ({low:{form}} to {high:{form}})"
+
+
 def discovery(results: dict[str, Any]) -> str:
     """Figures of the skills: of all methods, and of each seed of our own."""
     methods = results["methods"]
     columns = [c for c in COLUMNS if all(c[0] in method["mean"] for method in methods.values())]
-
-    def cell(method: dict[str, Any], name: str, form: str) -> str:
-        low, high = method["interval"][name]
-        return f"{method['mean'][name]:{form}} ({low:{form}} to {high:{form}})"
 
     rows = [
         [METHODS[name], *(cell(method, key, form) for key, _, form in columns)]
@@ -96,8 +100,64 @@ def discover_half_cheetah(results: dict[str, Any]) -> str:
     return discovery(results)
 
 
+def discover_ant(results: dict[str, Any]) -> str:
+    """See ``discovery``."""
+    return discovery(results)
+
+
+def discover_humanoid(results: dict[str, Any]) -> str:
+    """See ``discovery``."""
+    return discovery(results)
+
+
+def ablations_half_cheetah(results: dict[str, Any]) -> str:
+    """Figures of the skills, a row for each variant of the recipe."""
+    columns = [c for c in COLUMNS if c[0] in results["variants"]["recipe"]["mean"]]
+    rows = [
+        [name, *(cell(figures, key, form) for key, _, form in columns)]
+        for name, figures in results["variants"].items()
+    ]
+    return table(["", *(heading for _, heading, _ in columns)], rows)
+
+
+def zero_shot_half_cheetah(results: dict[str, Any]) -> str:
+    """What the best skill of each run earns, and when PPO earns as much."""
+    rows = [
+        [
+            str(match["seed"]),
+            str(match["skill"]),
+            f"{match['task_return']:,.0f}",
+            f"{match['steps']:,}" if match["steps"] else f"not by {match['curve'][-1][0]:,}",
+        ]
+        for match in results["matches"]
+    ]
+    return table(["seed", "skill", "its return", "steps until PPO earns as much"], rows)
+
+
+def skill_actions(results: dict[str, Any]) -> str:
+    """Returns of both sides after some numbers of steps."""
+    rows = [
+        [
+            heading,
+            *(cell(results[side], str(mark), ",.1f") for mark in results["marks"]),
+        ]
+        for side, heading in (("skills", "chooses skills"), ("scratch", "from scratch"))
+    ]
+    return table(["", *(f"{mark:,} steps" for mark in results["marks"])], rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    table.__name__: table for table in (discover_half_cheetah, env_throughput, discovery_throughput)
+    table.__name__: table
+    for table in (
+        ablations_half_cheetah,
+        discover_ant,
+        discover_half_cheetah,
+        discover_humanoid,
+        discovery_throughput,
+        env_throughput,
+        skill_actions,
+        zero_shot_half_cheetah,
+    )
 }
 
 
