@@ -1,0 +1,222 @@
+"""What layers with a diagonal complex recurrence share: the chunk, and its sensitivities.
+
+``h_t = λ ⊙ h_{t−1} + γ ⊙ (B x_t)``. Each unit evolves on its own, and so do the sensitivities of
+its state (Zucchet et al. 2023, arXiv 2305.15947):
+
+    e^λ_t = λ e^λ_{t−1} + h_{t−1}     e^γ_t = λ e^γ_{t−1} + B x_t     e^B_t = λ e^B_{t−1} + γ x_tᵀ
+
+Carried is e^B / γ, which saves a product.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skillrl.recurrent import recurrence  # noqa: F401  registers the operation
+from skillrl.recurrent.carry import Carry
+from skillrl.recurrent.layer import RecurrentLayer, Rule
+
+real, complex_ = torch.view_as_real, torch.view_as_complex
+
+
+class DiagonalLayer(RecurrentLayer):
+    """Base of layers with a diagonal complex recurrence; complex numbers are pairs of real ones.
+
+    A subclass has ``decay()`` and ``gain()``, λ ``(state_size, 2)`` and γ ``(state_size,)``, and
+    turns states into outputs by ``_read``.
+
+    Attributes:
+        input_weight: B, ``(input_size, state_size, 2)``.
+    """
+
+    rules = ("online", "truncated", "one_step", "spatial", "bptt")
+    input_weight: nn.Parameter
+
+    def __init__(self, input_size: int, state_size: int, output_size: int, rule: Rule) -> None:
+        super().__init__(input_size, state_size, output_size, rule)
+        # Of each pair of parts N(0, 1) / √(2 H).
+        scale = (2 * input_size) ** -0.5
+        self.input_weight = nn.Parameter(torch.randn(input_size, state_size, 2) * scale)
+
+    def decay(self) -> Tensor:
+        """Return λ, ``(state_size, 2)``."""
+        raise NotImplementedError
+
+    def gain(self) -> Tensor:
+        """Return γ, ``(state_size,)``."""
+        raise NotImplementedError
+
+    def _read(self, states: Tensor, inputs: Tensor) -> Tensor:
+        """Return outputs for states ``(..., state_size, 2)``."""
+        raise NotImplementedError
+
+    def carried(self) -> dict[str, tuple[int, ...]]:
+        units = (self.state_size, 2)
+        return {"state": units, "decay": units, "gain": units, "input": (self.input_size, *units)}
+
+    def _chunk(self, inputs: Tensor, carry: Carry, starts: Tensor | None) -> tuple[Tensor, Carry]:
+        decay, gain = self.decay(), self.gain()
+        keep = None if starts is None else (~starts).to(inputs.dtype)
+        weight = (gain.unsqueeze(-1) * self.input_weight).flatten(1)
+        driven = (inputs @ weight).unflatten(-1, (self.state_size, 2))
+        initial = carry["state"]
+        if self.rule == "online" and torch.is_grad_enabled():
+            parameters = (decay, gain, self.input_weight)
+            initial = _carried_state(initial, *_sensitivities(carry), *parameters)
+        if self.rule in ("one_step", "spatial") and torch.is_grad_enabled():
+            states = self._cut(decay, driven, initial, keep)
+        else:
+            states = torch.ops.skillrl.diagonal_recurrence(decay, driven, initial, keep)
+        with torch.no_grad():
+            # A copy: the carry outlives the chunk, whose memory a view would hold.
+            after = {"state": states[-1].clone()}
+            if "input" in carry:
+                advanced = _advance(
+                    *(decay, gain, keep, inputs, driven, states, carry["state"]),
+                    *_sensitivities(carry),
+                )
+                after |= dict(zip(("decay", "gain", "input"), advanced, strict=True))
+        return self._read(states, inputs), Carry(after)
+
+    def _cut(self, decay: Tensor, driven: Tensor, initial: Tensor, keep: Tensor | None) -> Tensor:
+        """States whose gradient reaches back one step at most."""
+        with torch.no_grad():
+            states = torch.ops.skillrl.diagonal_recurrence(decay, driven, initial, keep)
+            before = torch.cat([initial[None], states[:-1]])
+            if keep is not None:
+                before = before * keep[..., None, None]
+        recurrent = _times(decay, before)
+        return (recurrent.detach() if self.rule == "spatial" else recurrent) + driven
+
+
+def _times(a: Tensor, b: Tensor) -> Tensor:
+    """Product of complex numbers that are pairs of real ones."""
+    (ar, ai), (br, bi) = a.unbind(-1), b.unbind(-1)
+    return torch.stack([ar * br - ai * bi, ar * bi + ai * br], -1)
+
+
+def _sensitivities(carry: Carry) -> tuple[Tensor, Tensor, Tensor]:
+    return carry["decay"], carry["gain"], carry["input"]
+
+
+@torch.library.custom_op("skillrl::carried_state", mutates_args=())
+def _carried_state(
+    state: Tensor,
+    of_decay: Tensor,
+    of_gain: Tensor,
+    of_input: Tensor,
+    decay: Tensor,
+    gain: Tensor,
+    weight: Tensor,
+) -> Tensor:
+    """The state, a constant, with the gradient that the past owes the parameters.
+
+    The first-order expansion of the state in the parameters, which at their present values is the
+    state itself: ordinary differentiation of what follows then gives the exact gradient.
+    """
+    return state.clone()
+
+
+@_carried_state.register_fake
+def _(
+    state: Tensor,
+    of_decay: Tensor,
+    of_gain: Tensor,
+    of_input: Tensor,
+    decay: Tensor,
+    gain: Tensor,
+    weight: Tensor,
+) -> Tensor:
+    return torch.empty_like(state)
+
+
+@torch.library.custom_op("skillrl::owed", mutates_args=())
+def _owed(
+    grad: Tensor, of_decay: Tensor, of_gain: Tensor, of_input: Tensor, gain: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of λ, γ and B, given that of the state ``(batch, state_size, 2)``."""
+    error = complex_(grad.contiguous())
+    to_decay = (complex_(of_decay).conj() * error).sum(0)
+    to_gain = (of_gain * grad).sum((0, 2))
+    to_weight = (complex_(of_input).conj() * (gain * error).unsqueeze(1)).sum(0)
+    return real(to_decay), to_gain, real(to_weight)
+
+
+@_owed.register_fake
+def _(
+    grad: Tensor, of_decay: Tensor, of_gain: Tensor, of_input: Tensor, gain: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        of_decay.new_empty(of_decay.shape[1:]),
+        torch.empty_like(gain),
+        of_input.new_empty(of_input.shape[1:]),
+    )
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, of_decay, of_gain, of_input, _, gain, _ = inputs
+    ctx.save_for_backward(of_decay, of_gain, of_input, gain)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return (None, None, None, None, *_owed(grad, *ctx.saved_tensors))
+
+
+_carried_state.register_autograd(_backward, setup_context=_setup)
+
+
+@torch.library.custom_op("skillrl::advance_sensitivities", mutates_args=())
+def _advance(
+    decay: Tensor,
+    gain: Tensor,
+    keep: Tensor | None,
+    inputs: Tensor,
+    driven: Tensor,
+    states: Tensor,
+    initial: Tensor,
+    of_decay: Tensor,
+    of_gain: Tensor,
+    of_input: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sensitivities at the end of a chunk, given those at its begin and what happened in it."""
+    steps, batch = inputs.shape[:2]
+    # λ^(steps − t): what is left at the chunk's end of what came in at each step, and before it.
+    powers = complex_(decay).expand(steps, -1).cumprod(0).flip(0)
+    weights, whole = torch.cat([powers[1:], torch.ones_like(powers[:1])]), powers[0]
+    before = torch.cat([complex_(initial.contiguous())[None], complex_(states)[:-1]])
+    into = complex_(driven.contiguous())
+    if keep is not None:
+        # Nothing is left of what came in before the last begin of an episode …
+        left = keep.flip(0).cumprod(0).flip(0)
+        whole = whole * left[0].unsqueeze(-1)
+        left = torch.cat([left[1:], torch.ones_like(left[:1])])
+        inputs = inputs * left.unsqueeze(-1)
+        into = into * left.unsqueeze(-1)
+        # … and where one begins, the state before it has no effect.
+        before = before * (left * keep).unsqueeze(-1)
+    to_decay = whole * complex_(of_decay) + (weights.unsqueeze(1) * before).sum(0)
+    to_gain = whole * complex_(of_gain) + (weights.unsqueeze(1) * into).sum(0) / gain
+    decayed = real(complex_(of_input) * (whole if keep is None else whole.unsqueeze(1)))
+    to_input = torch.baddbmm(
+        decayed.flatten(2), inputs.permute(1, 2, 0), real(weights).flatten(1).expand(batch, -1, -1)
+    )
+    return real(to_decay), real(to_gain), to_input.view_as(of_input)
+
+
+@_advance.register_fake
+def _(
+    decay: Tensor,
+    gain: Tensor,
+    keep: Tensor | None,
+    inputs: Tensor,
+    driven: Tensor,
+    states: Tensor,
+    initial: Tensor,
+    of_decay: Tensor,
+    of_gain: Tensor,
+    of_input: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(of_decay), torch.empty_like(of_gain), torch.empty_like(of_input)

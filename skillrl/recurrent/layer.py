@@ -1,0 +1,181 @@
+"""What all recurrent layers have in common: how they are called, and what they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from skillrl.errors import InvalidValueError
+from skillrl.recurrent.carry import Carry
+
+Rule = Literal["online", "truncated", "one_step", "spatial", "bptt", "snap1"]
+
+
+class RecurrentLayer(nn.Module):
+    """A recurrent layer that is called like ``torch.nn.GRU``, chunk after chunk of a sequence.
+
+    Learning rules, of which each layer has some:
+
+    - ``"online"``: sensitivities of the state to the layer's parameters are carried from chunk to
+      chunk, so that the gradient of these parameters, and of everything above the layer, is that of
+      backpropagation through the whole sequence, whatever the length of the chunks. Of what lies
+      below the layer it lacks what flows through the state at a chunk's border. Chunks of one step
+      are the algorithm of Zucchet et al. 2023 (arXiv 2305.15947).
+    - ``"truncated"``: the state is carried as a constant.
+    - ``"one_step"``: at every step the last state is a constant.
+    - ``"spatial"``: at every step what the recurrence adds is a constant, so that how much the last
+      state counts is not learnt.
+    - ``"bptt"``: as ``"truncated"``, for whole sequences in one chunk.
+    - ``"snap1"``: as ``"online"``, with those sensitivities alone that a parameter has by way of
+      the unit it belongs to (SnAp-1, Menick et al. 2021, arXiv 2006.07232).
+
+    Args:
+        input_size: components of an input.
+        state_size: units.
+        output_size: components of an output.
+        rule: the learning rule, an attribute that may be set at any time.
+
+    Raises:
+        InvalidValueError: if a size is not positive, or the layer does not have the rule.
+    """
+
+    rules: ClassVar[tuple[Rule, ...]]
+
+    def __init__(self, input_size: int, state_size: int, output_size: int, rule: Rule) -> None:
+        super().__init__()
+        for name, size in (("input_size", input_size), ("state_size", state_size)):
+            if size < 1:
+                raise InvalidValueError(f"{name} should be at least 1. Received {size}.")
+        self.input_size = input_size
+        self.state_size = state_size
+        self.output_size = output_size
+        self.rule = rule
+
+    @property
+    def rule(self) -> Rule:
+        """The learning rule."""
+        return self._rule
+
+    @rule.setter
+    def rule(self, rule: Rule) -> None:
+        if rule not in self.rules:
+            known = "has" if rule in get_args(Rule) else "knows"
+            raise InvalidValueError(
+                f"{type(self).__name__} {known} no rule {rule!r}: use one of "
+                f"{', '.join(self.rules)}."
+            )
+        self._rule = rule
+
+    @property
+    def carries_sensitivities(self) -> bool:
+        """Whether the rule needs sensitivities."""
+        return self.rule in ("online", "snap1")
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.state_size}, rule={self.rule!r}"
+
+    def recurrent_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that the state depends on: all but those of a linear read-out."""
+        for name, parameter in self.named_parameters():
+            if name not in ("output_weight", "feedthrough"):
+                yield parameter
+
+    def carried(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of what is carried, without the batch; the first is the state."""
+        raise NotImplementedError
+
+    def initial_carry(self, batch_size: int, *, sensitivities: bool | None = None) -> Carry:
+        """Return the carry at the begin of ``batch_size`` sequences: zeros.
+
+        Args:
+            batch_size: number of sequences.
+            sensitivities: whether sensitivities are carried, too; None for whether the rule needs
+                them. A carry without any is enough for acting, and half as dear.
+        """
+        if sensitivities is None:
+            sensitivities = self.carries_sensitivities
+        like = next(self.parameters())
+        shapes = self.carried()
+        names = [*shapes] if sensitivities else ["state"]
+        return Carry({name: like.new_zeros(batch_size, *shapes[name]) for name in names})
+
+    def forward(
+        self, inputs: Tensor, carry: Carry | None = None, starts: Tensor | None = None
+    ) -> tuple[Tensor, Carry]:
+        """Process one chunk.
+
+        Args:
+            inputs: ``(time, batch, input_size)``.
+            carry: at the end of the chunk before; None where sequences begin.
+            starts: where episodes begin, ``(time, batch)``, bool: state and sensitivities are zero
+                before these steps.
+
+        Returns:
+            Outputs ``(time, batch, output_size)``, and the carry at the chunk's end.
+
+        Raises:
+            InvalidValueError: if shapes, dtypes or devices do not fit, or the rule needs
+                sensitivities that the carry does not hold.
+        """
+        self._check_inputs(inputs, 3, starts)
+        if carry is None:
+            # Nothing is learnt from where there are no gradients.
+            wanted = self.carries_sensitivities and torch.is_grad_enabled()
+            carry = self.initial_carry(inputs.shape[1], sensitivities=wanted)
+        self._check_carry(carry, inputs.shape[1])
+        return self._chunk(inputs, carry, starts)
+
+    def _chunk(self, inputs: Tensor, carry: Carry, starts: Tensor | None) -> tuple[Tensor, Carry]:
+        raise NotImplementedError
+
+    def _check_inputs(self, inputs: Tensor, rank: int, starts: Tensor | None) -> None:
+        parameter = next(self.parameters())
+        wanted = "(time, batch, {})" if rank == 3 else "(batch, {})"
+        if inputs.dim() != rank or inputs.shape[-1] != self.input_size:
+            raise InvalidValueError(
+                f"{type(self).__name__} takes inputs of shape {wanted.format(self.input_size)}. "
+                f"Received {tuple(inputs.shape)}."
+            )
+        if inputs.dtype != parameter.dtype or inputs.device != parameter.device:
+            raise InvalidValueError(
+                f"The inputs are {inputs.dtype} on {inputs.device}, and the parameters of "
+                f"{type(self).__name__} are {parameter.dtype} on {parameter.device}."
+            )
+        if 0 in inputs.shape[:-1]:
+            raise InvalidValueError(
+                f"A chunk has at least one step of one sequence. Received {tuple(inputs.shape)}."
+            )
+        if starts is not None and (starts.shape != inputs.shape[:-1] or starts.dtype != torch.bool):
+            raise InvalidValueError(
+                f"starts should be bool of shape {tuple(inputs.shape[:-1])}, as the inputs. "
+                f"Received {starts.dtype} of shape {tuple(starts.shape)}."
+            )
+
+    def _check_carry(self, carry: Carry, batch_size: int) -> None:
+        shapes, name = self.carried(), type(self).__name__
+        if "state" not in carry or not {*carry} <= {*shapes}:
+            raise InvalidValueError(
+                f"{name} carries {', '.join(shapes)}. The carry of another network holds "
+                f"{', '.join(carry)}."
+            )
+        if self.carries_sensitivities and torch.is_grad_enabled() and {*carry} != {*shapes}:
+            raise InvalidValueError(
+                f"The rule {self.rule!r} needs sensitivities, and the carry holds the state alone: "
+                "take it with initial_carry(batch_size), or from a chunk with sensitivities."
+            )
+        parameter = next(self.parameters())
+        for key, value in carry.items():
+            expected = (batch_size, *shapes[key])
+            if value.shape != expected:
+                raise InvalidValueError(
+                    f"With {batch_size} sequence(s), {name} carries {key} of shape {expected}. "
+                    f"Received {tuple(value.shape)}."
+                )
+            if value.dtype != parameter.dtype or value.device != parameter.device:
+                raise InvalidValueError(
+                    f"The carry is {value.dtype} on {value.device}, and the parameters of {name} "
+                    f"are {parameter.dtype} on {parameter.device}."
+                )

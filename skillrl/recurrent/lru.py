@@ -1,0 +1,112 @@
+"""The linear recurrent unit."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from skillrl.errors import InvalidValueError
+from skillrl.recurrent.diagonal import DiagonalLayer
+from skillrl.recurrent.layer import Rule
+
+
+class LRU(DiagonalLayer):
+    """Linear recurrent unit (Orvieto et al. 2023, arXiv 2303.06349), learnt online.
+
+    ``h_t = λ ⊙ h_{t−1} + γ ⊙ (B x_t)``, ``y_t = Re(C h_t) + D ⊙ x_t``, with complex states, and
+    ``λ = exp(−exp(ν) + i exp(θ))``. It is called like ``torch.nn.GRU``, with the time first. The
+    learning rules are described at ``RecurrentLayer``; ``"online"`` is that of Zucchet et al. 2023
+    (arXiv 2305.15947).
+
+    Args:
+        input_size: components H of inputs and outputs.
+        state_size: complex states N.
+        rule: learning rule: online, truncated, one_step, spatial or bptt.
+        r_min: smallest |λ| at first, in [0, r_max).
+        r_max: largest |λ| at first, in (r_min, 1].
+        max_phase: largest phase of λ at first, in (0, 2π].
+        horizon: steps that the states should outlive, in the place of ``r_min``: at first every
+            state keeps at least 1/e of what came in that long ago.
+
+    Raises:
+        InvalidValueError: if an argument is out of range.
+
+    >>> layer = LRU(input_size=3, state_size=8)
+    >>> outputs, carry = layer(torch.randn(16, 4, 3))  # 16 steps of 4 sequences
+    >>> outputs, carry = layer(torch.randn(16, 4, 3), carry)  # the next 16
+    >>> outputs.shape
+    torch.Size([16, 4, 3])
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        state_size: int,
+        *,
+        rule: Rule = "online",
+        r_min: float = 0.0,
+        r_max: float = 1.0,
+        max_phase: float = 2 * math.pi,
+        horizon: float | None = None,
+    ) -> None:
+        super().__init__(input_size, state_size, input_size, rule)
+        magnitude, phase = spread(state_size, r_min, r_max, max_phase, horizon)
+        dtype = torch.get_default_dtype()
+        self.nu_log = nn.Parameter(magnitude.log().neg().log().to(dtype))
+        self.theta_log = nn.Parameter(phase.log().to(dtype))
+        self.gamma_log = nn.Parameter((0.5 * (1 - magnitude.square()).log()).to(dtype))
+        # The conjugate of C: y = Σ Re(C) Re(h) + (−Im(C)) Im(h) is then one product of matrices.
+        self.output_weight = nn.Parameter(
+            torch.randn(state_size, 2, input_size) / math.sqrt(state_size)
+        )
+        self.feedthrough = nn.Parameter(torch.randn(input_size))
+
+    def decay(self) -> Tensor:
+        """Return λ, ``(state_size, 2)``."""
+        return polar(torch.exp(-self.nu_log.exp()), self.theta_log.exp())
+
+    def gain(self) -> Tensor:
+        """Return γ, ``(state_size,)``."""
+        return self.gamma_log.exp()
+
+    def _read(self, states: Tensor, inputs: Tensor) -> Tensor:
+        return states.flatten(-2) @ self.output_weight.flatten(0, 1) + self.feedthrough * inputs
+
+
+def polar(magnitude: Tensor, phase: Tensor) -> Tensor:
+    """Return complex numbers as pairs, ``(..., 2)``."""
+    return magnitude.unsqueeze(-1) * torch.stack([phase.cos(), phase.sin()], -1)
+
+
+def spread(
+    state_size: int, r_min: float, r_max: float, max_phase: float, horizon: float | None
+) -> tuple[Tensor, Tensor]:
+    """Draw magnitudes and phases of λ: |λ|² uniform on [r_min², r_max²], phases uniform.
+
+    Returns:
+        Magnitudes in (0, 1) and phases in (0, ``max_phase``], ``(state_size,)`` each, in float64:
+        logarithms of what is left to 1 are taken of them.
+
+    Raises:
+        InvalidValueError: if an argument is out of range.
+    """
+    if horizon is not None:
+        if not horizon >= 1 or r_min != 0.0:
+            raise InvalidValueError(
+                "horizon is a number of steps, at least 1, in the place of r_min. Received "
+                f"horizon={horizon}, r_min={r_min}."
+            )
+        r_min = math.exp(-1 / horizon)
+    if not 0 <= r_min < r_max <= 1:
+        raise InvalidValueError(
+            f"Magnitudes should be 0 ≤ r_min < r_max ≤ 1. Received r_min={r_min}, r_max={r_max}"
+            + ("." if horizon is None else f", for a horizon of {horizon} steps.")
+        )
+    if not 0 < max_phase <= 2 * math.pi:
+        raise InvalidValueError(f"max_phase should be in (0, 2π]. Received {max_phase}.")
+    # Away from 0 and 1, where logarithms are infinite.
+    draws = torch.rand(2, state_size, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
+    magnitude = (r_min**2 + draws[0] * (r_max**2 - r_min**2)).sqrt()
+    return magnitude, max_phase * draws[1]

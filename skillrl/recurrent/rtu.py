@@ -1,0 +1,210 @@
+"""Recurrent trace units: the real-valued sisters of the LRU.
+
+Elelimy et al. 2024 (Real-time recurrent learning using trace units in reinforcement learning,
+arXiv 2409.01449). A unit has a state of two real numbers that is turned and shrunk at every step.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from skillrl.errors import InvalidValueError
+from skillrl.recurrent.carry import Carry
+from skillrl.recurrent.diagonal import DiagonalLayer
+from skillrl.recurrent.layer import RecurrentLayer, Rule
+from skillrl.recurrent.lru import polar, spread
+
+Activation = Literal["relu", "tanh"]
+ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
+
+
+class LinearRTU(DiagonalLayer):
+    """Linear recurrent trace unit: ``c_t = λ ⊙ c_{t−1} + γ ⊙ (W x_t)``, outputs ``f(c_t)``.
+
+    The pair of numbers of a unit is a complex one; ``λ = exp(−exp(ν) + i exp(θ))``, and
+    ``γ = √(1 − |λ|²)`` is tied to it. All else is as in ``LRU``.
+
+    Args:
+        input_size: components of an input.
+        state_size: units N; there are 2 N outputs.
+        rule: learning rule: online, truncated, one_step, spatial or bptt.
+        activation: f, ``"relu"`` or ``"tanh"``.
+        r_min: smallest |λ| at first.
+        r_max: largest |λ| at first.
+        max_phase: largest phase of λ at first.
+        horizon: steps that the states should outlive, in the place of ``r_min``.
+
+    >>> outputs, carry = LinearRTU(3, 8)(torch.randn(16, 4, 3))
+    >>> outputs.shape
+    torch.Size([16, 4, 16])
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        state_size: int,
+        *,
+        rule: Rule = "online",
+        activation: Activation = "relu",
+        r_min: float = 0.0,
+        r_max: float = 1.0,
+        max_phase: float = 2 * math.pi,
+        horizon: float | None = None,
+    ) -> None:
+        super().__init__(input_size, state_size, 2 * state_size, rule)
+        self.activation = _known(activation)
+        magnitude, phase = spread(state_size, r_min, r_max, max_phase, horizon)
+        dtype = torch.get_default_dtype()
+        self.nu_log = nn.Parameter(magnitude.log().neg().log().to(dtype))
+        self.theta_log = nn.Parameter(phase.log().to(dtype))
+
+    def decay(self) -> Tensor:
+        """Return λ, ``(state_size, 2)``."""
+        return polar(torch.exp(-self.nu_log.exp()), self.theta_log.exp())
+
+    def gain(self) -> Tensor:
+        """Return γ, ``(state_size,)``."""
+        return _tied_gain(self.nu_log)
+
+    def _read(self, states: Tensor, inputs: Tensor) -> Tensor:
+        return ACTIVATIONS[self.activation](states.flatten(-2))
+
+
+class NonlinearRTU(RecurrentLayer):
+    """Non-linear recurrent trace unit: ``c_t = f(λ ⊙ c_{t−1} + γ ⊙ (W x_t))``, outputs ``c_t``.
+
+    f acts on either number of a unit's pair. Each unit still evolves on its own, and the rule
+    ``"online"`` is exact; but steps follow one another in a loop.
+
+    Args:
+        input_size: components of an input.
+        state_size: units N; there are 2 N outputs.
+        rule: learning rule: online, truncated, one_step, spatial or bptt.
+        activation: f, ``"relu"`` or ``"tanh"``.
+        r_min: smallest |λ| at first.
+        r_max: largest |λ| at first.
+        max_phase: largest phase of λ at first.
+        horizon: steps that the states should outlive, in the place of ``r_min``.
+
+    >>> outputs, carry = NonlinearRTU(3, 8)(torch.randn(16, 4, 3))
+    >>> outputs.shape
+    torch.Size([16, 4, 16])
+    """
+
+    rules = ("online", "truncated", "one_step", "spatial", "bptt")
+
+    def __init__(
+        self,
+        input_size: int,
+        state_size: int,
+        *,
+        rule: Rule = "online",
+        activation: Activation = "tanh",
+        r_min: float = 0.0,
+        r_max: float = 1.0,
+        max_phase: float = 2 * math.pi,
+        horizon: float | None = None,
+    ) -> None:
+        super().__init__(input_size, state_size, 2 * state_size, rule)
+        self.activation = _known(activation)
+        magnitude, phase = spread(state_size, r_min, r_max, max_phase, horizon)
+        dtype = torch.get_default_dtype()
+        self.nu_log = nn.Parameter(magnitude.log().neg().log().to(dtype))
+        self.theta_log = nn.Parameter(phase.log().to(dtype))
+        scale = (2 * input_size) ** -0.5
+        self.input_weight = nn.Parameter(torch.randn(input_size, 2, state_size) * scale)
+
+    def carried(self) -> dict[str, tuple[int, ...]]:
+        units, (weights, _, _) = (2, self.state_size), self.input_weight.shape
+        # Of both numbers of a pair, to Re λ, Im λ and γ, and to both weights of each input.
+        return {"state": units, "own": (3, *units), "input": (weights, 2, *units)}
+
+    def _coefficients(self) -> tuple[Tensor, Tensor]:
+        """Re λ, Im λ and γ, ``(3, state_size)``, and W, ``(input_size, 2 * state_size)``."""
+        decay = polar(torch.exp(-self.nu_log.exp()), self.theta_log.exp())
+        own = torch.stack([*decay.unbind(-1), _tied_gain(self.nu_log)])
+        return own, self.input_weight.flatten(1)
+
+    def _chunk(self, inputs: Tensor, carry: Carry, starts: Tensor | None) -> tuple[Tensor, Carry]:
+        own, weight = self._coefficients()
+        projected = (inputs @ weight).unflatten(-1, (2, self.state_size))
+        keep = None if starts is None else (~starts).to(inputs.dtype)[..., None, None]
+        state = carry["state"]
+        if self.rule == "online" and torch.is_grad_enabled():
+            # The first-order expansion of the state in the parameters, which is the state itself.
+            moved = (own - own.detach()).unsqueeze(1)
+            weights = (self.input_weight - self.input_weight.detach()).unsqueeze(2)
+            state = state + (carry["own"] * moved).sum(1) + (carry["input"] * weights).sum((1, 2))
+        states, f = [state], ACTIVATIONS[self.activation]
+        gain = own[2] * projected
+        for step, driven in enumerate(gain.unbind()):
+            before = states[-1] if keep is None else states[-1] * keep[step]
+            turned = _turn(own, before.detach() if self.rule == "one_step" else before)
+            states.append(f((turned.detach() if self.rule == "spatial" else turned) + driven))
+        with torch.no_grad():
+            after = {"state": states[-1].detach().clone()}
+            if "own" in carry:
+                after |= self._advance(own, inputs, projected, torch.stack(states), keep, carry)
+        return torch.stack(states[1:]).flatten(-2), Carry(after)
+
+    def _advance(
+        self,
+        own: Tensor,
+        inputs: Tensor,
+        projected: Tensor,
+        states: Tensor,
+        keep: Tensor | None,
+        carry: Carry,
+    ) -> dict[str, Tensor]:
+        """Sensitivities at the chunk's end; ``states`` begin with the one before it."""
+        of_own, of_input = carry["own"], carry["input"]
+        for step in range(len(inputs)):
+            before, after = states[step], states[step + 1]
+            if keep is not None:
+                before = before * keep[step]
+                of_own, of_input = (
+                    of_own * keep[step][:, None],
+                    of_input * keep[step][:, None, None],
+                )
+            # f′ by f: of tanh 1 − f², of relu whether f is positive.
+            slope = 1 - after.square() if self.activation == "tanh" else (after > 0).to(after.dtype)
+            first, second = before.unbind(1)
+            direct = torch.stack(
+                [
+                    before,  # to Re λ
+                    torch.stack([-second, first], 1),  # to Im λ
+                    projected[step],  # to γ
+                ],
+                1,
+            )
+            of_own = slope[:, None] * (_turn(own, of_own) + direct)
+            of_input = _turn(own, of_input)
+            # A weight of the first number moves the first, one of the second the second.
+            driven = own[2] * inputs[step][:, :, None]
+            of_input[:, :, 0, 0] += driven
+            of_input[:, :, 1, 1] += driven
+            of_input = slope[:, None, None] * of_input
+        return {"own": of_own, "input": of_input}
+
+
+def _turn(own: Tensor, pairs: Tensor) -> Tensor:
+    """λ times pairs ``(..., 2, state_size)``."""
+    first, second = pairs.unbind(-2)
+    return torch.stack([own[0] * first - own[1] * second, own[1] * first + own[0] * second], -2)
+
+
+def _tied_gain(nu_log: Tensor) -> Tensor:
+    """√(1 − |λ|²), without the difference of numbers that are nearly equal."""
+    return (-torch.expm1(-2 * nu_log.exp())).sqrt()
+
+
+def _known(activation: Activation) -> Activation:
+    if activation not in ACTIVATIONS:
+        raise InvalidValueError(
+            f"activation should be one of {', '.join(ACTIVATIONS)}. Received {activation!r}."
+        )
+    return activation

@@ -1,0 +1,185 @@
+"""The gradient of every layer and rule, in float64 against backpropagation through time."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+import torch
+from streams import doubles, gradients, worst
+from torch import Tensor, nn
+
+from skillrl.recurrent import (
+    GRU,
+    LRU,
+    Carry,
+    LinearRNN,
+    LinearRTU,
+    NonlinearRTU,
+    RecurrentLayer,
+    RecurrentStack,
+)
+
+STEPS, BATCH, INPUTS, UNITS = 70, 3, 4, 5
+
+Make = Callable[[], RecurrentLayer]
+ONLINE: dict[str, Make] = {
+    "lru": partial(LRU, INPUTS, UNITS, r_min=0.5),
+    "linear-rtu": partial(LinearRTU, INPUTS, UNITS, activation="tanh", r_min=0.5),
+    "linear-rtu-relu": partial(LinearRTU, INPUTS, UNITS, r_min=0.5),
+    "nonlinear-rtu": partial(NonlinearRTU, INPUTS, UNITS, r_min=0.5),
+    "nonlinear-rtu-relu": partial(NonlinearRTU, INPUTS, UNITS, activation="relu", r_min=0.5),
+}
+online = pytest.mark.parametrize("make", ONLINE.values(), ids=ONLINE)
+# Anew in every chunk; at the first step of a chunk of 7; never.
+RESETS = {"none": 0.0, "some": 0.1, "many": 0.5}
+resets = pytest.mark.parametrize("share", RESETS.values(), ids=RESETS)
+
+
+@pytest.fixture(autouse=True)
+def in_doubles() -> Iterator[None]:
+    yield from doubles()
+
+
+def stream(outputs: int, share: float) -> tuple[Tensor, Tensor, Tensor | None]:
+    starts = torch.rand(STEPS, BATCH) < share
+    starts[14, 1] = share > 0  # the first step of a chunk of 7
+    return (
+        torch.randn(STEPS, BATCH, INPUTS),
+        torch.randn(STEPS, BATCH, outputs),
+        starts if share else None,
+    )
+
+
+@online
+@resets
+@pytest.mark.parametrize("chunk", [1, 7, 64, STEPS])
+def test_online_equals_backpropagation_through_time(make: Make, share: float, chunk: int) -> None:
+    layer = make()
+    inputs, targets, starts = stream(layer.output_size, share)
+    true = gradients(layer, inputs, targets, rule="bptt", chunk=STEPS, starts=starts)
+    found = gradients(layer, inputs, targets, rule="online", chunk=chunk, starts=starts)
+    assert worst(found, true) < 1e-10
+
+
+@online
+def test_truncation_does_not(make: Make) -> None:
+    layer = make()
+    inputs, targets, _ = stream(layer.output_size, 0)
+    true = gradients(layer, inputs, targets, rule="bptt", chunk=STEPS)
+    found = gradients(layer, inputs, targets, rule="truncated", chunk=7)
+    assert worst(found, true, ["0.nu_log", "0.theta_log", "0.input_weight"]) > 0.05
+
+
+@online
+@pytest.mark.parametrize("chunk", [1, 7])
+def test_one_step_is_truncation_at_one_step(make: Make, chunk: int) -> None:
+    layer = make()
+    inputs, targets, starts = stream(layer.output_size, 0.1)
+    expected = gradients(layer, inputs, targets, rule="truncated", chunk=1, starts=starts)
+    found = gradients(layer, inputs, targets, rule="one_step", chunk=chunk, starts=starts)
+    assert worst(found, expected) < 1e-12
+
+
+@online
+def test_spatial_gives_the_recurrence_no_credit(make: Make) -> None:
+    layer = make()
+    inputs, targets, _ = stream(layer.output_size, 0)
+    one_step = gradients(layer, inputs, targets, rule="one_step", chunk=7)
+    spatial = gradients(layer, inputs, targets, rule="spatial", chunk=7)
+    assert spatial["0.theta_log"].abs().max() == 0
+    assert one_step["0.theta_log"].abs().min() > 0
+    assert worst(spatial, one_step, ["0.input_weight"]) < 1e-12
+
+
+@online
+@pytest.mark.parametrize("chunk", [1, 7])
+def test_parameters_below_the_layer_lack_the_path_across_borders(make: Make, chunk: int) -> None:
+    layer, below = make(), nn.Linear(INPUTS, INPUTS)
+    inputs, targets, _ = stream(layer.output_size, 0)
+    true = gradients(layer, inputs, targets, rule="bptt", chunk=STEPS, below=below)
+    found = gradients(layer, inputs, targets, rule="online", chunk=chunk, below=below)
+    own = [name for name in true if name.startswith("0.")]
+    assert worst(found, true, own) < 1e-10
+    assert worst(found, true, ["1.weight"]) > 1e-3
+    whole = gradients(layer, inputs, targets, rule="online", chunk=STEPS, below=below)
+    assert worst(whole, true) < 1e-10
+
+
+def test_in_a_stack_the_last_layer_is_exact_and_longer_chunks_come_closer_below() -> None:
+    network = RecurrentStack(
+        INPUTS, 2, width=6, depth=3, layer=lambda width: LRU(width, UNITS, r_min=0.5)
+    )
+    inputs, targets, starts = stream(2, 0.02)
+    true = gradients(network, inputs, targets, rule="bptt", chunk=STEPS, starts=starts)
+    errors = []
+    last = [name for name in true if ".blocks.2.layer." in name]
+    lower = [name for name in true if ".blocks.0.layer." in name]
+    for chunk in (1, 16, STEPS):
+        found = gradients(network, inputs, targets, rule="online", chunk=chunk, starts=starts)
+        assert worst(found, true, last) < 1e-10
+        errors.append(worst(found, true, lower))
+    assert errors[0] > errors[1] > 1e-3
+    assert errors[2] < 1e-10
+
+
+SNAP: dict[str, Make] = {
+    "linear-rnn": partial(LinearRNN, INPUTS, UNITS),
+    "gru": partial(GRU, INPUTS, UNITS),
+}
+
+
+@pytest.mark.parametrize("make", [partial(LinearRNN, INPUTS, 1), partial(GRU, INPUTS, 1)])
+@resets
+@pytest.mark.parametrize("chunk", [1, 7])
+def test_snap1_is_exact_with_one_unit(make: Make, share: float, chunk: int) -> None:
+    layer = make()
+    inputs, targets, starts = stream(layer.output_size, share)
+    true = gradients(layer, inputs, targets, rule="bptt", chunk=STEPS, starts=starts)
+    found = gradients(layer, inputs, targets, rule="snap1", chunk=chunk, starts=starts)
+    assert worst(found, true) < 1e-10
+
+
+@pytest.mark.parametrize("chunk", [1, 7])
+def test_snap1_is_exact_for_a_diagonal_recurrence(chunk: int) -> None:
+    layer = LinearRNN(INPUTS, UNITS)
+    with torch.no_grad():
+        layer.recurrent_weight.copy_(torch.diag(torch.rand(UNITS)))
+    inputs, targets, _ = stream(INPUTS, 0)
+    true = gradients(layer, inputs, targets, rule="bptt", chunk=STEPS)
+    found = gradients(layer, inputs, targets, rule="snap1", chunk=chunk)
+    # Of the weights between units, too: each is its unit's own.
+    assert worst(found, true) < 1e-10
+
+
+@pytest.mark.parametrize("make", SNAP.values(), ids=SNAP)
+def test_snap1_is_nearer_than_truncation(make: Make) -> None:
+    layer = make()
+    inputs, targets, starts = stream(layer.output_size, 0.05)
+    true = gradients(layer, inputs, targets, rule="bptt", chunk=STEPS, starts=starts)
+
+    def cosine(rule: str) -> float:
+        found = gradients(layer, inputs, targets, rule=rule, chunk=1, starts=starts)
+        names = ["0.input_weight", "0.recurrent_weight"]
+        ours, theirs = (torch.cat([g[n].flatten() for n in names]) for g in (found, true))
+        return float(nn.functional.cosine_similarity(ours, theirs, dim=0))
+
+    assert 0.3 < cosine("truncated") < cosine("snap1") < 1 - 1e-6
+
+
+def test_snap1_passes_on_the_diagonal_of_the_jacobian() -> None:
+    layer = GRU(INPUTS, UNITS)
+    state, seen = torch.randn(UNITS), torch.randn(1, 1, INPUTS)
+    zeros = layer.initial_carry(1)
+
+    def step(before: Tensor) -> Tensor:
+        return layer(seen, Carry({"state": before[None]}))[0][0, 0]
+
+    def sensitivity_after(before: float) -> Tensor:
+        known = {"state": state[None], "input_bias": torch.full((1, 3, UNITS), before)}
+        with torch.no_grad():
+            return layer(seen, Carry({**zeros, **known}))[1]["input_bias"][0]
+
+    layer.rule = "truncated"
+    jacobian = torch.autograd.functional.jacobian(step, state)
+    passed = sensitivity_after(1.0) - sensitivity_after(0.0)
+    torch.testing.assert_close(passed, jacobian.diagonal().expand(3, -1))
