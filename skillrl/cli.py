@@ -16,7 +16,7 @@ import os
 import select
 import sys
 import traceback
-from collections.abc import Sequence
+from collections import abc
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Protocol, Self
@@ -27,6 +27,7 @@ import tyro
 from skillrl import __version__
 from skillrl.discovery.recipes import Recipe, recipe_for
 from skillrl.errors import InvalidValueError, RunStopped, SkillrlError
+from skillrl.recurrent.recipes import SEQUENCE_RECIPES, SequenceRecipe, TaskName
 
 USAGE = """\
 usage: skillrl VERB [ARGUMENTS] [--debug]
@@ -52,7 +53,7 @@ class Verb(Protocol):
     """A verb with its parsed arguments."""
 
     @classmethod
-    def parse(cls, arguments: Sequence[str]) -> Self:
+    def parse(cls, arguments: abc.Sequence[str]) -> Self:
         """Read the arguments that follow the verb on the command line."""
         ...
 
@@ -65,12 +66,12 @@ class _Parsed:
     """Arguments that are read by tyro from a dataclass's fields."""
 
     @classmethod
-    def parse(cls, arguments: Sequence[str]) -> Self:
+    def parse(cls, arguments: abc.Sequence[str]) -> Self:
         """Read the arguments; ``--help`` and mistakes in them end the program."""
         return cls._read(arguments)
 
     @classmethod
-    def _read(cls, arguments: Sequence[str], default: Self | None = None) -> Self:
+    def _read(cls, arguments: abc.Sequence[str], default: Self | None = None) -> Self:
         if not {"-h", "--help"}.isdisjoint(arguments):
             # Printed here, because tyro rearranges lines; --help goes on alone, because tyro
             # leaves out of it what the line has given already.
@@ -154,7 +155,7 @@ class Discover(_Parsed):
     """Package to import first, because it registers the environment."""
 
     @classmethod
-    def parse(cls, arguments: Sequence[str]) -> Self:
+    def parse(cls, arguments: abc.Sequence[str]) -> Self:
         """Read the arguments; what is not given is the recipe's, or that of the run to resume."""
         env = next((word for word in arguments if not word.startswith("-")), "")
         parsed = cls._read(arguments, cls(_RecipeArguments.defaults(recipe_for(env))))
@@ -291,6 +292,62 @@ class Gallery(_Parsed):
 
 
 @dataclass(frozen=True)
+class _SequenceArguments(SequenceRecipe):
+    """A recipe whose task is a positional argument."""
+
+    task: Annotated[tyro.conf.Positional[TaskName], tyro.conf.arg(metavar="TASK")]
+
+
+@dataclass(frozen=True)
+class Sequence(_Parsed):
+    """Train a recurrent network on a sequence task, chunk after chunk.
+
+    Memory does not grow with the length of the sequences, except with the rule "bptt". The defaults
+    below are the recipe of the TASK that comes first on the line: the sizes of Zucchet et al. 2023,
+    which for listops, images and reviews take a GPU days.
+
+    Tasks:
+      copy      repeat a pattern of bits
+      recall    say at the end what the first step showed
+      listops   evaluate nested lists
+      images    classify images pixel by pixel, from the folder --data
+      reviews   tell positive from negative texts byte by byte, from the folder --data
+
+    Examples:
+      skillrl sequence copy --rule online --depth 4
+      skillrl sequence recall --rule truncated
+      skillrl sequence images --data cifar10 --sequences 100 --updates 500
+    """
+
+    recipe: Annotated[_SequenceArguments, tyro.conf.arg(name="")]
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: a new one in runs/)"),
+    ] = None
+    """Folder for result.json, curve.png and network.safetensors."""
+
+    @classmethod
+    def parse(cls, arguments: abc.Sequence[str]) -> Self:
+        """Read the arguments; what is not given is the recipe's of the task."""
+        task = next((word for word in arguments if word in SEQUENCE_RECIPES), "copy")
+        settings = _shallow_dict(SEQUENCE_RECIPES[task])
+        defaults = _SequenceArguments(**settings)
+        # The task itself has to be given.
+        object.__setattr__(defaults, "task", tyro.MISSING)
+        return cls._read(arguments, cls(defaults))
+
+    def execute(self) -> None:
+        """Train the network; the command shows its progress itself."""
+        from skillrl.commands.sequence import sequence
+
+        out, outcome = sequence(SequenceRecipe(**_shallow_dict(self.recipe)), out=self.out)
+        print(
+            f"Of the test set {outcome.test_accuracy:.1%} is right, with a loss of "
+            f"{outcome.test_loss:.3f}. Result, plot and network are in {out}."
+        )
+
+
+@dataclass(frozen=True)
 class Info(_Parsed):
     """Describe this installation: what a bug report needs.
 
@@ -312,11 +369,11 @@ class Info(_Parsed):
 
 
 VERBS: dict[str, type[Verb]] = {
-    verb.__name__.lower(): verb for verb in (Discover, List, Render, Gallery, Info)
+    verb.__name__.lower(): verb for verb in (Discover, List, Render, Gallery, Sequence, Info)
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: abc.Sequence[str] | None = None) -> int:
     """Run the ``skillrl`` command and return its exit status.
 
     0: done; 1: an error, explained in one line; 2: a mistake in the arguments; 130: interrupted.
@@ -343,7 +400,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130 if isinstance(error, KeyboardInterrupt | RunStopped) else 1
 
 
-def _dispatch(words: Sequence[str]) -> int:
+def _dispatch(words: abc.Sequence[str]) -> int:
     """Print the usage or the version, or execute the verb."""
     match words:
         case [] | ["-h" | "--help" | "help", *_]:
@@ -367,7 +424,7 @@ def _summary(name: str) -> str:
     return f"  {name:<10} {(inspect.getdoc(VERBS[name]) or '').splitlines()[0]}"
 
 
-def _message(error: BaseException, words: Sequence[str]) -> str:
+def _message(error: BaseException, words: abc.Sequence[str]) -> str:
     """One line that says what went wrong and, where it is known, what to do."""
     # The line breaks of a message made elsewhere would hide its end from a log.
     text = " ".join(str(error).split())
@@ -411,7 +468,7 @@ def _stdout_is_gone() -> bool:
     return gone
 
 
-def _import(packages: Sequence[str]) -> None:
+def _import(packages: abc.Sequence[str]) -> None:
     """Import the packages that register the user's environments."""
     for package in packages:
         try:
@@ -430,8 +487,8 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _shallow_dict(recipe: Recipe) -> dict[str, Any]:
-    return {item.name: getattr(recipe, item.name) for item in dataclasses.fields(Recipe)}
+def _shallow_dict(recipe: Recipe | SequenceRecipe) -> dict[str, Any]:
+    return {item.name: getattr(recipe, item.name) for item in dataclasses.fields(recipe)}
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ THIRD_PARTY = {
     "errors": set(),
     "files": {"numpy", "safetensors", "torch"},
     "permutation": NUMERICAL,
-    "recurrent": NUMERICAL,
+    # Images are read for a sequence task.
+    "recurrent": NUMERICAL | {"PIL"},
     "rewards": NUMERICAL,
 }
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from skillrl.recurrent import recurrence  # noqa: F401  registers the operation
 from skillrl.recurrent.carry import Carry
-from skillrl.recurrent.layer import RecurrentLayer, Rule
+from skillrl.recurrent.layer import RecurrentLayer
+from skillrl.recurrent.recipes import Rule
 
 real, complex_ = torch.view_as_real, torch.view_as_complex
 

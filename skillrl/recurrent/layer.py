@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
 
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent.carry import Carry
-
-Rule = Literal["online", "truncated", "one_step", "spatial", "bptt", "snap1"]
+from skillrl.recurrent.recipes import Rule
 
 
 class RecurrentLayer(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent.diagonal import DiagonalLayer
-from skillrl.recurrent.layer import Rule
+from skillrl.recurrent.recipes import Rule
 
 
 class LRU(DiagonalLayer):

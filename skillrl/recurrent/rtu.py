@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent.carry import Carry
 from skillrl.recurrent.diagonal import DiagonalLayer
-from skillrl.recurrent.layer import RecurrentLayer, Rule
+from skillrl.recurrent.layer import RecurrentLayer
 from skillrl.recurrent.lru import polar, spread
+from skillrl.recurrent.recipes import Rule
 
 Activation = Literal["relu", "tanh"]
 ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}

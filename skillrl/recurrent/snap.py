@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from skillrl.recurrent.carry import Carry
-from skillrl.recurrent.layer import RecurrentLayer, Rule
+from skillrl.recurrent.layer import RecurrentLayer
+from skillrl.recurrent.recipes import Rule
 
 
 class LinearRNN(RecurrentLayer):

@@ -11,7 +11,8 @@ from torch.nn.functional import dropout, glu
 
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent.carry import Carry
-from skillrl.recurrent.layer import RecurrentLayer, Rule
+from skillrl.recurrent.layer import RecurrentLayer
+from skillrl.recurrent.recipes import Rule
 
 # Width of a block to the layer inside of it.
 MakeLayer = Callable[[int], RecurrentLayer]

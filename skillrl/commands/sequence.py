@@ -1,0 +1,82 @@
+"""``skillrl sequence``: train a recurrent network on a sequence task."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from skillrl.errors import InvalidValueError
+from skillrl.files import write_json, write_tensors
+from skillrl.recurrent.recipes import SequenceRecipe
+from skillrl.recurrent.training import Outcome, Point, make_network, make_task, train
+from skillrl.report.curves import plot_training
+
+
+def sequence(recipe: SequenceRecipe, *, out: Path | None = None) -> tuple[Path, Outcome]:
+    """Train a network, with progress on standard error, and write what came out.
+
+    Args:
+        recipe: every setting.
+        out: folder for ``result.json``, ``curve.png`` and ``network.safetensors``; None for
+            ``runs/sequence-<task>-<layer>-<rule>-seed<seed>``.
+
+    Returns:
+        The folder, and what came out.
+
+    Raises:
+        InvalidValueError: if a setting is out of range, the data is missing or malformed, a state
+            is not finite, or the folder holds another result.
+    """
+    out = default_folder(recipe) if out is None else out
+    if (out / "result.json").exists():
+        raise InvalidValueError(f"{out} holds a result already: name another folder with --out.")
+    try:
+        torch.empty(0, device=recipe.device)
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidValueError(f"There is no device {recipe.device!r}: {error}") from None
+    task = make_task(recipe)
+    network = make_network(recipe, task)
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("update {task.completed:,} of {task.total:,}"),
+        BarColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}, right {task.fields[accuracy]:.1%}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
+        shown = progress.add_task("", total=recipe.updates, loss=float("nan"), accuracy=0.0)
+
+        def show(point: Point) -> None:
+            progress.update(shown, completed=point.update, loss=point.loss, accuracy=point.accuracy)
+            if progress.disable:
+                text = f"update {point.update:,}: loss {point.loss:.3f}, right"
+                print(f"{text} {point.accuracy:.1%}", file=sys.stderr, flush=True)
+
+        outcome = train(network, task, recipe, show)
+    result = {"recipe": dataclasses.asdict(recipe), **dataclasses.asdict(outcome)}
+    write_tensors(out / "network.safetensors", network.state_dict(), {"format": "sequence"})
+    plot_training(
+        out / "curve.png",
+        [point.update for point in outcome.curve],
+        [point.loss for point in outcome.curve],
+        [point.accuracy for point in outcome.curve],
+        title=f"{recipe.task}: {recipe.layer}, {recipe.rule}, seed {recipe.seed}",
+        chance=task.chance,
+    )
+    # Last: where it is, the others are.
+    write_json(out / "result.json", result)
+    return out, outcome
+
+
+def default_folder(recipe: SequenceRecipe) -> Path:
+    """Return the folder of a training that was given none.
+
+    >>> default_folder(SequenceRecipe("copy", seed=3)).as_posix()
+    'runs/sequence-copy-lru-online-seed3'
+    """
+    return Path("runs") / f"sequence-{recipe.task}-{recipe.layer}-{recipe.rule}-seed{recipe.seed}"

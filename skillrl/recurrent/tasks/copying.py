@@ -1,0 +1,126 @@
+"""The copy task, and delayed recall: what a memory has to hold, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
+
+from skillrl.errors import InvalidValueError
+from skillrl.recurrent.stack import Readout
+from skillrl.recurrent.tasks.task import Batch, Classification, Split
+
+
+def _seed(split: Split, seed: int, size: int) -> torch.Generator:
+    """The test set is always the same, and no part of any training set."""
+    return torch.Generator().manual_seed(size if split == "test" else 2**32 + seed)
+
+
+class Copy:
+    """Repeat a random pattern of bits after it has ended.
+
+    A sequence has ``2 * length`` steps: the pattern, then as many in which its steps are to be
+    repeated in their order; a cue marks the first of these. Zucchet et al. 2023 use 20 steps of 7
+    bits and 20,000 sequences.
+
+    Args:
+        length: steps of the pattern.
+        bits: of each of its steps.
+        sequences: in one pass over the training set.
+
+    Raises:
+        InvalidValueError: if an argument is not positive.
+    """
+
+    name = "copy"
+    readout: Readout = "step"
+    chance = 0.5
+
+    def __init__(self, length: int = 20, bits: int = 7, sequences: int = 20_000) -> None:
+        if min(length, bits, sequences) < 1:
+            raise InvalidValueError(
+                "A pattern has at least one step of one bit. Received "
+                f"length={length}, bits={bits}, sequences={sequences}."
+            )
+        self.length, self.bits, self.sequences = length, bits, sequences
+        self.input_size, self.output_size = bits + 1, bits
+
+    def batches(self, split: Split, batch_size: int, seed: int) -> Iterator[Batch]:
+        """See ``Task``."""
+        random = _seed(split, seed, self.sequences)
+        counts = torch.arange(2 * self.length) >= self.length
+        total = self.sequences if split == "train" else 1_000
+        for _ in range(total // batch_size):
+            pattern = torch.randint(
+                2, (self.length, batch_size, self.bits), generator=random, dtype=torch.uint8
+            )
+            values = torch.zeros(2 * self.length, batch_size, self.bits + 1, dtype=torch.uint8)
+            values[: self.length, :, :-1] = pattern
+            values[self.length, :, -1] = 1
+            targets = torch.cat([torch.zeros_like(pattern), pattern])
+            yield Batch(values, targets, counts)
+
+    def encode(self, values: Tensor) -> Tensor:
+        """See ``Task``."""
+        return values.float()
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean cross-entropy of the bits of a step; see ``Task``."""
+        each = binary_cross_entropy_with_logits(
+            outputs, targets.to(outputs.dtype), reduction="none"
+        )
+        return each.mean(-1)
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Which bits are right; see ``Task``."""
+        return (outputs > 0) == targets.bool()
+
+
+class Recall(Classification):
+    """Say at the end what the first step showed, with noise in between.
+
+    The first step shows one of several cues, the last asks which it was; a distractor channel
+    carries N(0, 1) noise all the time. Nothing shorter than ``delay`` steps can be learnt from.
+
+    Args:
+        delay: steps between the cue and the question.
+        cues: number of cues.
+        sequences: in one pass over the training set.
+
+    Raises:
+        InvalidValueError: if an argument is out of range.
+    """
+
+    name = "recall"
+    readout: Readout = "step"
+
+    def __init__(self, delay: int = 1_000, cues: int = 2, sequences: int = 3_200) -> None:
+        if delay < 1 or cues < 2 or sequences < 1:
+            raise InvalidValueError(
+                "Recall has at least one step of delay, two cues and one sequence. Received "
+                f"delay={delay}, cues={cues}, sequences={sequences}."
+            )
+        self.delay, self.cues, self.sequences = delay, cues, sequences
+        # The cues, the question, the distractor.
+        self.input_size, self.output_size = cues + 2, cues
+        self.chance = 1 / cues
+
+    def batches(self, split: Split, batch_size: int, seed: int) -> Iterator[Batch]:
+        """See ``Task``."""
+        random = _seed(split, seed, self.sequences)
+        steps = self.delay + 2
+        counts = torch.arange(steps) == steps - 1
+        total = self.sequences if split == "train" else 512
+        for _ in range(total // batch_size):
+            cues = torch.randint(self.cues, (batch_size,), generator=random)
+            values = torch.zeros(steps, batch_size, self.input_size)
+            values[0, :, : self.cues] = one_hot(cues, self.cues).float()
+            values[-1, :, self.cues] = 1
+            values[:, :, -1] = torch.randn(steps, batch_size, generator=random)
+            yield Batch(values, cues.expand(steps, -1), counts)
+
+    def encode(self, values: Tensor) -> Tensor:
+        """See ``Task``."""
+        return values

@@ -1,0 +1,283 @@
+"""Training on streams: chunk after chunk, with memory that does not grow with their length."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skillrl.errors import InvalidValueError
+from skillrl.recurrent.carry import Carry
+from skillrl.recurrent.layer import RecurrentLayer
+from skillrl.recurrent.lru import LRU
+from skillrl.recurrent.recipes import SequenceRecipe
+from skillrl.recurrent.rtu import LinearRTU, NonlinearRTU
+from skillrl.recurrent.snap import GRU, LinearRNN
+from skillrl.recurrent.stack import RecurrentStack, parameter_groups
+from skillrl.recurrent.tasks import Copy, ListOps, Recall, Reviews, SequentialImages
+from skillrl.recurrent.tasks.task import Batch, Task
+
+TASKS: dict[str, Callable[..., Task]] = {
+    "copy": Copy,
+    "recall": Recall,
+    "listops": ListOps,
+    "images": SequentialImages,
+    "reviews": Reviews,
+}
+
+
+def make_task(recipe: SequenceRecipe) -> Task:
+    """Return the recipe's task.
+
+    Raises:
+        InvalidValueError: if a size is out of range, or the folder of the data is missing or not
+            laid out as the task needs it.
+    """
+    own: dict[str, Any] = {}
+    if recipe.sequences is not None:
+        own["limit" if recipe.task in ("images", "reviews") else "sequences"] = recipe.sequences
+    if recipe.length is not None:
+        names = {"copy": "length", "recall": "delay", "listops": "max_length"}
+        if recipe.task == "images":
+            raise InvalidValueError("Images have no length of one's choice: leave it out.")
+        own[names.get(recipe.task, "max_length")] = recipe.length
+        if recipe.task == "listops":
+            own["min_length"] = recipe.length // 4
+    if recipe.task in ("images", "reviews"):
+        folder = recipe.data or os.environ.get("SKILLRL_DATA")
+        if not folder:
+            raise InvalidValueError(
+                f"The task {recipe.task!r} reads its data from a folder: name it with --data, or "
+                "set SKILLRL_DATA."
+            )
+        own["folder"] = folder
+    return TASKS[recipe.task](**own)
+
+
+def make_network(recipe: SequenceRecipe, task: Task) -> RecurrentStack:
+    """Return a new network of the recipe for the task, with weights drawn from its seed.
+
+    Raises:
+        InvalidValueError: if a setting is out of range, or the layer does not have the rule.
+    """
+    radius: dict[str, Any] = {
+        "r_min": recipe.r_min,
+        "r_max": recipe.r_max,
+        "horizon": recipe.horizon,
+    }
+    layers: dict[str, Callable[[int], RecurrentLayer]] = {
+        "lru": lambda width: LRU(width, recipe.state_size, rule=recipe.rule, **radius),
+        "linear-rtu": lambda width: LinearRTU(width, recipe.state_size, rule=recipe.rule, **radius),
+        "nonlinear-rtu": lambda width: NonlinearRTU(
+            width, recipe.state_size, rule=recipe.rule, **radius
+        ),
+        "linear-rnn": lambda width: LinearRNN(width, recipe.state_size, rule=recipe.rule),
+        "gru": lambda width: GRU(width, recipe.state_size, rule=recipe.rule),
+    }
+    torch.manual_seed(recipe.seed)
+    return RecurrentStack(
+        task.input_size,
+        task.output_size,
+        width=recipe.width,
+        depth=recipe.depth,
+        layer=layers[recipe.layer],
+        readout=task.readout,
+        dropout=recipe.dropout,
+    ).to(recipe.device)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A moment of the training."""
+
+    update: int
+    """Gradient steps so far."""
+    loss: float
+    """Mean training loss since the last point."""
+    accuracy: float
+    """Share of the answers in the training batches since the last point that were right."""
+
+
+@dataclass
+class Outcome:
+    """What a training has come to."""
+
+    test_loss: float = math.nan
+    """Mean loss on the test set."""
+    test_accuracy: float = math.nan
+    """Share of the answers on the test set that are right."""
+    seconds: float = 0.0
+    """Duration of the training."""
+    curve: list[Point] = field(default_factory=list)
+    """The training, a hundred points at most."""
+
+
+@dataclass
+class _Score:
+    """Sums over answers."""
+
+    loss: float = 0.0
+    right: float = 0.0
+    batches: int = 0
+    answers: int = 0
+
+    def add(self, loss: float, right: Tensor) -> None:
+        self.loss += loss
+        self.batches += 1
+        self.right += float(right.sum())
+        self.answers += right.numel()
+
+    @property
+    def means(self) -> tuple[float, float]:
+        return self.loss / max(1, self.batches), self.right / max(1, self.answers)
+
+
+def train(
+    network: RecurrentStack,
+    task: Task,
+    recipe: SequenceRecipe,
+    on_point: Callable[[Point], None] = lambda point: None,
+) -> Outcome:
+    """Train a network on a task, and test it.
+
+    Raises:
+        InvalidValueError: if a state or a loss is not finite, with the update and the layer.
+    """
+    network.train()
+    groups = parameter_groups(network, recipe.learning_rate, recipe.recurrent_share)
+    groups[0]["weight_decay"] = recipe.weight_decay
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.updates)
+    started, score, outcome = time.monotonic(), _Score(), Outcome()
+    batches = _endless(task, recipe)
+    every = max(1, recipe.updates // 100)
+    for update in range(1, recipe.updates + 1):
+        optimizer.zero_grad()
+        try:
+            score.add(*learn_from(network, task, next(batches), recipe.chunk))
+        except InvalidValueError as error:
+            raise InvalidValueError(f"Update {update}: {error}") from error
+        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        if update % every == 0 or update == recipe.updates:
+            outcome.curve.append(Point(update, *score.means))
+            on_point(outcome.curve[-1])
+            score = _Score()
+    outcome.seconds = time.monotonic() - started
+    outcome.test_loss, outcome.test_accuracy = evaluate(network, task, recipe.batch_size)
+    return outcome
+
+
+def evaluate(network: RecurrentStack, task: Task, batch_size: int) -> tuple[float, float]:
+    """Return the mean loss and the share of right answers on the test set."""
+    score = _Score()
+    training = network.training
+    network.eval()
+    with torch.no_grad():
+        for batch in task.batches("test", batch_size, 0):
+            score.add(*learn_from(network, task, batch, chunk=256))
+    network.train(training)
+    return score.means
+
+
+def learn_from(
+    network: RecurrentStack, task: Task, batch: Batch, chunk: int
+) -> tuple[float, Tensor]:
+    """Stream a batch through the network and add up the gradients, where there are gradients.
+
+    With a mean over all steps as read-out, the answer stands only at the end. The steps of each
+    chunk learn from the answer so far in its place, and count as much as they do in the whole; the
+    head learns from the answer at the end. A single chunk is exact.
+
+    Args:
+        network: with a rule.
+        task: that the batch belongs to.
+        batch: whole sequences.
+        chunk: steps that are processed at a time; all of them by the rule "bptt".
+
+    Returns:
+        The loss, and which answers are right.
+
+    Raises:
+        InvalidValueError: if a state or the loss is not finite.
+    """
+    steps, learning = len(batch.values), torch.is_grad_enabled()
+    chunk = steps if learning and network.rule == "bptt" else chunk
+    device = network.head.weight.device
+    carry: Carry | None = None
+    total, right = 0.0, []
+    for begin in range(0, steps, chunk):
+        part = slice(begin, min(begin + chunk, steps))
+        starts = None if batch.starts is None else batch.starts[part].to(device)
+        inputs = task.encode(batch.values[part].to(device))
+        last = part.stop == steps
+        network.head.requires_grad_(last or network.readout == "step")
+        # Steps whose outputs do not count only have to be remembered.
+        counts = None if batch.counts is None else batch.counts[part].to(device)
+        silent = network.readout == "step" and counts is not None and not bool(counts.any())
+        if carry is None:
+            carry = network.initial_carry(
+                inputs.shape[1], sensitivities=None if learning else False
+            )
+        with torch.set_grad_enabled(learning and not silent):
+            outputs, carry = network(inputs, carry, starts)
+            if silent:
+                continue
+            if network.readout == "mean":
+                targets = batch.targets.to(device)
+                loss = (task.loss(outputs, targets) * _share(batch, part.stop, device)).mean()
+                answered = task.correct(outputs, targets) if last else None
+                final = float(loss.detach()) if last else 0.0
+            else:
+                targets = batch.targets[part].to(device)
+                outputs, targets = (
+                    (outputs, targets) if counts is None else (outputs[counts], targets[counts])
+                )
+                whole = steps if batch.counts is None else int(batch.counts.sum())
+                loss = task.loss(outputs, targets).sum() / (whole * inputs.shape[1])
+                answered, final = task.correct(outputs, targets), float(loss.detach())
+            if not torch.isfinite(loss):
+                carry.check_finite()
+                raise InvalidValueError(
+                    f"The loss at step {part.stop} is {float(loss.detach())}: lower the learning "
+                    "rate."
+                )
+        if learning:
+            loss.backward()
+        total += final
+        if answered is not None:
+            right.append(answered)
+    assert carry is not None  # a batch has at least one step
+    carry.check_finite()
+    return total, torch.cat(right)
+
+
+def _share(batch: Batch, end: int, device: torch.device) -> Tensor:
+    """The share of each sequence that is over at a step, ``(batch,)``."""
+    steps = len(batch.values)
+    if batch.starts is None:
+        return torch.tensor(end / steps, device=device)
+    begins = batch.starts.to(device).int().argmax(0)
+    return (end - begins).clamp_min(0) / (steps - begins)
+
+
+def _endless(task: Task, recipe: SequenceRecipe) -> Iterator[Batch]:
+    """Pass after pass over the training set."""
+    epoch = 0
+    while True:
+        empty = True
+        for batch in task.batches("train", recipe.batch_size, recipe.seed + 1_000 * epoch):
+            empty = False
+            yield batch
+        if empty:
+            raise InvalidValueError(
+                f"The training set has fewer than {recipe.batch_size} sequences, one batch."
+            )
+        epoch += 1
