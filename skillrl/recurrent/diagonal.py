@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from skillrl.recurrent import recurrence  # noqa: F401  registers the operation
 from skillrl.recurrent.carry import Carry
-from skillrl.recurrent.layer import RecurrentLayer
+from skillrl.recurrent.layer import RecurrentLayer, Step
 from skillrl.recurrent.recipes import Rule
 
 real, complex_ = torch.view_as_real, torch.view_as_complex
@@ -81,6 +81,35 @@ class DiagonalLayer(RecurrentLayer):
                 )
                 after |= dict(zip(("decay", "gain", "input"), advanced, strict=True))
         return self._read(states, inputs), Carry(after)
+
+    def stepper(self) -> Step:
+        with torch.no_grad():
+            gain = self.gain()
+            decay = complex_(self.decay())
+            weight = (gain.unsqueeze(-1) * self.input_weight).flatten(1)
+
+        @torch.no_grad()
+        def step(
+            inputs: Tensor, carry: Carry, starts: Tensor | None = None
+        ) -> tuple[Tensor, Carry]:
+            if starts is not None:
+                keep = (~starts).to(inputs.dtype)
+                carry = Carry(
+                    {n: v * keep.view(-1, *[1] * (v.dim() - 1)) for n, v in carry.items()}
+                )
+            driven = complex_((inputs @ weight).view(-1, self.state_size, 2))
+            before = complex_(carry["state"])
+            state = real(torch.addcmul(driven, decay, before))
+            after = {"state": state}
+            if "input" in carry:
+                of_decay, of_gain, of_input = map(complex_, _sensitivities(carry))
+                after["decay"] = real(torch.addcmul(before, decay, of_decay))
+                after["gain"] = real(torch.addcmul(driven / gain, decay, of_gain))
+                into = inputs.to(driven.dtype).unsqueeze(-1)
+                after["input"] = real(torch.addcmul(into, decay, of_input))
+            return self._read(state, inputs), Carry(after)
+
+        return step
 
     def _cut(self, decay: Tensor, driven: Tensor, initial: Tensor, keep: Tensor | None) -> Tensor:
         """States whose gradient reaches back one step at most."""

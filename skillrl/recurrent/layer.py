@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, get_args
+from typing import ClassVar, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,16 @@ from torch import Tensor, nn
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent.carry import Carry
 from skillrl.recurrent.recipes import Rule
+
+
+class Step(Protocol):
+    """One step of a layer or a network; see ``RecurrentLayer.stepper``."""
+
+    def __call__(
+        self, inputs: Tensor, carry: Carry, starts: Tensor | None = None
+    ) -> tuple[Tensor, Carry]:
+        """Return outputs and the carry after one step."""
+        ...
 
 
 class RecurrentLayer(nn.Module):
@@ -129,6 +139,24 @@ class RecurrentLayer(nn.Module):
 
     def _chunk(self, inputs: Tensor, carry: Carry, starts: Tensor | None) -> tuple[Tensor, Carry]:
         raise NotImplementedError
+
+    def stepper(self) -> Step:
+        """Return a function that acts: one step, with the parameters as they are now.
+
+        It takes inputs ``(batch, input_size)``, a carry and, where episodes may begin, ``starts``
+        ``(batch,)``, and returns outputs ``(batch, output_size)`` and the carry; sensitivities are
+        carried where the carry holds them. There are no gradients and, to be quick, no checks.
+        """
+
+        def step(
+            inputs: Tensor, carry: Carry, starts: Tensor | None = None
+        ) -> tuple[Tensor, Carry]:
+            with torch.no_grad():
+                first = None if starts is None else starts[None]
+                outputs, carry = self._chunk(inputs[None], carry, first)
+            return outputs[0], carry
+
+        return step
 
     def _check_inputs(self, inputs: Tensor, rank: int, starts: Tensor | None) -> None:
         parameter = next(self.parameters())

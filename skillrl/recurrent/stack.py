@@ -11,7 +11,7 @@ from torch.nn.functional import dropout, glu
 
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent.carry import Carry
-from skillrl.recurrent.layer import RecurrentLayer
+from skillrl.recurrent.layer import RecurrentLayer, Step
 from skillrl.recurrent.recipes import Rule
 
 # Width of a block to the layer inside of it.
@@ -96,11 +96,14 @@ class RecurrentStack(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, output_size)
 
+    def _blocks(self) -> Iterator[Block]:
+        for block in self.blocks:
+            assert isinstance(block, Block)  # for the type checker
+            yield block
+
     def layers(self) -> Iterator[RecurrentLayer]:
         """The recurrent layers, from the input to the output."""
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            yield block.layer
+        return (block.layer for block in self._blocks())
 
     @property
     def rule(self) -> Rule:
@@ -159,6 +162,30 @@ class RecurrentStack(nn.Module):
             pool = None if carry is None else carry["mean.state"]
             hidden, parts["mean"] = self._pooled(hidden, pool, starts)
         return self.head(hidden), Carry.stack(parts)
+
+    def stepper(self) -> Step:
+        """Return a function that acts; see ``RecurrentLayer.stepper``.
+
+        Dropout is left out. With a mean as read-out, outputs are of the mean so far.
+        """
+        steps = [layer.stepper() for layer in self.layers()]
+
+        @torch.no_grad()
+        def step(
+            inputs: Tensor, carry: Carry, starts: Tensor | None = None
+        ) -> tuple[Tensor, Carry]:
+            hidden, parts = self.encoder(inputs), {}
+            for index, (block, act) in enumerate(zip(self._blocks(), steps, strict=True)):
+                name = str(index)
+                seen, parts[name] = act(block.norm(hidden), carry.part(name), starts)
+                hidden = hidden + glu(block.gate(seen))
+            hidden = self.norm(hidden)
+            if self.readout == "mean":
+                first = None if starts is None else starts[None]
+                hidden, parts["mean"] = self._pooled(hidden[None], carry["mean.state"], first)
+            return self.head(hidden), Carry.stack(parts)
+
+        return step
 
     def _pooled(
         self, hidden: Tensor, pool: Tensor | None, starts: Tensor | None

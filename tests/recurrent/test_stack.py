@@ -45,6 +45,25 @@ def test_a_stream_gives_what_the_whole_sequence_does(layer: MakeLayer) -> None:
         torch.testing.assert_close(carry[name], value)
 
 
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+@pytest.mark.parametrize("readout", ["step", "mean"])
+def test_steps_give_what_a_chunk_does(layer: MakeLayer, readout: Readout) -> None:
+    stack = network(layer, readout)
+    inputs, starts = torch.randn(9, 4, 3), torch.rand(9, 4) < 0.2
+    begin = stack.initial_carry(4)
+    act, outputs, carry = stack.stepper(), [], begin
+    for seen, first in zip(inputs, starts, strict=True):
+        each, carry = act(seen, carry, first)
+        outputs.append(each)
+    expected, last = stack(inputs, begin, starts)
+    torch.testing.assert_close(torch.stack(outputs) if readout == "step" else outputs[-1], expected)
+    assert not outputs[0].requires_grad
+    for name, value in last.items():
+        torch.testing.assert_close(carry[name], value)
+    # Without sensitivities there are none afterwards, and without starts none are needed.
+    assert {*act(inputs[0], begin.without_sensitivities())[1]} == {*begin.without_sensitivities()}
+
+
 def test_the_mean_is_over_all_steps_since_the_sequence_began() -> None:
     steps, mean = network(), network(readout="mean")
     inputs = torch.randn(20, 4, 3)
