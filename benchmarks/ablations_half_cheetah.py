@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from comparison import figures, parse, parser, quick, run_all
+from comparison import figures, parse, parser, quick, run_all, seeds_of
 from record import record
 
 from skillrl.discovery.recipes import Recipe, recipe_for
@@ -63,7 +63,7 @@ def main() -> None:
     for name in options.variants:
         variant = changed(recipe, VARIANTS[name])
         folder = options.runs / name.replace(" ", "-").replace("'", "")
-        found[name] = figures(run_all(variant, folder, options.seeds), variant)
+        found[name] = figures(run_all(variant, folder, seeds_of(options)), variant)
     record("ablations_half_cheetah", {"variants": found}, quick=options.quick)
 
 

@@ -36,6 +36,7 @@ def parser(doc: str, *, seeds: int, skills: int, runs: str) -> argparse.Argument
     made = argparse.ArgumentParser(description=doc.splitlines()[0])
     made.add_argument("--quick", action="store_true", help="under 60 seconds, nothing recorded")
     made.add_argument("--seeds", type=int, default=seeds)
+    made.add_argument("--first-seed", type=int, default=0)
     made.add_argument("--skills", type=int, default=skills)
     made.add_argument("--runs", type=Path, default=Path(runs))
     return made
@@ -90,10 +91,15 @@ def compare_methods(
             steps = budget(options.runs, found) or recipe.steps_per_skill
             variant = dataclasses.replace(variant, steps_per_skill=steps, attempts=1, patience=0.0)
         found[method] = figures(
-            run_all(variant, options.runs / method, options.seeds, measure), variant
+            run_all(variant, options.runs / method, seeds_of(options), measure), variant
         )
     name = Path(sys.argv[0]).stem
     record(name, {"methods": found}, quick=options.quick)
+
+
+def seeds_of(options: argparse.Namespace) -> range:
+    """The seeds that the command line asks for."""
+    return range(options.first_seed, options.first_seed + options.seeds)
 
 
 def budget(runs: Path, found: dict[str, Any]) -> int | None:
@@ -105,12 +111,12 @@ def budget(runs: Path, found: dict[str, Any]) -> int | None:
 
 
 def run_all(
-    recipe: Recipe, folder: Path, seeds: int, measure: Measure = nothing_more
+    recipe: Recipe, folder: Path, seeds: Sequence[int], measure: Measure = nothing_more
 ) -> list[dict[str, Any]]:
-    """Discover with seeds from 0, and return what is known of each run."""
-    jobs = min(seeds, multiprocessing.cpu_count())
+    """Discover with several seeds, and return what is known of each run."""
+    jobs = min(len(seeds), multiprocessing.cpu_count())
     threads = max(1, multiprocessing.cpu_count() // jobs)
-    tasks = [(recipe, folder / f"seed-{seed}", seed, threads, measure) for seed in range(seeds)]
+    tasks = [(recipe, folder / f"seed-{seed}", seed, threads, measure) for seed in seeds]
     with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
         return pool.map(_run, tasks, chunksize=1)
 

@@ -29,7 +29,14 @@ from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
 from skillrl.discovery.progress import Progress, converged, ending, may_try_again, untouched
 from skillrl.discovery.recipes import Recipe
-from skillrl.discovery.samples import asked_for, gather_negatives, gather_positives, gather_states
+from skillrl.discovery.samples import (
+    asked_for,
+    component_of,
+    gather_negatives,
+    gather_positives,
+    gather_states,
+    told_apart_by,
+)
 from skillrl.discovery.training import make_agent, make_envs, stagger_episodes, train
 from skillrl.discovery.transfer import transfer
 from skillrl.envs import NeuralRewardVectorWrapper, RestartVectorWrapper, reward_for
@@ -226,9 +233,12 @@ class Discovery:
         earlier = [self.library[index].record.asked or "" for index in range(self.generation)]
         earlier += self.progress.given_up
         wanted, asked = asked_for(kind, seen, explorations, samples, rng, earlier)
+        positives, others = positives[wanted], positives[~wanted]
+        if (component := component_of(asked)) is not None:
+            positives, others = told_apart_by(component, positives, others, rng)
         self.progress.asked = asked
         self.progress.seconds += time.monotonic() - started
-        return negatives, positives[wanted], positives[~wanted]
+        return negatives, positives, others
 
     def fit_reward(self, negatives: np.ndarray, positives: np.ndarray, others: np.ndarray) -> None:
         """Train the reward network on, to ask for the positives and for nothing seen before."""

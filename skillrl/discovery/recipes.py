@@ -103,9 +103,9 @@ class SampleRecipe(_Checked):
     as in the paper. "ways": one cluster of explorations, sorted by what each saw on average, and
     none of the others: a way of lying, standing or running, where all together are often the same.
     "lively ways": the same among the liveliest explorations only, so that skills move.
-    "directions": what goes farthest in one component of the observation, up or down, and nothing
-    else; each in turn, those of motion before those of posture. Observations that are no vectors
-    have ways in their place."""
+    "directions": more or less of one component of the observation than most explorations have,
+    whatever the others are; each in turn, those of motion before those of posture. Observations
+    that are no vectors have ways in their place."""
     clusters: int = _at_least(2, 8)
     """Clusters that explorations are sorted into, of which one is drawn."""
     lively: float = _in(0.01, 1.0, 0.25)

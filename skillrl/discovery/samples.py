@@ -310,6 +310,40 @@ def far(points: np.ndarray, explorations: np.ndarray, direction: str, share: flo
     return np.isin(np.unique(explorations, return_inverse=True)[1], chosen)
 
 
+def component_of(asked: str) -> int | None:
+    """Return the component that a direction goes along; None of what is no direction.
+
+    >>> component_of("-12"), component_of("lively ways")
+    (12, None)
+    """
+    return int(asked[1:]) if asked[:1] in ("+", "-") else None
+
+
+def told_apart_by(
+    component: int, positives: np.ndarray, others: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add to each group the other one's observations with this component of its own.
+
+    A reward fitted to both asks for the component itself, and not for what happens to go with it:
+    where the fastest explorations crouch, for speed, which other postures may serve better.
+
+    Args:
+        component: of the observations.
+        positives: observations ``(n, components)``.
+        others: observations ``(m, components)``; m may be 0.
+        rng: source of randomness.
+
+    Returns:
+        Both groups, ``(n + m, components)`` each, where there are others.
+    """
+    if len(others) == 0:
+        return positives, others
+    like_positives, like_others = others.copy(), positives.copy()
+    like_positives[:, component] = rng.choice(positives[:, component], len(others))
+    like_others[:, component] = rng.choice(others[:, component], len(positives))
+    return np.concatenate([positives, like_positives]), np.concatenate([others, like_others])
+
+
 def _second_half(explorations: np.ndarray) -> np.ndarray:
     """Whether each observation belongs to the second half of its exploration."""
     order = np.argsort(explorations, kind="stable")

@@ -22,6 +22,9 @@ from skillrl.recurrent.recipes import Rule
 
 real, complex_ = torch.view_as_real, torch.view_as_complex
 
+# Numbers that a core keeps at hand: the largest sensitivities are advanced in parts of this size.
+_CACHED = 2**17
+
 
 class DiagonalLayer(RecurrentLayer):
     """Base of layers with a diagonal complex recurrence; complex numbers are pairs of real ones.
@@ -229,11 +232,15 @@ def _advance(
         before = before * (left * keep).unsqueeze(-1)
     to_decay = whole * complex_(of_decay) + (weights.unsqueeze(1) * before).sum(0)
     to_gain = whole * complex_(of_gain) + (weights.unsqueeze(1) * into).sum(0) / gain
-    decayed = real(complex_(of_input) * (whole if keep is None else whole.unsqueeze(1)))
-    to_input = torch.baddbmm(
-        decayed.flatten(2), inputs.permute(1, 2, 0), real(weights).flatten(1).expand(batch, -1, -1)
-    )
-    return real(to_decay), real(to_gain), to_input.view_as(of_input)
+    whole = whole.expand(batch, -1).unsqueeze(1)
+    seen, left_of_inputs = inputs.permute(1, 2, 0), real(weights).flatten(1).expand(batch, -1, -1)
+    to_input = torch.empty_like(of_input)
+    rows = batch if inputs.is_cuda else max(1, _CACHED // of_input[0].numel())
+    for begin in range(0, batch, rows):
+        part = slice(begin, begin + rows)
+        torch.mul(complex_(of_input[part]), whole[part], out=complex_(to_input[part]))
+        to_input[part].flatten(2).baddbmm_(seen[part], left_of_inputs[part])
+    return real(to_decay), real(to_gain), to_input
 
 
 @_advance.register_fake

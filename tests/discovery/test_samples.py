@@ -26,6 +26,7 @@ from skillrl.discovery.samples import (
     one_cluster,
     one_way,
     persistence,
+    told_apart_by,
 )
 from skillrl.envs import MazeVectorEnv, NeuralRewardVectorWrapper
 from skillrl.errors import InvalidValueError
@@ -431,3 +432,16 @@ def test_parameter_noise_is_drawn_anew_for_every_repeat() -> None:
     acts = [explore(walker(0.0), recipe, spaces.Box(-1.0, 1.0, (1,))) for _ in range(2)]
     observations = np.ones((50, 2), np.float32)
     assert not np.array_equal(acts[0](observations), acts[1](observations))
+
+
+def test_groups_told_apart_by_a_component_differ_in_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    # Positives are fast and crouch; the others are neither.
+    positives = np.array([[5.0, 1.0], [6.0, 1.0], [7.0, 1.0]])
+    others = np.array([[0.0, 0.0], [1.0, 0.0]])
+    fast, slow = told_apart_by(0, positives, others, rng)
+    assert fast.shape == slow.shape == (5, 2)
+    assert np.array_equal(fast[:3], positives) and np.array_equal(slow[:2], others)
+    assert {*fast[:, 0]} <= {5.0, 6.0, 7.0} and {*slow[:, 0]} <= {0.0, 1.0}
+    assert sorted(fast[:, 1]) == [0, 0, 1, 1, 1] and sorted(slow[:, 1]) == [0, 0, 1, 1, 1]
+    assert told_apart_by(0, positives, others[:0], rng)[1].shape == (0, 2)

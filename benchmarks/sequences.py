@@ -1,0 +1,118 @@
+"""Trainings on sequence tasks, two side by side, each kept in a folder and not repeated."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import multiprocessing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from skillrl.errors import InvalidValueError
+from skillrl.files import write_json
+from skillrl.recurrent import SequenceRecipe
+from skillrl.recurrent.training import make_network, make_task, train
+
+LEARNING_RATES = (1e-3, 3e-3, 1e-2)
+
+
+def run_all(
+    recipes: Iterable[SequenceRecipe], folder: Path
+) -> dict[SequenceRecipe, dict[str, Any]]:
+    """Train each recipe once, unless the folder knows what comes out."""
+    wanted = list(dict.fromkeys(recipes))
+    tasks = [(recipe, folder) for recipe in wanted]
+    with multiprocessing.get_context("spawn").Pool(maxtasksperchild=1) as pool:
+        return dict(zip(wanted, pool.imap(_run, tasks), strict=True))
+
+
+def _run(task: tuple[SequenceRecipe, Path]) -> dict[str, Any]:
+    recipe, folder = task
+    settings = dataclasses.asdict(recipe)
+    # Where the data lies makes no difference.
+    key = json.dumps({**settings, "data": None}, sort_keys=True)
+    path = folder / f"{recipe.task}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    if path.exists():
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["outcome"]
+        return known
+    torch.set_num_threads(1)
+    problem = make_task(recipe)
+    network = make_network(recipe, problem)
+    try:
+        outcome = dataclasses.asdict(train(network, problem, recipe))
+    except InvalidValueError as error:
+        # A learning rate that is too high is a finding.
+        outcome = {"diverged": str(error), "test_loss": None, "test_accuracy": None}
+    write_json(path, {"recipe": settings, "outcome": outcome})
+    print(
+        f"{recipe.task} {recipe.layer} {recipe.rule} chunk {recipe.chunk} depth {recipe.depth} "
+        f"rate {recipe.learning_rate} seed {recipe.seed}: loss {outcome['test_loss']}, right "
+        f"{outcome['test_accuracy']}",
+        flush=True,
+    )
+    return outcome
+
+
+def searched(
+    contenders: Mapping[str, SequenceRecipe],
+    folder: Path,
+    *,
+    search: Mapping[str, Any],
+    rates: Sequence[float] = LEARNING_RATES,
+) -> dict[str, SequenceRecipe]:
+    """Choose each contender's learning rate by its test loss in one shorter training.
+
+    Args:
+        contenders: recipes by name.
+        folder: of the trainings.
+        search: fields that differ in the search, such as the number of updates.
+        rates: that are tried.
+    """
+    trials = {
+        (name, rate): dataclasses.replace(recipe, learning_rate=rate, seed=1_000, **search)
+        for name, recipe in contenders.items()
+        for rate in rates
+    }
+    outcomes = run_all(trials.values(), folder)
+
+    def loss(name: str, rate: float) -> float:
+        found = outcomes[trials[name, rate]]["test_loss"]
+        return math.inf if found is None else float(found)
+
+    return {
+        name: dataclasses.replace(recipe, learning_rate=min(rates, key=lambda r: loss(name, r)))
+        for name, recipe in contenders.items()
+    }
+
+
+def compared(
+    contenders: Mapping[str, SequenceRecipe], folder: Path, seeds: int
+) -> dict[str, dict[str, Any]]:
+    """Train every contender with seeds from 0; losses, accuracies, curves and settings."""
+    runs = {
+        (name, seed): dataclasses.replace(recipe, seed=seed)
+        for name, recipe in contenders.items()
+        for seed in range(seeds)
+    }
+    outcomes = run_all(runs.values(), folder)
+    found: dict[str, dict[str, Any]] = {}
+    for name, recipe in contenders.items():
+        own = [outcomes[runs[name, seed]] for seed in range(seeds)]
+        settings = {**dataclasses.asdict(recipe), "data": None}
+        known = [each for each in own if each["test_loss"] is not None]
+        found[name] = {
+            "mean": {
+                key: float(np.mean([each[key] for each in known])) if known else None
+                for key in ("test_loss", "test_accuracy")
+            },
+            "outcomes": own,
+            "recipe": settings,
+            "seeds": list(range(seeds)),
+        }
+    return found
