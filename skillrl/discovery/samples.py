@@ -228,7 +228,9 @@ def asked_for(
             return far(points, explorations, directions[0], recipe.extreme), directions[0]
     if kind == "all":
         return np.ones(len(points), bool), kind
-    among = liveliest(points, explorations, recipe.lively if kind == "lively ways" else 1.0)
+    among = np.ones(len(points), bool)
+    if kind == "lively ways":
+        among = liveliest(points, explorations, recipe.lively)
     wanted = np.zeros(len(points), bool)
     wanted[among] = one_way(points[among], explorations[among], recipe.clusters, rng)
     return wanted, "ways" if kind == "directions" else kind

@@ -36,7 +36,9 @@ class Separation:
 
     @property
     def clear(self) -> bool:
-        """Whether most positives, and few of any negatives, have a positive activation.
+        """Whether most positives, and few states of any skill so far, have a positive activation.
+
+        Other ways to go on, which may lie close to the one that is asked for, do not count.
 
         >>> Separation(loss=3.0, positives=0.9, negatives=0.1, archive=None).clear
         True
