@@ -146,15 +146,115 @@ def skill_actions(results: dict[str, Any]) -> str:
     return table(["", *(f"{mark:,} steps" for mark in results["marks"])], rows)
 
 
+def online_gradient(results: dict[str, Any]) -> str:
+    """Cosines to the true gradient, a row for each rule, a column for each depth."""
+    depths = (1, 2, 3, 4)
+    rules = [key.removeprefix("depth 1, ") for key in results["cosines"] if key[:8] == "depth 1,"]
+
+    def cell(depth: int, rule: str) -> str:
+        everything = results["cosines"][f"depth {depth}, {rule}"]["everything"]
+        return f"{sum(everything) / len(everything):.4f}"
+
+    rows = [
+        [
+            rule,
+            *(cell(depth, rule) for depth in depths),
+            f"{results['max_relative_error']:.0e}" if rule.startswith("online") else "",
+        ]
+        for rule in rules
+    ]
+    headings = [f"{depth} layer{'s' if depth > 1 else ''}" for depth in depths]
+    return table(["", *headings, "error of a layer"], rows)
+
+
+def online_cost(results: dict[str, Any]) -> str:
+    """Ratios of a step and of a chunk; growth of memory; speed beside torch's layers."""
+    names = {
+        "step": {
+            "compute_ratio": "a step: operations",
+            "time_ratio": "a step: time",
+            "memory_ratio": "a step: memory",
+        },
+        "chunk": {
+            "chunk_time_ratio": "a chunk of 32 × 32: time",
+            "training_time_ratio": "the same with its backward pass, to truncation",
+        },
+    }
+    sizes = list(results["step"])
+    rows = [
+        [heading, *(f"{results[part][size][key]:.2f}×" for size in sizes)]
+        for part, headings in names.items()
+        for key, heading in headings.items()
+    ]
+    lengths = list(results["peak_mebibytes"]["online"])
+    peaks = [
+        [rule, *(f"{peaks[length]:,.0f} MiB" for length in lengths)]
+        for rule, peaks in results["peak_mebibytes"].items()
+    ]
+    speeds = [
+        [width, f"{each['vs_lstm']:.2f}×", f"{each['vs_gru']:.2f}×"]
+        for width, each in results["others"].items()
+    ]
+    return "\n".join(
+        [
+            table(["", *sizes], rows),
+            table(["peak memory of training", *(f"{length} steps" for length in lengths)], peaks),
+            table(["forward and backward, faster than", "LSTM", "GRU"], speeds),
+        ]
+    )
+
+
+def _outcomes(contenders: dict[str, Any], key: str, form: str) -> list[list[str]]:
+    """A row for each contender: the mean over seeds, and each seed."""
+    rows = []
+    for name, found in contenders.items():
+        each = [outcome[key] for outcome in found["outcomes"]]
+        seeds = ", ".join("diverged" if value is None else f"{value:{form}}" for value in each)
+        mean = found["mean"][key]
+        rate = f"{found['recipe']['learning_rate']:g}"
+        rows.append([name, "" if mean is None else f"{mean:{form}}", seeds, rate])
+    return rows
+
+
+def copy_task(results: dict[str, Any]) -> str:
+    """Test losses, and the sweeps with one seed."""
+    headings = ["", "test loss", "seeds", "learning rate"]
+    return "\n".join(
+        table(headings, _outcomes(results[part], "test_loss", ".4f"))
+        for part in ("contenders", "sweeps")
+    )
+
+
+def delayed_recall(results: dict[str, Any]) -> str:
+    """Test accuracies."""
+    rows = _outcomes(results["contenders"], "test_accuracy", ".0%")
+    return table(["", "right", "seeds", "learning rate"], rows)
+
+
+def long_range(results: dict[str, Any]) -> str:
+    """Test accuracies of every task."""
+    rows = [
+        [f"{task}: {row[0]}", *row[1:]]
+        for task, contenders in results["tasks"].items()
+        for row in _outcomes(contenders, "test_accuracy", ".1%")
+    ]
+    return table(["", "right", "seeds", "learning rate"], rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     table.__name__: table
     for table in (
         ablations_half_cheetah,
+        copy_task,
+        delayed_recall,
         discover_ant,
         discover_half_cheetah,
         discover_humanoid,
         discovery_throughput,
         env_throughput,
+        long_range,
+        online_cost,
+        online_gradient,
         skill_actions,
         zero_shot_half_cheetah,
     )

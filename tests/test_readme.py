@@ -50,10 +50,14 @@ def test_tables_show_the_recorded_results() -> None:
 def test_a_table_is_made_from_its_results(tmp_path: Path) -> None:
     text = "a\n<!-- table: discovery_throughput -->\nold\n<!-- end -->\nb"
     assert "Not measured yet" in readme_tables.fill(text, tmp_path)
-    results = {"vs_sb3": 1.5, "steps_per_second": {"skillrl": 15_000.4, "stable_baselines3": 1e4}}
+    results = {
+        "vs_sb3": 1.5,
+        "steps_per_second": {"skillrl": 15_000.4, "stable_baselines3": 1e4},
+        "shares": {"physics": 0.41},
+    }
     (tmp_path / "discovery_throughput.json").write_text(json.dumps(results))
     filled = readme_tables.fill(text, tmp_path)
-    assert "| 15,000 | 10,000 | 1.50× |" in filled
+    assert "| 15,000 | 10,000 | 1.50× | 41% |" in filled
     assert "old" not in filled
     assert readme_tables.fill(filled, tmp_path) == filled
 
