@@ -107,7 +107,7 @@ SEQUENCE_RECIPES: dict[str, SequenceRecipe] = {
         depth=1,
         width=32,
         state_size=32,
-        updates=500,
+        updates=400,
         learning_rate=1e-2,
     ),
     "listops": SequenceRecipe(

@@ -82,21 +82,21 @@ def test_a_mean_learns_from_each_chunk_as_much_as_it_holds(in_doubles: None) -> 
 
 @pytest.mark.learning
 def test_online_recalls_what_truncation_cannot() -> None:
-    # The cue is 40 steps away, ten chunks.
+    # The cue is 400 steps away, many chunks; noise hides it from a memory that has not learnt.
     accuracies = {}
     for rule in ("online", "truncated"):
         recipe = dataclasses.replace(
             sequence_recipe_for("recall"),
             rule=rule,
-            length=40,
-            horizon=40,
-            chunk=4,
-            updates=150,
+            length=400,
+            horizon=400,
+            chunk=30,
+            updates=200,
         )
         task = make_task(recipe)
         accuracies[rule] = train(make_network(recipe, task), task, recipe).test_accuracy
     assert accuracies["online"] > 0.98
-    assert accuracies["truncated"] < 0.65
+    assert accuracies["truncated"] < 0.8
 
 
 def test_training_twice_gives_the_same() -> None:

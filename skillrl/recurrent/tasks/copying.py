@@ -82,12 +82,13 @@ class Recall(Classification):
     """Say at the end what the first step showed, with noise in between.
 
     The first step shows one of several cues, the last asks which it was; a distractor channel
-    carries N(0, 1) noise all the time. Nothing shorter than ``delay`` steps can be learnt from.
+    carries normal noise all the time. Nothing shorter than ``delay`` steps can be learnt from.
 
     Args:
         delay: steps between the cue and the question.
         cues: number of cues.
         sequences: in one pass over the training set.
+        noise: standard deviation of the distractor; a cue is 1.
 
     Raises:
         InvalidValueError: if an argument is out of range.
@@ -96,13 +97,15 @@ class Recall(Classification):
     name = "recall"
     readout: Readout = "step"
 
-    def __init__(self, delay: int = 1_000, cues: int = 2, sequences: int = 3_200) -> None:
-        if delay < 1 or cues < 2 or sequences < 1:
+    def __init__(
+        self, delay: int = 1_000, cues: int = 2, sequences: int = 3_200, noise: float = 0.3
+    ) -> None:
+        if delay < 1 or cues < 2 or sequences < 1 or not noise >= 0:
             raise InvalidValueError(
-                "Recall has at least one step of delay, two cues and one sequence. Received "
-                f"delay={delay}, cues={cues}, sequences={sequences}."
+                "Recall has at least one step of delay, two cues and one sequence, and no negative "
+                f"noise. Received delay={delay}, cues={cues}, sequences={sequences}, noise={noise}."
             )
-        self.delay, self.cues, self.sequences = delay, cues, sequences
+        self.delay, self.cues, self.sequences, self.noise = delay, cues, sequences, noise
         # The cues, the question, the distractor.
         self.input_size, self.output_size = cues + 2, cues
         self.chance = 1 / cues
@@ -118,7 +121,7 @@ class Recall(Classification):
             values = torch.zeros(steps, batch_size, self.input_size)
             values[0, :, : self.cues] = one_hot(cues, self.cues).float()
             values[-1, :, self.cues] = 1
-            values[:, :, -1] = torch.randn(steps, batch_size, generator=random)
+            values[:, :, -1] = self.noise * torch.randn(steps, batch_size, generator=random)
             yield Batch(values, cues.expand(steps, -1), counts)
 
     def encode(self, values: Tensor) -> Tensor:
