@@ -28,7 +28,7 @@ from skillrl.discovery.recipes import Recipe, recipe_for
 from skillrl.discovery.run import discover
 from skillrl.files import write_json
 
-METHODS = ("neural-rewards", "diayn", "random-rewards")
+METHODS = ("neural-rewards", "diayn", "metra", "random-rewards")
 
 
 def parser(doc: str, *, seeds: int, skills: int, runs: str) -> argparse.ArgumentParser:

@@ -48,6 +48,7 @@ def discovery_throughput(results: dict[str, Any]) -> str:
 METHODS = {
     "neural-rewards": "skillrl",
     "diayn": "DIAYN",
+    "metra": "METRA",
     "random-rewards": "random rewards",
 }
 # Name in the results, heading, format.

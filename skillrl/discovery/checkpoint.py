@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
+from torch import nn
 
 from skillrl.agents import SkillPPO
 from skillrl.discovery.schema import from_json
 from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.files import load_state, read_tensors, write_tensors
-from skillrl.rewards import NeuralReward
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ def save_checkpoint(
     path: Path,
     agent: SkillPPO,
     env: VectorEnv[Any, Any, Any],
-    reward: NeuralReward,
+    reward: nn.Module,
     progress: Any,
     reward_optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
@@ -34,7 +34,7 @@ def save_checkpoint(
         path: the safetensors file to write.
         agent: with its optimiser and the observations that it acts on next.
         env: environments with ``get_state``.
-        reward: the reward that is trained on.
+        reward: the reward that is trained on, or a module that holds it.
         progress: a dataclass of JSON values, among them ``steps``, the run's time steps so far.
         reward_optimizer: the reward's, where it is trained beside the agent.
     """
@@ -71,7 +71,7 @@ def load_checkpoint(
     path: Path,
     agent: SkillPPO,
     env: VectorEnv[Any, Any, Any],
-    reward: NeuralReward,
+    reward: nn.Module,
     reward_optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
     """Put agent, environments, reward and random state back as ``save_checkpoint`` found them.

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from skillrl.agents import SkillPolicy, fix_inputs
@@ -101,8 +102,10 @@ class Diayn:
             target=recipe.target,
             classes=self.num_skills,
         )
+        # What is learnt beside the agent.
+        self.learnt: nn.Module = self.discriminator
         self.optimizer = torch.optim.Adam(
-            self.discriminator.parameters(), recipe.diayn.learning_rate, fused=True
+            self.learnt.parameters(), recipe.diayn.learning_rate, fused=True
         )
         self.env = NeuralRewardVectorWrapper(conditioned, self.rewards)
         self.agent = make_agent(recipe, self.env)
@@ -147,7 +150,7 @@ class Diayn:
         """Go on from the checkpoint."""
         self.progress = read_progress(self.checkpoint, Progress)
         self._set_schedules()
-        parts = (self.agent, self.env, self.discriminator, self.optimizer)
+        parts = (self.agent, self.env, self.learnt, self.optimizer)
         load_checkpoint(self.checkpoint, *parts)
 
     def train(self) -> None:
@@ -159,7 +162,7 @@ class Diayn:
             self._save_checkpoint()
 
         for seconds in train(self.agent, self.steps, checkpoint, self.should_stop):
-            self.fit_discriminator()
+            self.learn()
             self.progress.seconds = before + seconds
             self.on_event(Trained(None, self.agent.num_timesteps, self.agent.mean_reward))
         # Skills are saved one by one: a run killed meanwhile goes on with the next one.
@@ -174,7 +177,7 @@ class Diayn:
             chosen = log_probabilities.gather(1, skills[:, None]).squeeze(1)
         return (chosen + np.log(self.num_skills)).numpy()
 
-    def fit_discriminator(self) -> None:
+    def learn(self) -> None:
         """Train the discriminator to tell the skills of the last rollout's observations."""
         rollout = self.agent.rollout_buffer.observations.reshape(-1, self.size + self.num_skills)
         skills = torch.as_tensor(rollout[:, self.size :].argmax(1))
@@ -220,5 +223,5 @@ class Diayn:
         # Environments that cannot tell their state are trained from the start.
         if hasattr(self.env, "get_state"):
             self.progress.steps = self.agent.num_timesteps
-            parts = (self.agent, self.env, self.discriminator, self.progress, self.optimizer)
+            parts = (self.agent, self.env, self.learnt, self.progress, self.optimizer)
             save_checkpoint(self.checkpoint, *parts)

@@ -207,7 +207,7 @@ class TransferRecipe(_Checked):
 
 @dataclass(frozen=True)
 class DiaynRecipe(_Checked):
-    """The discriminator of the method "diayn"; others have none."""
+    """What the methods "diayn" and "metra" learn beside the agent; others have no use for it."""
 
     epochs: int = _at_least(1, 1)
     """Passes over the observations of a rollout."""
@@ -223,12 +223,13 @@ class Recipe(_Checked):
     """Id of the environment, as in ``gymnasium.make``."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the environment, written as JSON on the command line."""
-    method: Literal["neural-rewards", "random-rewards", "diayn"] = "neural-rewards"
+    method: Literal["neural-rewards", "random-rewards", "diayn", "metra"] = "neural-rewards"
     """How skills are learnt. "neural-rewards": one after another, each on a reward fitted to ask
     for something new (Meier & Mujika 2022). To compare with: "random-rewards", the same with reward
     networks drawn at random, for which nothing is explored or fitted; "diayn", all together, told
-    apart by a discriminator (Eysenbach et al. 2019), for which of the other groups only `agent`,
-    `diayn` and `reward.hidden` count."""
+    apart by a discriminator (Eysenbach et al. 2019), and "metra", all together, sent far apart in a
+    representation of time (Park et al. 2024), for which of the other groups only `agent`, `diayn`
+    and `reward.hidden` count."""
     generations: int = _at_least(1, 10)
     """Skills to discover."""
     steps_per_skill: int = _at_least(1, 1_000_000)
@@ -259,13 +260,18 @@ class Recipe(_Checked):
     @property
     def target(self) -> float:
         """What a perfect skill earns a step."""
-        return math.log(self.generations) if self.method == "diayn" else self.reward.target
+        return math.log(self.generations) if self.learnt_together else self.reward.target
+
+    @property
+    def learnt_together(self) -> bool:
+        """Whether the method learns all skills at once."""
+        return self.method in ("diayn", "metra")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.method == "diayn" and self.generations < 2:
+        if self.learnt_together and self.generations < 2:
             raise InvalidValueError(
-                f"DIAYN tells skills apart: generations should be at least 2. Received "
+                f"{self.method} tells skills apart: generations should be at least 2. Received "
                 f"{self.generations}."
             )
         reserved = {"num_envs", "num_threads", "autoreset_mode", "render_mode"} & set(

@@ -11,6 +11,7 @@ from skillrl.discovery.diayn import Diayn
 from skillrl.discovery.events import OnEvent
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.loop import Discovery
+from skillrl.discovery.metra import Metra
 from skillrl.discovery.random_rewards import RandomRewards
 from skillrl.discovery.recipes import Recipe
 from skillrl.discovery.training import check_environment, own_torch_threads
@@ -20,6 +21,7 @@ METHODS: dict[str, type[Discovery] | type[Diayn]] = {
     "neural-rewards": Discovery,
     "random-rewards": RandomRewards,
     "diayn": Diayn,
+    "metra": Metra,
 }
 
 

@@ -82,7 +82,7 @@ def check_environment(recipe: Recipe) -> None:
         check_spaces(env.single_observation_space, env.single_action_space)
         space = env.single_observation_space
         reward_for(space)
-        if recipe.method == "diayn":
+        if recipe.learnt_together:
             real_vectors(space)
         if recipe.restarts.share > 0:
             RestartVectorWrapper(env, recipe.restarts.share)
@@ -109,7 +109,7 @@ def real_vectors(space: spaces.Space[Any]) -> spaces.Box:
     ):
         return space
     raise InvalidValueError(
-        f"DIAYN is for observations that are vectors of real numbers. Received {space}. "
+        f"DIAYN and METRA are for observations that are vectors of real numbers. Received {space}. "
         "Choose another method."
     )
 

@@ -65,7 +65,7 @@ def test_the_discriminator_learns_to_tell_skills(method: Diayn) -> None:
     flat = rollout.reshape(-1, 13)
     before = method.rewards(flat).mean()
     for _ in range(250):
-        method.fit_discriminator()
+        method.learn()
     assert before < 0.2 < 0.55 < method.rewards(flat).mean() < math.log(2)
 
 
@@ -125,7 +125,9 @@ def test_skills_learnt_together_are_not_added_to(whole: tuple[Recipe, Path]) -> 
 
 @pytest.mark.parametrize("env", ["ALE/Breakout-v5", "skillrl/Maze2D-v0"])
 def test_images_and_grids_are_refused(env: str, tmp_path: Path) -> None:
-    with pytest.raises(InvalidValueError, match="DIAYN is for observations that are vectors"):
+    with pytest.raises(
+        InvalidValueError, match="DIAYN and METRA are for observations that are vectors"
+    ):
         discover(small(env, method="diayn"), tmp_path / "run")
 
 
