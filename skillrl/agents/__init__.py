@@ -2,6 +2,16 @@
 
 from skillrl.agents.conditioning import fix_inputs
 from skillrl.agents.policy import SkillPolicy
+from skillrl.agents.recurrent_policy import CnnLruPolicy, MultiInputLruPolicy, RecurrentPolicy
+from skillrl.agents.recurrent_ppo import RecurrentPPO
 from skillrl.agents.skill_ppo import SkillPPO
 
-__all__ = ["SkillPPO", "SkillPolicy", "fix_inputs"]
+__all__ = [
+    "CnnLruPolicy",
+    "MultiInputLruPolicy",
+    "RecurrentPPO",
+    "RecurrentPolicy",
+    "SkillPPO",
+    "SkillPolicy",
+    "fix_inputs",
+]

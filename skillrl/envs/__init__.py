@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skillrl.envs.make import make_vec
+    from skillrl.envs.mask_velocity import MaskVelocity, MaskVelocityVectorWrapper
     from skillrl.envs.maze import MazeEnv, MazeVectorEnv
     from skillrl.envs.mujoco import MujocoVectorEnv
     from skillrl.envs.neural_reward import NeuralRewardVectorWrapper, NeuralRewardWrapper
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # Imported when first used: MuJoCo, torch and Stable-Baselines3 take seconds to load.
 _MODULES = {
+    "MaskVelocity": "mask_velocity",
+    "MaskVelocityVectorWrapper": "mask_velocity",
     "MazeEnv": "maze",
     "MazeVectorEnv": "maze",
     "MujocoVectorEnv": "mujoco",
@@ -32,6 +35,8 @@ _MODULES = {
 }
 
 __all__ = [
+    "MaskVelocity",
+    "MaskVelocityVectorWrapper",
     "MazeEnv",
     "MazeVectorEnv",
     "MujocoVectorEnv",

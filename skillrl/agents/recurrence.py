@@ -1,0 +1,84 @@
+"""Recurrent layers as the memory of an actor or a critic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from skillrl.errors import InvalidValueError
+from skillrl.recurrent import (
+    GRU,
+    LRU,
+    Carry,
+    LinearRTU,
+    NonlinearRTU,
+    RecurrentLayer,
+    Rule,
+)
+from skillrl.recurrent.layer import Step
+
+CELLS: dict[str, Callable[..., RecurrentLayer]] = {
+    "lru": LRU,
+    "linear-rtu": LinearRTU,
+    "nonlinear-rtu": NonlinearRTU,
+    "gru": GRU,
+}
+
+
+class Recurrence(nn.Module):
+    """An encoder and a recurrent layer.
+
+    Args:
+        input_size: features of an observation.
+        encoder: units of the encoder's layers; none for features as they are, under which nothing
+            that is learnt lies.
+        activation: non-linearity of the encoder.
+        cell: ``"lru"``, ``"linear-rtu"``, ``"nonlinear-rtu"`` or ``"gru"``.
+        state_size: units of the recurrent layer.
+        rule: its learning rule.
+        cell_kwargs: its other arguments, such as ``r_min`` or ``horizon``.
+
+    Raises:
+        InvalidValueError: if an argument is out of range, or the cell does not have the rule.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        *,
+        encoder: tuple[int, ...],
+        activation: type[nn.Module],
+        cell: str,
+        state_size: int,
+        rule: Rule,
+        cell_kwargs: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        if cell not in CELLS:
+            raise InvalidValueError(f"cell should be one of {', '.join(CELLS)}. Received {cell!r}.")
+        modules: list[nn.Module] = []
+        for units in encoder:
+            modules += [nn.Linear(input_size, units), activation()]
+            input_size = units
+        self.encoder = nn.Sequential(*modules)
+        self.layer = CELLS[cell](input_size, state_size, rule=rule, **cell_kwargs)
+        self.output_size = self.layer.output_size
+
+    def forward(
+        self, features: Tensor, carry: Carry | None = None, starts: Tensor | None = None
+    ) -> tuple[Tensor, Carry]:
+        """Process a chunk of features ``(time, batch, input_size)``; as ``RecurrentLayer``."""
+        return self.layer(self.encoder(features), carry, starts)
+
+    def stepper(self) -> Step:
+        """Return a function that acts; see ``RecurrentLayer.stepper``."""
+        act = self.layer.stepper()
+
+        def step(
+            inputs: Tensor, carry: Carry, starts: Tensor | None = None
+        ) -> tuple[Tensor, Carry]:
+            return act(self.encoder(inputs), carry, starts)
+
+        return step

@@ -1,0 +1,270 @@
+"""Stable-Baselines3 actor-critics with memory."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import CombinedExtractor, MlpExtractor, NatureCNN
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import Tensor, nn
+
+from skillrl.agents.recurrence import Recurrence
+from skillrl.errors import InvalidValueError
+from skillrl.recurrent import Carry, Rule
+
+Observation = np.ndarray | dict[str, np.ndarray]
+
+
+class Act(Protocol):
+    """Acts for one step; see ``RecurrentPolicy.stepper``."""
+
+    def __call__(
+        self, observations: PyTorchObs, carry: Carry, starts: Tensor, deterministic: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor, Carry]:
+        """Return actions, values, log-probabilities and the carry."""
+        ...
+
+
+class RecurrentPolicy(ActorCriticPolicy):
+    """Actor and critic that remember: features → encoder → recurrent layer → networks.
+
+    Args:
+        observation_space: as in Stable-Baselines3.
+        action_space: as in Stable-Baselines3.
+        lr_schedule: learning rate as a function of the remaining progress.
+        net_arch: layers behind the recurrence, as in Stable-Baselines3.
+        activation_fn: non-linearity of all layers.
+        cell: ``"lru"``, ``"linear-rtu"``, ``"nonlinear-rtu"`` or ``"gru"``.
+        state_size: units of the recurrent layer.
+        rule: its learning rule, as described at ``skillrl.recurrent.RecurrentLayer``; of a GRU
+            ``"snap1"``, ``"truncated"`` or ``"bptt"``.
+        encoder: units of the layers in front of the recurrence; may be none.
+        shared_recurrence: whether actor and critic have one recurrence together.
+        cell_kwargs: other arguments of the recurrent layer, such as ``r_min`` or ``horizon``.
+        kwargs: those of Stable-Baselines3's ``ActorCriticPolicy``.
+
+    Raises:
+        InvalidValueError: if an argument is out of range, or the cell does not have the rule.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        net_arch: list[int] | dict[str, list[int]] | None = None,
+        activation_fn: type[nn.Module] = nn.Tanh,
+        *,
+        cell: str = "lru",
+        state_size: int = 64,
+        rule: Rule = "online",
+        encoder: tuple[int, ...] = (64,),
+        shared_recurrence: bool = False,
+        cell_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if kwargs.get("use_sde"):
+            raise InvalidValueError("use_sde is not supported by recurrent policies.")
+        if not kwargs.get("share_features_extractor", True):
+            raise InvalidValueError(
+                "Recurrent policies share the features extractor; the encoder and the recurrence "
+                "are those of actor and critic alone, unless shared_recurrence."
+            )
+        self.shared_recurrence = shared_recurrence
+        self._memory: dict[str, Any] = {
+            "cell": cell,
+            "state_size": state_size,
+            "rule": rule,
+            "encoder": tuple(encoder),
+            "cell_kwargs": dict(cell_kwargs or {}),
+        }
+        super().__init__(
+            observation_space, action_space, lr_schedule, net_arch, activation_fn, **kwargs
+        )
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            **super()._get_constructor_parameters(),
+            **self._memory,
+            "shared_recurrence": self.shared_recurrence,
+        }
+
+    def _build_mlp_extractor(self) -> None:
+        names = ("shared",) if self.shared_recurrence else ("actor", "critic")
+        self.recurrences = nn.ModuleDict(
+            {
+                name: Recurrence(self.features_dim, activation=self.activation_fn, **self._memory)
+                for name in names
+            }
+        )
+        recurrence = self.recurrences[names[0]]
+        assert isinstance(recurrence, Recurrence)  # for the type checker
+        self.mlp_extractor = MlpExtractor(
+            recurrence.output_size, self.net_arch, self.activation_fn, device=self.device
+        )
+
+    def _each(self) -> dict[str, Recurrence]:
+        return {
+            name: part for name, part in self.recurrences.items() if isinstance(part, Recurrence)
+        }
+
+    @property
+    def rule(self) -> Rule:
+        """The learning rule of all recurrences."""
+        return next(iter(self._each().values())).layer.rule
+
+    def initial_carry(self, batch_size: int, *, sensitivities: bool | None = None) -> Carry:
+        """Return the carry at the begin of episodes; see ``RecurrentLayer.initial_carry``."""
+        return Carry.stack(
+            {
+                name: recurrence.layer.initial_carry(batch_size, sensitivities=sensitivities)
+                for name, recurrence in self._each().items()
+            }
+        )
+
+    def recur(
+        self, observations: PyTorchObs, carry: Carry, starts: Tensor
+    ) -> tuple[Tensor, Tensor, Carry]:
+        """Process a chunk.
+
+        Args:
+            observations: ``(time, batch, *shape)``, or such a tensor for each key.
+            carry: at the chunk's begin.
+            starts: where episodes begin, ``(time, batch)``, bool.
+
+        Returns:
+            What actor and critic are given, ``(time, batch, output_size)`` each, and the carry.
+        """
+        features = self._features(observations, starts.shape)
+        found = {
+            name: recurrence(features, carry.part(name), starts)
+            for name, recurrence in self._each().items()
+        }
+        outputs = [output for output, _ in found.values()]
+        return outputs[0], outputs[-1], Carry.stack({name: c for name, (_, c) in found.items()})
+
+    def _features(self, observations: PyTorchObs, shape: torch.Size) -> Tensor:
+        """Features ``(time, batch, features_dim)``: the extractor knows one batch dimension."""
+        flat = (
+            {key: value.flatten(0, 1) for key, value in observations.items()}
+            if isinstance(observations, dict)
+            else observations.flatten(0, 1)
+        )
+        features = self.extract_features(flat)
+        assert isinstance(features, Tensor)  # the extractor is shared
+        # SB3 makes float32 of all observations, whatever the parameters are.
+        return features.to(self.value_net.weight.dtype).unflatten(0, shape)
+
+    def evaluate_chunk(
+        self, observations: PyTorchObs, actions: Tensor, carry: Carry, starts: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Evaluate the actions of a chunk; arguments as of ``recur``.
+
+        Returns:
+            Values, log-probabilities, and entropies where they are known, ``(time, batch)`` each.
+        """
+        actor, critic, _ = self.recur(observations, carry, starts)
+        values = self.value_net(self.mlp_extractor.forward_critic(critic)).squeeze(-1)
+        latent = self.mlp_extractor.forward_actor(actor).flatten(0, 1)
+        distribution = self._get_action_dist_from_latent(latent)
+        chosen = actions.flatten(0, 1)
+        if isinstance(self.action_space, spaces.MultiBinary):
+            chosen = chosen.to(latent.dtype)  # a cross-entropy takes no integers
+        log_prob = distribution.log_prob(chosen).unflatten(0, starts.shape)
+        entropy = distribution.entropy()
+        return values, log_prob, None if entropy is None else entropy.unflatten(0, starts.shape)
+
+    def stepper(self) -> Act:
+        """Return a function that acts, with the parameters as they are now, without gradients.
+
+        It takes observations ``(batch, *shape)``, a carry, and where episodes begin, ``(batch,)``
+        bool, and returns actions, values ``(batch,)``, log-probabilities ``(batch,)`` and the
+        carry.
+        """
+        steps = {name: recurrence.stepper() for name, recurrence in self._each().items()}
+
+        @torch.no_grad()
+        def act(
+            observations: PyTorchObs, carry: Carry, starts: Tensor, deterministic: bool = False
+        ) -> tuple[Tensor, Tensor, Tensor, Carry]:
+            features = self.extract_features(observations)
+            assert isinstance(features, Tensor)  # the extractor is shared
+            begins = starts if bool(starts.any()) else None
+            found = {name: step(features, carry.part(name), begins) for name, step in steps.items()}
+            outputs = [output for output, _ in found.values()]
+            latent = self.mlp_extractor.forward_actor(outputs[0])
+            distribution = self._get_action_dist_from_latent(latent)
+            actions = distribution.get_actions(deterministic=deterministic)
+            values = self.value_net(self.mlp_extractor.forward_critic(outputs[-1])).squeeze(-1)
+            after = Carry.stack({name: c for name, (_, c) in found.items()})
+            return actions, values, distribution.log_prob(actions), after
+
+        return act
+
+    def predict(
+        self,
+        observation: Observation,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Return actions, and the state to give back with the next observation.
+
+        Args:
+            observation: one, or a batch.
+            state: what the last call returned; None where episodes begin.
+            episode_start: where episodes begin, ``(batch,)`` or one value.
+            deterministic: whether to act without noise.
+
+        Raises:
+            InvalidValueError: if the state is that of another batch or network.
+        """
+        self.set_training_mode(False)
+        observations, vectorised = self.obs_to_tensor(observation)
+        first = (
+            next(iter(observations.values())) if isinstance(observations, dict) else observations
+        )
+        batch_size = len(first)
+        carry = self.initial_carry(batch_size, sensitivities=False)
+        if state is not None:
+            shapes = [tuple(value.shape) for value in carry.values()]
+            received = [tuple(np.shape(value)) for value in state]
+            if shapes != received:
+                raise InvalidValueError(
+                    f"For {batch_size} observation(s) the state has the shapes {shapes}. Received "
+                    f"{received}: give back what the last call of predict returned, or None."
+                )
+            carry = Carry(
+                {
+                    name: torch.as_tensor(value, device=self.device)
+                    for name, value in zip(carry, state, strict=True)
+                }
+            )
+        begins = np.zeros(batch_size, bool) if episode_start is None else np.asarray(episode_start)
+        starts = torch.as_tensor(begins.reshape(-1).astype(bool), device=self.device)
+        actions, _, _, carry = self.stepper()(observations, carry, starts, deterministic)
+        chosen = actions.cpu().numpy().reshape((-1, *(self.action_space.shape or ())))
+        if isinstance(self.action_space, spaces.Box):
+            chosen = np.clip(chosen, self.action_space.low, self.action_space.high)
+        after = tuple(value.cpu().numpy() for value in carry.values())
+        return chosen if vectorised else chosen[0], after
+
+
+class CnnLruPolicy(RecurrentPolicy):
+    """``RecurrentPolicy`` for images, with Stable-Baselines3's ``NatureCNN`` in front."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("features_extractor_class", NatureCNN)
+        super().__init__(*args, **kwargs)
+
+
+class MultiInputLruPolicy(RecurrentPolicy):
+    """``RecurrentPolicy`` for dictionaries, with ``CombinedExtractor`` in front."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("features_extractor_class", CombinedExtractor)
+        super().__init__(*args, **kwargs)

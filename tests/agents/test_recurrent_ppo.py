@@ -1,0 +1,228 @@
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecEnv
+from streams import doubles, relative_error
+
+from skillrl.agents import RecurrentPPO
+from skillrl.envs import MaskVelocity
+from skillrl.errors import InvalidValueError
+
+
+def masked(seed: int = 0, n_envs: int = 4) -> VecEnv:
+    return make_vec_env(lambda: MaskVelocity(gym.make("CartPole-v1")), n_envs, seed=seed)
+
+
+def agent(env: Any = None, **changes: Any) -> RecurrentPPO:
+    settings: dict[str, Any] = {
+        "n_steps": 32,
+        "batch_size": 64,
+        "n_epochs": 2,
+        "chunk": 8,
+        "seed": 0,
+        "device": "cpu",
+        **changes,
+    }
+    memory = settings.pop("policy_kwargs", {})
+    policy = settings.pop("policy", "MlpLruPolicy")
+    memory = {"state_size": 6, "encoder": (8,), "net_arch": [8], **memory}
+    return RecurrentPPO(policy, masked() if env is None else env, policy_kwargs=memory, **settings)
+
+
+@pytest.fixture
+def in_doubles() -> Iterator[None]:
+    yield from doubles()
+
+
+@pytest.mark.parametrize("cell", ["lru", "linear-rtu", "nonlinear-rtu"])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("chunk", [4, 32])
+def test_its_gradient_is_that_of_backpropagation_through_the_rollout(
+    cell: str, shared: bool, chunk: int, in_doubles: None
+) -> None:
+    found = []
+    for rule, length in (("online", chunk), ("bptt", 64), ("truncated", chunk)):
+        ppo = agent(
+            n_steps=64,
+            chunk=length,
+            policy_kwargs={
+                "cell": cell,
+                "rule": rule,
+                "shared_recurrence": shared,
+                "encoder": (),
+                "cell_kwargs": {"r_min": 0.5},
+            },
+        )
+        assert next(ppo.policy.parameters()).dtype == torch.float64
+        # A rollout of which nothing is known but that episodes end in it.
+        rng, buffer = np.random.default_rng(0), ppo.rollout_buffer
+        buffer.reset()
+        for name in ("observations", "log_probs", "values", "advantages", "returns"):
+            array = getattr(buffer, name)
+            setattr(buffer, name, rng.normal(size=array.shape))
+        buffer.log_probs = -0.7 + 0.1 * buffer.log_probs
+        buffer.actions[:] = rng.integers(2, size=buffer.actions.shape)
+        buffer.episode_starts[:] = rng.random(buffer.episode_starts.shape) < 0.05
+        ppo._first_carry = ppo.policy.initial_carry(ppo.n_envs)
+        chunks = ppo._cut()
+        carries, _ = ppo._sweep(chunks)
+        everything = torch.arange(len(chunks.starts))
+        loss, _ = ppo._loss(chunks.rows(everything), carries.rows(everything), 0.2, None)
+        ppo.policy.zero_grad()
+        loss.backward()
+        found.append({n: p.grad for n, p in ppo.policy.named_parameters() if p.grad is not None})
+    online, true, truncated = found
+    assert {*online} == {*true} and any("nu_log" in name for name in true)
+    for name, gradient in true.items():
+        assert relative_error(online[name], gradient) < 1e-6
+    name = next(name for name in true if "nu_log" in name)
+    assert relative_error(truncated[name], true[name]) > (1e-3 if chunk < 64 else 0)
+
+
+def test_training_twice_with_one_seed_gives_equal_parameters() -> None:
+    first, second = (agent(masked()).learn(256).policy.state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_saving_loading_and_going_on_equals_never_having_stopped(tmp_path: Path) -> None:
+    ppo = agent().learn(256)
+    ppo.save(tmp_path / "agent")
+    random = torch.get_rng_state()
+    copied = RecurrentPPO.load(tmp_path / "agent", device="cpu")
+    observation = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    for deterministic in (True, False):
+        torch.manual_seed(0)
+        expected, state = ppo.predict(observation, deterministic=deterministic)
+        torch.manual_seed(0)
+        found, other = copied.predict(observation, deterministic=deterministic)
+        assert np.array_equal(found, expected)
+        assert all(np.array_equal(a, b) for a, b in zip(state, other, strict=True))  # type: ignore[arg-type]
+    # On a copy of the environments in the same state.
+    ends = []
+    for each in (ppo, RecurrentPPO.load(tmp_path / "agent", device="cpu")):
+        env = masked(seed=5)
+        each.set_env(env, force_reset=False)
+        each._last_obs = env.reset()  # type: ignore[assignment]
+        each._last_episode_starts = np.ones(4, bool)
+        torch.set_rng_state(random)
+        ends.append(each.learn(256, reset_num_timesteps=False).policy.state_dict())
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_predict_remembers_by_its_state_and_forgets_where_episodes_start() -> None:
+    ppo = agent()
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 3, 4)).astype(np.float32)
+    _, state = ppo.predict(first)
+    _, after = ppo.predict(second, state=state)
+    _, fresh = ppo.predict(second)
+    _, some = ppo.predict(second, state=state, episode_start=np.array([True, False, False]))
+    assert after is not None and fresh is not None and some is not None
+    for kept, new, mixed in zip(after, fresh, some, strict=True):
+        assert not np.allclose(kept, new)
+        np.testing.assert_allclose(mixed[0], new[0], rtol=1e-6)
+        np.testing.assert_allclose(mixed[1:], kept[1:], rtol=1e-6)
+    # A single observation, as gym environments give it.
+    action, alone = ppo.predict(first[0])
+    assert np.shape(action) == ()
+    assert alone is not None and len(alone[0]) == 1
+    with pytest.raises(InvalidValueError, match="For 2 observation"):
+        ppo.predict(first[:2], state=state)
+
+
+class Everything(gym.Env[Any, Any]):
+    """Observations and actions of a kind, at random."""
+
+    def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]):
+        self.observation_space, self.action_space = observation_space, action_space
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self.observation_space.seed(seed)
+        self.left = 5
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action)
+        self.left -= 1
+        return self.observation_space.sample(), 1.0, False, self.left == 0, {}
+
+
+IMAGE = spaces.Box(0, 255, (36, 36, 1), np.uint8)
+VECTOR = spaces.Box(-1, 1, (3,), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("policy", "observations", "actions"),
+    [
+        ("MlpLruPolicy", VECTOR, spaces.Box(-1, 1, (2,), np.float32)),
+        ("MlpLruPolicy", spaces.Discrete(4), spaces.MultiDiscrete([2, 3])),
+        ("MlpLruPolicy", spaces.MultiBinary(3), spaces.MultiBinary(2)),
+        ("CnnLruPolicy", IMAGE, spaces.Discrete(3)),
+        ("MultiInputLruPolicy", spaces.Dict({"a": VECTOR, "b": IMAGE}), spaces.Discrete(3)),
+    ],
+)
+def test_all_spaces_of_stable_baselines(
+    policy: str, observations: spaces.Space[Any], actions: spaces.Space[Any]
+) -> None:
+    env = make_vec_env(lambda: Everything(observations, actions), 2, seed=0)
+    ppo = agent(env, policy=policy, n_steps=16, batch_size=16).learn(32)
+    action, _ = ppo.predict(env.reset(), deterministic=True)  # type: ignore[arg-type]
+    assert actions.contains(action[0])
+
+
+def test_values_of_episodes_cut_by_a_time_limit_go_on() -> None:
+    env = make_vec_env(lambda: Everything(VECTOR, spaces.Discrete(2)), 1, seed=0)
+    ppo = agent(env, n_steps=8, batch_size=8, gamma=0.5).learn(8)
+    rewards = ppo.rollout_buffer.rewards[:, 0]
+    # Every reward is 1; the fifth step is the last of an episode, and the value of what follows
+    # is added.
+    assert (rewards[[0, 1, 2, 3, 5, 6, 7]] == 1).all()
+    assert rewards[4] != 1 and abs(rewards[4] - 1) < 1
+
+
+@pytest.mark.learning
+def test_it_balances_without_seeing_velocities() -> None:
+    # Without memory 50 steps are the most; 450 are demanded.
+    ppo = RecurrentPPO(
+        "MlpLruPolicy",
+        masked(n_envs=8),
+        learning_rate=1e-3,
+        n_steps=128,
+        batch_size=256,
+        n_epochs=10,
+        seed=0,
+        device="cpu",
+        policy_kwargs={"state_size": 32},
+    )
+    best = 0.0
+    while ppo.num_timesteps < 60_000 and best < 450:
+        ppo.learn(10_000, reset_num_timesteps=False)
+        best, _ = evaluate_policy(ppo, masked(seed=9), n_eval_episodes=12, warn=False)  # type: ignore[assignment]
+    assert best >= 450
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"chunk": 5}, "chunk=5 does not divide n_steps=32"),
+        ({"chunk": 0}, "chunk=0 does not divide n_steps=32"),
+        ({"batch_size": 60}, "chunk=8 does not divide batch_size=60"),
+        ({"refresh": "never"}, "refresh should be one of sweep, none. Received 'never'"),
+        ({"use_sde": True}, "takes no use_sde"),
+        ({"policy_kwargs": {"cell": "lstm"}}, "cell should be one of lru, linear-rtu"),
+        ({"policy_kwargs": {"rule": "snap1"}}, "LRU has no rule 'snap1'"),
+        ({"policy_kwargs": {"share_features_extractor": False}}, "share the features extractor"),
+    ],
+)
+def test_bad_settings(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValueError, match=re.escape(message)):
+        agent(**changes)

@@ -1,0 +1,67 @@
+import re
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from skillrl.envs import MaskVelocity, MaskVelocityVectorWrapper, make_vec
+from skillrl.envs.mask_velocity import velocity_components
+from skillrl.envs.testing import check_vector_env
+from skillrl.errors import InvalidValueError
+
+
+@pytest.mark.parametrize("env_id", ["HalfCheetah-v5", "Hopper-v5", "InvertedPendulum-v5"])
+def test_of_mujoco_the_velocities_are_hidden_and_the_positions_shown(env_id: str) -> None:
+    env = MaskVelocity(gym.make(env_id))
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    observation = env.step(env.action_space.sample())[0]
+    data: Any = env.unwrapped.data  # type: ignore[attr-defined]
+    shown, hidden = np.split(observation, [len(observation) - len(data.qvel)])
+    assert (hidden == 0).all()
+    np.testing.assert_array_equal(shown, data.qpos[-len(shown) :])
+
+
+@pytest.mark.parametrize(
+    ("env_id", "velocities"),
+    [("CartPole-v1", [1, 3]), ("Pendulum-v1", [2]), ("skillrl/Hopper-v5", [5, 6, 7, 8, 9, 10])],
+)
+def test_known_velocities(env_id: str, velocities: list[int]) -> None:
+    assert velocity_components(env_id).tolist() == velocities
+
+
+def make(num_envs: int, autoreset_mode: Any) -> MaskVelocityVectorWrapper:
+    envs = make_vec("Hopper-v5", num_envs=num_envs, autoreset_mode=autoreset_mode)
+    return MaskVelocityVectorWrapper(envs)
+
+
+def test_vector_environments_keep_the_conventions() -> None:
+    check_vector_env(make)
+
+
+def test_final_observations_are_masked() -> None:
+    envs = make(4, "SameStep")
+    envs.reset(seed=0)
+    envs.action_space.seed(0)
+    for _ in range(200):
+        observations, *_, infos = envs.step(envs.action_space.sample())
+        assert (observations[:, 5:] == 0).all() and (observations[:, :5] != 0).any()
+        if "final_obs" in infos:
+            break
+    ended = np.stack(list(infos["final_obs"][infos["_final_obs"]]))
+    assert (ended[:, 5:] == 0).all() and (ended[:, :5] != 0).all()
+
+
+def test_what_is_not_known() -> None:
+    def refuses(message: str, env: Any, **arguments: Any) -> None:
+        with pytest.raises(InvalidValueError, match=re.escape(message)):
+            MaskVelocity(env, **arguments)
+
+    refuses("components of a vector. Received Discrete(48)", gym.make("CliffWalking-v1"))
+    refuses("numbered from 0. Received [7]", gym.make("CartPole-v1"), components=[7])
+    bare = gym.make("CartPole-v1").unwrapped
+    bare.spec = None
+    refuses("has no id to know its velocities by", bare)
+    with pytest.raises(InvalidValueError, match="'skillrl/Maze2D-v0' are not known"):
+        velocity_components("skillrl/Maze2D-v0")
