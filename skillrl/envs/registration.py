@@ -64,6 +64,10 @@ def register_envs() -> None:
         vector_entry_point="skillrl.envs.maze:MazeVectorEnv",
         max_episode_steps=250,
     )
+    _register(id="skillrl/TMaze-v0", entry_point="skillrl.envs.memory_tasks:TMazeEnv")
+    _register(
+        id="skillrl/RepeatPrevious-v0", entry_point="skillrl.envs.memory_tasks:RepeatPreviousEnv"
+    )
 
 
 def _register(id: str, **arguments: Any) -> None:
