@@ -4,6 +4,8 @@ from skillrl.agents.conditioning import fix_inputs
 from skillrl.agents.policy import SkillPolicy
 from skillrl.agents.recurrent_policy import CnnLruPolicy, MultiInputLruPolicy, RecurrentPolicy
 from skillrl.agents.recurrent_ppo import RecurrentPPO
+from skillrl.agents.recurrent_sac import RecurrentSAC
+from skillrl.agents.recurrent_sac_policy import RecurrentSACPolicy
 from skillrl.agents.skill_ppo import SkillPPO
 
 __all__ = [
@@ -11,6 +13,8 @@ __all__ = [
     "MultiInputLruPolicy",
     "RecurrentPPO",
     "RecurrentPolicy",
+    "RecurrentSAC",
+    "RecurrentSACPolicy",
     "SkillPPO",
     "SkillPolicy",
     "fix_inputs",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
 from skillrl.errors import InvalidValueError
@@ -25,6 +27,24 @@ CELLS: dict[str, Callable[..., RecurrentLayer]] = {
     "nonlinear-rtu": NonlinearRTU,
     "gru": GRU,
 }
+
+
+def chunk_features(
+    extract: Callable[[PyTorchObs], Any], observations: PyTorchObs, shape: torch.Size
+) -> Tensor:
+    """Return features ``(time, batch, size)``, by an extractor that knows one batch dimension.
+
+    Args:
+        extract: from observations ``(batch, *shape)`` to features ``(batch, size)``.
+        observations: ``(time, batch, *shape)``, or such a tensor for each key.
+        shape: time and batch.
+    """
+    if isinstance(observations, dict):
+        features = extract({key: value.flatten(0, 1) for key, value in observations.items()})
+    else:
+        features = extract(observations.flatten(0, 1))
+    assert isinstance(features, Tensor)  # actor and critic share the extractor, or have their own
+    return features.unflatten(0, shape)
 
 
 class Recurrence(nn.Module):

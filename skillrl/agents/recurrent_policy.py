@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, MlpExtracto
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
-from skillrl.agents.recurrence import Recurrence
+from skillrl.agents.recurrence import Recurrence, chunk_features
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import Carry, Rule
 
@@ -139,25 +140,15 @@ class RecurrentPolicy(ActorCriticPolicy):
         Returns:
             What actor and critic are given, ``(time, batch, output_size)`` each, and the carry.
         """
-        features = self._features(observations, starts.shape)
+        features = chunk_features(self.extract_features, observations, starts.shape)
+        # SB3 makes float32 of all observations, whatever the parameters are.
+        features = features.to(self.value_net.weight.dtype)
         found = {
             name: recurrence(features, carry.part(name), starts)
             for name, recurrence in self._each().items()
         }
         outputs = [output for output, _ in found.values()]
         return outputs[0], outputs[-1], Carry.stack({name: c for name, (_, c) in found.items()})
-
-    def _features(self, observations: PyTorchObs, shape: torch.Size) -> Tensor:
-        """Features ``(time, batch, features_dim)``: the extractor knows one batch dimension."""
-        flat = (
-            {key: value.flatten(0, 1) for key, value in observations.items()}
-            if isinstance(observations, dict)
-            else observations.flatten(0, 1)
-        )
-        features = self.extract_features(flat)
-        assert isinstance(features, Tensor)  # the extractor is shared
-        # SB3 makes float32 of all observations, whatever the parameters are.
-        return features.to(self.value_net.weight.dtype).unflatten(0, shape)
 
     def evaluate_chunk(
         self, observations: PyTorchObs, actions: Tensor, carry: Carry, starts: Tensor
@@ -225,33 +216,52 @@ class RecurrentPolicy(ActorCriticPolicy):
         """
         self.set_training_mode(False)
         observations, vectorised = self.obs_to_tensor(observation)
-        first = (
-            next(iter(observations.values())) if isinstance(observations, dict) else observations
+        carry, starts = carry_from_state(
+            observations,
+            lambda size: self.initial_carry(size, sensitivities=False),
+            state,
+            episode_start,
         )
-        batch_size = len(first)
-        carry = self.initial_carry(batch_size, sensitivities=False)
-        if state is not None:
-            shapes = [tuple(value.shape) for value in carry.values()]
-            received = [tuple(np.shape(value)) for value in state]
-            if shapes != received:
-                raise InvalidValueError(
-                    f"For {batch_size} observation(s) the state has the shapes {shapes}. Received "
-                    f"{received}: give back what the last call of predict returned, or None."
-                )
-            carry = Carry(
-                {
-                    name: torch.as_tensor(value, device=self.device)
-                    for name, value in zip(carry, state, strict=True)
-                }
-            )
-        begins = np.zeros(batch_size, bool) if episode_start is None else np.asarray(episode_start)
-        starts = torch.as_tensor(begins.reshape(-1).astype(bool), device=self.device)
         actions, _, _, carry = self.stepper()(observations, carry, starts, deterministic)
         chosen = actions.cpu().numpy().reshape((-1, *(self.action_space.shape or ())))
         if isinstance(self.action_space, spaces.Box):
             chosen = np.clip(chosen, self.action_space.low, self.action_space.high)
         after = tuple(value.cpu().numpy() for value in carry.values())
         return chosen if vectorised else chosen[0], after
+
+
+def carry_from_state(
+    observations: PyTorchObs,
+    initial: Callable[[int], Carry],
+    state: tuple[np.ndarray, ...] | None,
+    episode_start: np.ndarray | None,
+) -> tuple[Carry, Tensor]:
+    """Return what ``predict`` was given as a carry and as the begins of episodes.
+
+    Args:
+        observations: of a batch.
+        initial: from the batch's size to the carry at the begin of episodes.
+        state: see ``RecurrentPolicy.predict``.
+        episode_start: see there.
+
+    Raises:
+        InvalidValueError: if the state is that of another batch or network.
+    """
+    seen = next(iter(observations.values())) if isinstance(observations, dict) else observations
+    batch_size = len(seen)
+    carry = initial(batch_size)
+    if state is not None:
+        shapes = [tuple(value.shape) for value in carry.values()]
+        received = [tuple(np.shape(value)) for value in state]
+        if shapes != received:
+            raise InvalidValueError(
+                f"For {batch_size} observation(s) the state has the shapes {shapes}. Received "
+                f"{received}: give back what the last call of predict returned, or None."
+            )
+        values = (torch.as_tensor(value, device=seen.device) for value in state)
+        carry = Carry(dict(zip(carry, values, strict=True)))
+    begins = np.zeros(batch_size, bool) if episode_start is None else np.asarray(episode_start)
+    return carry, torch.as_tensor(begins.reshape(-1).astype(bool), device=seen.device)
 
 
 class CnnLruPolicy(RecurrentPolicy):

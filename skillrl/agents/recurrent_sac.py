@@ -1,0 +1,244 @@
+"""RecurrentSAC: Stable-Baselines3's SAC for policies with memory that learn online."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3 import SAC
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import obs_as_tensor, polyak_update
+from stable_baselines3.common.vec_env import VecEnv
+
+from skillrl.agents.recurrent_sac_policy import (
+    CnnLruSACPolicy,
+    MultiInputLruSACPolicy,
+    RecurrentActor,
+    RecurrentCritic,
+    RecurrentSACPolicy,
+)
+from skillrl.agents.sequence_replay import SequenceReplayBuffer
+from skillrl.errors import InvalidValueError
+from skillrl.recurrent import Carry
+
+
+class RecurrentSAC(SAC):
+    """SAC whose actor and critics remember, and learn from sequences of the replay buffer.
+
+    A sequence begins with a burn-in, in which the states that were stored with it are brought up to
+    the present parameters and sensitivities are rebuilt; then follows a chunk that is learnt from.
+    By the rule ``"online"`` credit reaches back to the begin of the burn-in. Target critics burn in
+    with their own weights.
+
+    Args:
+        policy: ``"MlpLruPolicy"``, ``"CnnLruPolicy"`` or ``"MultiInputLruPolicy"``, or a subclass
+            of ``RecurrentSACPolicy``.
+        env: as in Stable-Baselines3; with continuous actions.
+        batch_size: sequences of a gradient step.
+        chunk: steps of a sequence that are learnt from.
+        burn_in: steps of a sequence before them.
+
+    The other arguments are those of Stable-Baselines3's SAC.
+
+    Raises:
+        InvalidValueError: if actions are not continuous, an argument is out of range, or the replay
+            buffer would not fit into memory.
+
+    >>> from stable_baselines3.common.env_util import make_vec_env
+    >>> env = make_vec_env("Pendulum-v1", n_envs=2, seed=0)
+    >>> agent = RecurrentSAC("MlpLruPolicy", env, buffer_size=1_000, batch_size=4, seed=0)
+    >>> agent.learn(150).num_timesteps
+    150
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpLruPolicy": RecurrentSACPolicy,
+        "CnnLruPolicy": CnnLruSACPolicy,
+        "MultiInputLruPolicy": MultiInputLruSACPolicy,
+    }
+    policy: RecurrentSACPolicy
+    actor: RecurrentActor
+    critic: RecurrentCritic
+    critic_target: RecurrentCritic
+    replay_buffer: SequenceReplayBuffer | None
+
+    def __init__(
+        self,
+        policy: str | type[RecurrentSACPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 3e-4,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 100,
+        batch_size: int = 32,
+        *,
+        chunk: int = 16,
+        burn_in: int = 16,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        unsupported = {
+            *("use_sde", "replay_buffer_class", "replay_buffer_kwargs", "n_steps"),
+            *("optimize_memory_usage", "action_noise"),
+        } & {*kwargs}
+        if unsupported:
+            raise InvalidValueError(f"RecurrentSAC takes no {', '.join(sorted(unsupported))}.")
+        if chunk < 1 or burn_in < 0 or batch_size < 1:
+            raise InvalidValueError(
+                "A sequence has at least one step to learn from. Received "
+                f"chunk={chunk}, burn_in={burn_in}, batch_size={batch_size}."
+            )
+        if isinstance(env, gym.Env | VecEnv) and not isinstance(env.action_space, spaces.Box):
+            raise InvalidValueError(
+                f"SAC is for continuous actions, a Box. Received {env.action_space}: use "
+                "RecurrentPPO."
+            )
+        self.chunk, self.burn_in = chunk, burn_in
+        # At the present moment.
+        self._carry: Carry | None = None
+        self._starts: np.ndarray | None = None
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            buffer_size,
+            learning_starts,
+            batch_size,
+            _init_setup_model=_init_setup_model,
+            **kwargs,
+        )
+
+    def _setup_model(self) -> None:
+        # SB3 makes the buffer before the policy, which knows what is to be stored.
+        self.replay_buffer_class = _Later
+        super()._setup_model()
+        self.replay_buffer_class = SequenceReplayBuffer
+        shapes = {
+            name: tuple(value.shape[1:])
+            for name, value in self.policy.initial_carry(1, sensitivities=False).items()
+        }
+        length = self.burn_in + self.chunk
+        self.replay_buffer = SequenceReplayBuffer(
+            *(self.buffer_size, self.observation_space, self.action_space, self.device),
+            n_envs=self.n_envs,
+            stride=self.chunk,
+            length=length,
+            states=shapes,
+        )
+        # Earlier there is no whole sequence.
+        self.learning_starts = max(self.learning_starts, (length + 1) * self.n_envs)
+        if self.verbose:
+            print(f"The replay buffer takes up to {self.replay_buffer.nbytes / 2**30:.2f} GiB.")
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Act, or draw an action at random in the beginning; remember in both cases."""
+        assert self.replay_buffer is not None and self._last_obs is not None
+        if self._carry is None or self._carry.batch_size != n_envs:
+            self._carry = self.policy.initial_carry(n_envs, sensitivities=False)
+            self._starts = np.ones(n_envs, bool)
+        assert self._starts is not None
+        self.replay_buffer.add_state(self._carry, self._starts)
+        observations = obs_as_tensor(self._last_obs, self.device)
+        starts = torch.as_tensor(self._starts, device=self.device)
+        actions, self._carry = self.policy.act(observations, self._carry, starts)
+        scaled = actions.cpu().numpy()
+        if self.num_timesteps < learning_starts:
+            scaled = np.stack(
+                [self.policy.scale_action(self.action_space.sample()) for _ in range(n_envs)]
+            )
+        return self.policy.unscale_action(scaled), scaled
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: Any,
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        self._starts = dones.copy()
+
+    def train(self, gradient_steps: int, batch_size: int = 32) -> None:
+        """Update actor, critics and entropy coefficient with sequences of the replay buffer."""
+        assert self.replay_buffer is not None
+        self.policy.set_training_mode(True)
+        optimizers = [self.actor.optimizer, self.critic.optimizer]
+        if self.ent_coef_optimizer is not None:
+            optimizers.append(self.ent_coef_optimizer)
+        self._update_learning_rate(optimizers)
+        logs = []
+        for step in range(gradient_steps):
+            logs.append(self._update(batch_size))
+            if step % self.target_update_interval == 0:
+                polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
+        self._n_updates += gradient_steps
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        for name, value in zip(
+            ("ent_coef", "actor_loss", "critic_loss", "entropy"), np.mean(logs, 0), strict=True
+        ):
+            self.logger.record(f"train/{name}", value)
+
+    def _update(self, batch_size: int) -> tuple[float, float, float, float]:
+        """One gradient step of everything; what to log of it."""
+        assert self.replay_buffer is not None
+        actor, critic, target = self.actor, self.critic, self.critic_target
+        batch = self.replay_buffer.sample_sequences(batch_size)
+        begin = self.burn_in
+        actions, rewards = batch.actions[begin:], batch.rewards[begin:]
+        weights = batch.counts[begin:]
+        weights = weights / weights.sum().clamp_min(1)
+
+        # What each network remembers of the sequence, (chunk + 1, batch, size).
+        remembered = actor.remember(batch.observations, batch.carry, batch.starts, begin)
+        known = critic.remember(batch.observations, batch.carry, batch.starts, begin)
+        with torch.no_grad():
+            expected = target.remember(batch.observations, batch.carry, batch.starts, begin)
+
+        chosen, log_prob = actor.choose(remembered[:-1])
+        if self.ent_coef_optimizer is not None and self.log_ent_coef is not None:
+            ent_coef = self.log_ent_coef.detach().exp()
+            assert isinstance(self.target_entropy, float)
+            surplus = (weights * (log_prob.detach() + self.target_entropy)).sum()
+            ent_coef_loss = -(self.log_ent_coef * surplus).sum()
+            self.ent_coef_optimizer.zero_grad()
+            ent_coef_loss.backward()
+            self.ent_coef_optimizer.step()
+        else:
+            ent_coef = self.ent_coef_tensor
+
+        with torch.no_grad():
+            following, following_log_prob = actor.choose(remembered[1:])
+            value = target.values([latent[1:] for latent in expected], following).min(0).values
+            value = value - ent_coef * following_log_prob
+            returns = rewards + (1 - batch.terminations[begin:]) * self.gamma * value
+
+        values = critic.values([latent[:-1] for latent in known], actions)
+        critic_loss = 0.5 * (weights * (values - returns).square()).sum()
+        critic.optimizer.zero_grad()
+        critic_loss.backward()
+        critic.optimizer.step()
+
+        # The critics' memory is not the actor's to change.
+        judged = critic.values([latent[:-1].detach() for latent in known], chosen).min(0).values
+        actor_loss = (weights * (ent_coef * log_prob - judged)).sum()
+        actor.optimizer.zero_grad()
+        actor_loss.backward()
+        actor.optimizer.step()
+        entropy = -float((weights * log_prob.detach()).sum())
+        return float(ent_coef), float(actor_loss.detach()), float(critic_loss.detach()), entropy
+
+
+class _Later(ReplayBuffer):
+    """Stands for the buffer until the policy is there."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass

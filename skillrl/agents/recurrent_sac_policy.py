@@ -1,0 +1,272 @@
+"""Actors and critics of SAC that remember."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    NatureCNN,
+)
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor, SACPolicy
+from torch import Tensor, nn
+
+from skillrl.agents.recurrence import Recurrence, chunk_features
+from skillrl.agents.recurrent_policy import Observation, carry_from_state
+from skillrl.errors import InvalidValueError
+from skillrl.recurrent import Carry, Rule
+
+
+def _recall(
+    recurrence: Recurrence, features: Tensor, carry: Carry, starts: Tensor, burn_in: int
+) -> Tensor:
+    """What a recurrence gives after the burn-in, in which it learns nothing but to remember."""
+    if recurrence.layer.carries_sensitivities:
+        empty = recurrence.layer.initial_carry(carry.batch_size)
+        carry = Carry({**empty, "state": carry["state"]})
+    if burn_in > 0:
+        with torch.no_grad():
+            _, carry = recurrence(features[:burn_in], carry, starts[:burn_in])
+    return recurrence(features[burn_in:], carry, starts[burn_in:])[0]
+
+
+class RecurrentActor(Actor):
+    """SAC's actor behind a recurrence."""
+
+    action_dist: SquashedDiagGaussianDistribution  # type: ignore[assignment]
+
+    def __init__(self, memory: dict[str, Any], **kwargs: Any) -> None:
+        recurrence = Recurrence(
+            kwargs["features_dim"], activation=kwargs.get("activation_fn", nn.ReLU), **memory
+        )
+        kwargs["features_dim"] = recurrence.output_size
+        super().__init__(**kwargs)
+        self.recurrence = recurrence
+
+    def _extract(self, observations: PyTorchObs) -> Tensor:
+        return self.extract_features(observations, self.features_extractor)
+
+    def remember(
+        self, observations: PyTorchObs, carry: Carry, starts: Tensor, burn_in: int
+    ) -> Tensor:
+        """Return what is remembered after the burn-in, ``(steps, batch, size)``."""
+        features = chunk_features(self._extract, observations, starts.shape)
+        return _recall(self.recurrence, features, carry.part("actor"), starts, burn_in)
+
+    def choose(self, remembered: Tensor) -> tuple[Tensor, Tensor]:
+        """Return actions in [−1, 1] and their log-probabilities ``(steps, batch)``."""
+        mean, log_std = self._distribution(remembered.flatten(0, 1))
+        actions, log_prob = self.action_dist.log_prob_from_params(mean, log_std)
+        shape = remembered.shape[:2]
+        return actions.unflatten(0, shape), log_prob.unflatten(0, shape)
+
+    def act(self, remembered: Tensor, deterministic: bool) -> Tensor:
+        """Return actions in [−1, 1], ``(batch, size)``."""
+        return self.action_dist.actions_from_params(
+            *self._distribution(remembered), deterministic=deterministic
+        )
+
+    def _distribution(self, remembered: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.latent_pi(remembered)
+        log_std = self.log_std(hidden)  # type: ignore[operator]  # a layer without use_sde
+        return self.mu(hidden), log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+
+
+class RecurrentCritic(ContinuousCritic):
+    """SAC's critics, each behind a recurrence of its own."""
+
+    def __init__(self, memory: dict[str, Any], **kwargs: Any) -> None:
+        recurrences = [
+            Recurrence(
+                kwargs["features_dim"], activation=kwargs.get("activation_fn", nn.ReLU), **memory
+            )
+            for _ in range(kwargs.get("n_critics", 2))
+        ]
+        kwargs["features_dim"] = recurrences[0].output_size
+        super().__init__(**kwargs)
+        self.recurrences = nn.ModuleList(recurrences)
+
+    def each(self) -> dict[str, Recurrence]:
+        """The recurrences by the names of what they carry."""
+        return {
+            f"critic{index}": part
+            for index, part in enumerate(self.recurrences)
+            if isinstance(part, Recurrence)
+        }
+
+    def _extract(self, observations: PyTorchObs) -> Tensor:
+        return self.extract_features(observations, self.features_extractor)
+
+    def remember(
+        self, observations: PyTorchObs, carry: Carry, starts: Tensor, burn_in: int
+    ) -> list[Tensor]:
+        """Return what each critic remembers after the burn-in, ``(steps, batch, size)``."""
+        features = chunk_features(self._extract, observations, starts.shape)
+        return [
+            _recall(recurrence, features, carry.part(name), starts, burn_in)
+            for name, recurrence in self.each().items()
+        ]
+
+    def values(self, remembered: list[Tensor], actions: Tensor) -> Tensor:
+        """Return each critic's values of actions in [−1, 1], ``(critics, steps, batch)``."""
+        return torch.stack(
+            [
+                network(torch.cat([latent, actions], -1)).squeeze(-1)
+                for network, latent in zip(self.q_networks, remembered, strict=True)
+            ]
+        )
+
+
+class RecurrentSACPolicy(SACPolicy):
+    """Actor and twin critics that remember: features → encoder → recurrent layer → networks.
+
+    Args:
+        observation_space: as in Stable-Baselines3.
+        action_space: a bounded Box.
+        lr_schedule: learning rate as a function of the remaining progress.
+        cell: ``"lru"``, ``"linear-rtu"``, ``"nonlinear-rtu"`` or ``"gru"``.
+        state_size: units of each recurrent layer.
+        rule: their learning rule, as described at ``skillrl.recurrent.RecurrentLayer``.
+        encoder: units of the layers in front of each recurrence; may be none.
+        cell_kwargs: other arguments of the recurrent layers, such as ``r_min`` or ``horizon``.
+        kwargs: those of Stable-Baselines3's ``SACPolicy``.
+
+    Raises:
+        InvalidValueError: if an argument is out of range, or the cell does not have the rule.
+    """
+
+    actor: RecurrentActor
+    critic: RecurrentCritic
+    critic_target: RecurrentCritic
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        *args: Any,
+        cell: str = "lru",
+        state_size: int = 64,
+        rule: Rule = "online",
+        encoder: tuple[int, ...] = (64,),
+        cell_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if kwargs.get("use_sde") or kwargs.get("share_features_extractor"):
+            raise InvalidValueError(
+                "use_sde and share_features_extractor are not supported by recurrent policies."
+            )
+        self._memory: dict[str, Any] = {
+            "cell": cell,
+            "state_size": state_size,
+            "rule": rule,
+            "encoder": tuple(encoder),
+            "cell_kwargs": dict(cell_kwargs or {}),
+        }
+        super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), **self._memory}
+
+    def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> RecurrentActor:
+        """Return a new actor."""
+        settings = self._update_features_extractor(self.actor_kwargs, features_extractor)
+        return RecurrentActor(**settings, memory=self._memory).to(self.device)
+
+    def make_critic(
+        self, features_extractor: BaseFeaturesExtractor | None = None
+    ) -> RecurrentCritic:
+        """Return new critics."""
+        settings = self._update_features_extractor(self.critic_kwargs, features_extractor)
+        return RecurrentCritic(**settings, memory=self._memory).to(self.device)
+
+    def _each(self) -> dict[str, Recurrence]:
+        return {"actor": self.actor.recurrence, **self.critic.each()}
+
+    def initial_carry(self, batch_size: int, *, sensitivities: bool | None = None) -> Carry:
+        """Return what actor and critics carry at the begin of episodes."""
+        return Carry.stack(
+            {
+                name: recurrence.layer.initial_carry(batch_size, sensitivities=sensitivities)
+                for name, recurrence in self._each().items()
+            }
+        )
+
+    @torch.no_grad()
+    def act(
+        self,
+        observations: PyTorchObs,
+        carry: Carry,
+        starts: Tensor,
+        deterministic: bool = False,
+    ) -> tuple[Tensor, Carry]:
+        """Return actions in [−1, 1], ``(batch, size)``, and what is carried on, without gradients.
+
+        What the carry does not hold is not computed: the actor alone can act.
+
+        Args:
+            observations: ``(batch, *shape)``.
+            carry: before this step.
+            starts: where episodes begin, ``(batch,)``, bool.
+            deterministic: whether to act without noise.
+        """
+        begins = starts if bool(starts.any()) else None
+        features = {
+            "actor": self.actor.extract_features(observations, self.actor.features_extractor)
+        }
+        if "critic0.state" in carry:
+            seen = self.critic.extract_features(observations, self.critic.features_extractor)
+            features |= dict.fromkeys(self.critic.each(), seen)
+        found = {
+            name: recurrence.stepper()(features[name], carry.part(name), begins)
+            for name, recurrence in self._each().items()
+            if name in features
+        }
+        actions = self.actor.act(found["actor"][0], deterministic)
+        return actions, Carry.stack({name: after for name, (_, after) in found.items()})
+
+    def predict(
+        self,
+        observation: Observation,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Return actions, and the actor's state; see ``RecurrentPolicy.predict``."""
+        self.set_training_mode(False)
+        observations, vectorised = self.obs_to_tensor(observation)
+        own = self.actor.recurrence.layer
+        carry, starts = carry_from_state(
+            observations,
+            lambda size: Carry.stack({"actor": own.initial_carry(size, sensitivities=False)}),
+            state,
+            episode_start,
+        )
+        actions, carry = self.act(observations, carry, starts, deterministic)
+        chosen = actions.cpu().numpy().reshape((-1, *(self.action_space.shape or ())))
+        chosen = self.unscale_action(chosen)
+        after = tuple(value.cpu().numpy() for value in carry.values())
+        return chosen if vectorised else chosen[0], after
+
+
+class CnnLruSACPolicy(RecurrentSACPolicy):
+    """``RecurrentSACPolicy`` for images, with Stable-Baselines3's ``NatureCNN`` in front."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("features_extractor_class", NatureCNN)
+        super().__init__(*args, **kwargs)
+
+
+class MultiInputLruSACPolicy(RecurrentSACPolicy):
+    """``RecurrentSACPolicy`` for dictionaries, with ``CombinedExtractor`` in front."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("features_extractor_class", CombinedExtractor)
+        super().__init__(*args, **kwargs)

@@ -1,0 +1,200 @@
+"""A replay buffer of sequences, with the states that recurrent networks had where they begin."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor
+
+from skillrl.errors import InvalidValueError
+from skillrl.recurrent import Carry
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Sequences of a batch, the time first."""
+
+    observations: PyTorchObs
+    """``(steps + 1, batch, *shape)``, or such a tensor for each key."""
+    actions: Tensor
+    """In [−1, 1], ``(steps, batch, size)``."""
+    rewards: Tensor
+    """``(steps, batch)``."""
+    terminations: Tensor
+    """Whether an episode ended by itself, ``(steps, batch)``, 0 or 1."""
+    counts: Tensor
+    """0 where an episode was cut, so that what follows is not known, ``(steps, batch)``."""
+    starts: Tensor
+    """Where episodes begin, ``(steps + 1, batch)``, bool."""
+    carry: Carry
+    """States before the first step, as they were when it was taken."""
+
+
+class SequenceReplayBuffer(ReplayBuffer):
+    """Keeps transitions in their order, and a recurrent state every ``stride`` steps.
+
+    Sensitivities, which are many times as large, are not kept: they are rebuilt in the burn-in.
+
+    Args:
+        buffer_size: transitions of all environments together.
+        observation_space: a Box, or a Dict of them.
+        action_space: a Box.
+        device: that sequences are sampled to.
+        n_envs: environments side by side.
+        stride: steps between two states that are kept; sequences begin there.
+        length: steps of a sequence.
+        states: shapes of the states, by name.
+
+    Raises:
+        InvalidValueError: if it holds no whole sequence, or would not fit into memory.
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        device: torch.device | str = "auto",
+        n_envs: int = 1,
+        *,
+        stride: int,
+        length: int,
+        states: Mapping[str, tuple[int, ...]],
+    ) -> None:
+        blocks = buffer_size // n_envs // stride
+        # Not ReplayBuffer's, which would keep every observation twice and warn of the memory.
+        BaseBuffer.__init__(
+            self, blocks * stride, observation_space, action_space, device, n_envs=n_envs
+        )
+        self.stride, self.length = stride, length
+        if self.buffer_size < length + stride + 1:
+            raise InvalidValueError(
+                f"buffer_size={buffer_size} holds {self.buffer_size} steps of each of {n_envs} "
+                f"environment(s), and a sequence has {length} and one more: make it larger."
+            )
+        seen = (
+            observation_space.spaces
+            if isinstance(observation_space, spaces.Dict)
+            else {"": observation_space}
+        )
+        rows = (self.buffer_size, n_envs)
+        shapes = {
+            **{
+                f"observations.{key}": (space.shape or (), space.dtype)
+                for key, space in seen.items()
+            },
+            "actions": ((self.action_dim,), np.dtype(np.float32)),
+            "rewards": ((), np.dtype(np.float32)),
+            "terminations": ((), np.dtype(bool)),
+            "cuts": ((), np.dtype(bool)),
+            "starts": ((), np.dtype(bool)),
+        }
+        needed = sum(
+            int(np.prod((*rows, *shape))) * np.dtype(dtype).itemsize
+            for shape, dtype in shapes.values()
+        )
+        needed += sum(blocks * n_envs * int(np.prod(shape)) * 4 for shape in states.values())
+        self.nbytes = needed
+        free = available_memory()
+        if free is not None and needed > free:
+            raise InvalidValueError(
+                f"The replay buffer needs {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are "
+                f"free: make buffer_size smaller than {buffer_size:,}."
+            )
+        self._data = {
+            name: np.zeros((*rows, *shape), dtype) for name, (shape, dtype) in shapes.items()
+        }
+        self._states = {
+            name: np.zeros((blocks, n_envs, *shape), np.float32) for name, shape in states.items()
+        }
+
+    def add_state(self, carry: Carry, starts: np.ndarray) -> None:
+        """Note the state before the next transition, and where episodes begin with it."""
+        self._data["starts"][self.pos] = starts
+        if self.pos % self.stride == 0:
+            for name, kept in self._states.items():
+                kept[self.pos // self.stride] = carry[name].cpu().numpy()
+
+    def add(
+        self,
+        obs: Any,
+        next_obs: Any,
+        action: np.ndarray,
+        reward: np.ndarray,
+        done: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """Add a transition of every environment; ``next_obs`` is what the next one begins with."""
+        for key, value in obs.items() if isinstance(obs, dict) else (("", obs),):
+            self._data[f"observations.{key}"][self.pos] = value
+        cut = np.array([info.get("TimeLimit.truncated", False) for info in infos])
+        self._data["actions"][self.pos] = action.reshape(self.n_envs, -1)
+        self._data["rewards"][self.pos] = reward
+        self._data["terminations"][self.pos] = done & ~cut
+        self._data["cuts"][self.pos] = cut
+        self.pos += 1
+        if self.pos == self.buffer_size:
+            self.full, self.pos = True, 0
+
+    def first_steps(self) -> np.ndarray:
+        """Where sequences may begin: a state is kept there, and all steps after it are known."""
+        begins = np.arange(0, self.buffer_size, self.stride)
+        # Steps since the oldest one; those of the last sequence must not reach the newest.
+        age = (begins - self.pos) % self.buffer_size if self.full else begins
+        known = self.buffer_size if self.full else self.pos
+        return begins[age + self.length + 1 <= known]
+
+    def sample_sequences(self, batch_size: int) -> Sequences:
+        """Draw sequences, from torch's generator.
+
+        Raises:
+            InvalidValueError: if there is none yet.
+        """
+        begins = self.first_steps()
+        if len(begins) == 0:
+            raise InvalidValueError(
+                f"There is no sequence of {self.length} steps yet: learn after "
+                f"learning_starts={(self.length + 1) * self.n_envs} steps or more."
+            )
+        chosen = begins[torch.randint(len(begins), (batch_size,)).numpy()]
+        envs = torch.randint(self.n_envs, (batch_size,)).numpy()
+        steps = (chosen + np.arange(self.length + 1)[:, None]) % self.buffer_size
+
+        def take(name: str, count: int) -> Tensor:
+            return torch.as_tensor(self._data[name][steps[:count], envs], device=self.device)
+
+        keys = [name for name in self._data if name.startswith("observations.")]
+        seen = {name.partition(".")[2]: take(name, self.length + 1) for name in keys}
+        states = {
+            name: torch.as_tensor(kept[chosen // self.stride, envs], device=self.device)
+            for name, kept in self._states.items()
+        }
+        return Sequences(
+            observations=seen.get("", seen),
+            actions=take("actions", self.length),
+            rewards=take("rewards", self.length),
+            terminations=take("terminations", self.length).float(),
+            counts=1 - take("cuts", self.length).float(),
+            starts=take("starts", self.length + 1),
+            carry=Carry(states),
+        )
+
+
+def available_memory() -> int | None:
+    """Bytes that could be used now; None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1_024
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
+    except (OSError, ValueError, AttributeError):
+        return None
