@@ -205,6 +205,16 @@ def online_cost(results: dict[str, Any]) -> str:
     )
 
 
+def recurrent_throughput(results: dict[str, Any]) -> str:
+    """Steps per second of both sides, and their ratio."""
+    rows = []
+    for name, each in results["settings"].items():
+        speeds = each["steps_per_second"]
+        ratio = f"{each['vs_sb3_contrib']:.1f}×"
+        rows.append([name, f"{speeds['skillrl']:,.0f}", f"{speeds['sb3_contrib']:,.0f}", ratio])
+    return table(["", "skillrl", "sb3-contrib", "ratio"], rows)
+
+
 def _outcomes(contenders: dict[str, Any], key: str, form: str) -> list[list[str]]:
     """A row for each contender: the mean over seeds, and each seed."""
     rows = []
@@ -256,6 +266,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
         long_range,
         online_cost,
         online_gradient,
+        recurrent_throughput,
         skill_actions,
         zero_shot_half_cheetah,
     )

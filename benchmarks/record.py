@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("skillrl", "gymnasium", "mujoco", "stable-baselines3", "torch", "numpy", "envpool")
+PACKAGES = (
+    "skillrl",
+    "gymnasium",
+    "mujoco",
+    "stable-baselines3",
+    "torch",
+    "numpy",
+    "envpool",
+    "sb3-contrib",
+)
 
 
 def record(name: str, figures: Mapping[str, Any], *, quick: bool) -> None:
