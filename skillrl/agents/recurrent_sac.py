@@ -170,6 +170,8 @@ class RecurrentSAC(SAC):
     def train(self, gradient_steps: int, batch_size: int = 32) -> None:
         """Update actor, critics and entropy coefficient with sequences of the replay buffer."""
         assert self.replay_buffer is not None
+        if len(self.replay_buffer.first_steps()) == 0:
+            return  # A loaded agent's buffer is empty at first.
         self.policy.set_training_mode(True)
         optimizers = [self.actor.optimizer, self.critic.optimizer]
         if self.ent_coef_optimizer is not None:

@@ -1,0 +1,209 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecEnv
+
+from skillrl.agents import RecurrentSAC
+from skillrl.agents.sequence_replay import SequenceReplayBuffer
+from skillrl.errors import InvalidValueError
+from skillrl.recurrent import Carry
+
+
+class Echo(gym.Env[np.ndarray, np.ndarray]):
+    """The first observation shows a number, which every action of the episode should be."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(-1, 1, (2,), np.float32)
+        self.action_space = spaces.Box(-2, 2, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.number = 0.7 if self.np_random.random() < 0.5 else -0.7
+        self.taken = 0
+        return np.array([self.number, 1], np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.taken += 1
+        reward = -float((action[0] - self.number) ** 2)
+        return np.zeros(2, np.float32), reward, False, self.taken == 4, {}
+
+
+def echo(seed: int = 0, n_envs: int = 2) -> VecEnv:
+    return make_vec_env(Echo, n_envs, seed=seed)
+
+
+def agent(env: Any = None, **changes: Any) -> RecurrentSAC:
+    settings: dict[str, Any] = {
+        "buffer_size": 2_000,
+        "learning_starts": 50,
+        "batch_size": 8,
+        "chunk": 4,
+        "burn_in": 4,
+        "seed": 0,
+        "device": "cpu",
+        **changes,
+    }
+    memory = settings.pop("policy_kwargs", {})
+    policy = settings.pop("policy", "MlpLruPolicy")
+    memory = {"state_size": 6, "encoder": (8,), "net_arch": [16], **memory}
+    return RecurrentSAC(policy, echo() if env is None else env, policy_kwargs=memory, **settings)
+
+
+def buffer_of(steps: int, size: int = 24) -> SequenceReplayBuffer:
+    """A buffer whose observations, actions and states tell the step they belong to."""
+    space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    buffer = SequenceReplayBuffer(
+        *(2 * size, space, spaces.Box(-1, 1, (1,), np.float32), "cpu"),
+        n_envs=2,
+        stride=4,
+        length=6,
+        states={"state": (1,)},
+    )
+    for step in range(steps):
+        numbers = np.array([[step], [1_000 + step]], np.float32)
+        starts = np.full(2, step % 10 == 0)
+        buffer.add_state(Carry({"state": torch.as_tensor(numbers)}), starts)
+        cut = step % 10 == 9
+        infos = [{"TimeLimit.truncated": cut}, {}]
+        done = np.full(2, cut)
+        buffer.add(numbers, numbers + 1, numbers / 2_000, numbers[:, 0], done, infos)
+    return buffer
+
+
+@pytest.mark.parametrize(
+    ("steps", "oldest"), [(7, 0), (8, 0), (23, 0), (24, 0), (25, 1), (30, 6), (95, 71), (96, 72)]
+)
+def test_sequences_begin_where_a_state_is_kept_and_end_before_the_newest_step(
+    steps: int, oldest: int
+) -> None:
+    buffer = buffer_of(steps)
+    expected = {begin for begin in range(0, steps, 4) if begin >= oldest and begin + 7 <= steps}
+    torch.manual_seed(0)
+    batch = buffer.sample_sequences(200)
+    first = batch.observations[0, :, 0]  # type: ignore[index]
+    assert {int(value) % 1_000 for value in first} == expected
+    assert {int(value) // 1_000 for value in first} == {0, 1}
+    # All of a sequence is of one environment and one stream.
+    observations = batch.observations[..., 0]  # type: ignore[index]
+    assert torch.equal(observations, first + torch.arange(7.0)[:, None])
+    assert torch.equal(batch.carry["state"][:, 0], first)
+    assert torch.equal(batch.rewards, observations[:-1])
+    torch.testing.assert_close(batch.actions[..., 0], observations[:-1] / 2_000)
+    assert torch.equal(batch.starts, observations % 1_000 % 10 == 0)
+    ends = observations[:-1] % 1_000 % 10 == 9
+    # The first environment's episodes are cut, the second's end by themselves.
+    assert torch.equal(batch.counts == 0, ends & (first < 1_000))
+    assert torch.equal(batch.terminations == 1, ends & (first >= 1_000))
+
+
+def test_before_the_first_sequence_there_is_none() -> None:
+    with pytest.raises(InvalidValueError, match=r"learning_starts=14 steps"):
+        buffer_of(6).sample_sequences(1)
+
+
+def test_too_large_and_too_small_buffers_are_refused() -> None:
+    with pytest.raises(InvalidValueError, match=r"GiB are free: make buffer_size smaller"):
+        agent(buffer_size=10**12)
+    with pytest.raises(InvalidValueError, match=r"buffer_size=20 holds 8 steps of each of 2"):
+        agent(buffer_size=20)
+
+
+def test_learning_twice_with_one_seed_gives_equal_parameters() -> None:
+    first, second = (agent(echo()).learn(120).policy.state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_loaded_agent_acts_and_learns(tmp_path: Path) -> None:
+    sac = agent().learn(120)
+    sac.save(tmp_path / "agent")
+    loaded = RecurrentSAC.load(tmp_path / "agent", env=echo(), device="cpu")
+    observation = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+    expected, state = sac.predict(observation, deterministic=True)
+    found, other = loaded.predict(observation, deterministic=True)
+    np.testing.assert_array_equal(found, expected)
+    assert state is not None and other is not None
+    assert all(np.array_equal(a, b) for a, b in zip(state, other, strict=True))
+    # The actor alone is carried when it acts.
+    assert len(state) == 1 and state[0].shape == (3, 6, 2)
+    before = {name: value.clone() for name, value in loaded.policy.state_dict().items()}
+    loaded.learn(120, reset_num_timesteps=False)
+    after = loaded.policy.state_dict()
+    for part in ("actor.recurrence.layer.nu_log", "critic.recurrences.1.layer.nu_log"):
+        assert not torch.equal(before[part], after[part])
+    assert not torch.equal(
+        before["critic_target.qf0.0.weight"], after["critic_target.qf0.0.weight"]
+    )
+
+
+def test_target_critics_burn_in_with_their_own_weights() -> None:
+    sac = agent(chunk=2, burn_in=3).learn(60)
+    assert sac.replay_buffer is not None
+    batch = sac.replay_buffer.sample_sequences(5)
+    known = sac.critic.remember(batch.observations, batch.carry, batch.starts, 3)
+    for own, target in zip(sac.critic.parameters(), sac.critic_target.parameters(), strict=True):
+        target.data.copy_(own.data)
+    same = sac.critic_target.remember(batch.observations, batch.carry, batch.starts, 3)
+    with torch.no_grad():
+        sac.critic_target.recurrences[0].layer.nu_log.add_(0.5)  # type: ignore[union-attr, operator]
+    other = sac.critic_target.remember(batch.observations, batch.carry, batch.starts, 3)
+    torch.testing.assert_close(known, same)
+    assert not torch.allclose(known[0], other[0])
+    torch.testing.assert_close(known[1], other[1])
+
+
+@pytest.mark.parametrize("rule", ["online", "truncated"])
+def test_credit_reaches_into_the_burn_in_by_the_rule_online(rule: str) -> None:
+    torch.manual_seed(0)
+    sac = agent(burn_in=6, policy_kwargs={"rule": rule, "encoder": ()}).learn(100)
+    assert sac.replay_buffer is not None
+    batch = sac.replay_buffer.sample_sequences(16)
+    layer = sac.actor.recurrence.layer
+    # As if one episode took all of a sequence.
+    starts = torch.zeros_like(batch.starts)
+
+    def gradient(burn_in: int) -> torch.Tensor:
+        layer.zero_grad()
+        remembered = sac.actor.remember(batch.observations, batch.carry, starts, burn_in)
+        remembered[-2:].square().sum().backward()
+        return layer.nu_log.grad.clone()  # type: ignore[union-attr, operator]
+
+    # As if all of the sequence were learnt from, or not.
+    assert torch.allclose(gradient(6), gradient(0), rtol=1e-4, atol=1e-6) == (rule == "online")
+
+
+def test_discrete_actions_and_unsupported_arguments() -> None:
+    with pytest.raises(InvalidValueError, match="use RecurrentPPO"):
+        RecurrentSAC("MlpLruPolicy", make_vec_env("CartPole-v1"))
+    with pytest.raises(InvalidValueError, match="takes no use_sde"):
+        agent(use_sde=True)
+    with pytest.raises(InvalidValueError, match=re.escape("chunk=0, burn_in=4")):
+        agent(chunk=0)
+    with pytest.raises(InvalidValueError, match="cell should be one of"):
+        agent(policy_kwargs={"cell": "lstm"})
+
+
+@pytest.mark.learning
+def test_it_repeats_what_it_no_longer_sees() -> None:
+    sac = agent(
+        echo(n_envs=4),
+        buffer_size=20_000,
+        learning_starts=200,
+        batch_size=32,
+        learning_rate=2e-3,
+        gamma=0.5,
+        policy_kwargs={"state_size": 8, "encoder": (16,), "net_arch": [32, 32]},
+    )
+    best = -10.0
+    while sac.num_timesteps < 12_000 and best < -0.3:
+        sac.learn(1_000, reset_num_timesteps=False)
+        best, _ = evaluate_policy(sac, echo(seed=9), n_eval_episodes=20, warn=False)  # type: ignore[assignment]
+    # Without memory the last three actions can do no better than 0: −0.49 each.
+    assert best >= -0.3
