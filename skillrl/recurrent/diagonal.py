@@ -114,6 +114,19 @@ class DiagonalLayer(RecurrentLayer):
 
         return step
 
+    def coefficients(self) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            return self.decay(), self.gain(), self.input_weight.clone()
+
+    def corrected(self, carry: Carry, then: tuple[Tensor, ...]) -> Carry:
+        decay, gain, weight = (
+            now - before for now, before in zip(self.coefficients(), then, strict=True)
+        )
+        of_decay, of_gain, of_input = map(complex_, _sensitivities(carry))
+        moved = of_decay * complex_(decay) + of_gain * gain
+        moved += then[1] * (of_input * complex_(weight)).sum(1)
+        return Carry({**carry, "state": carry["state"] + real(moved)})
+
     def _cut(self, decay: Tensor, driven: Tensor, initial: Tensor, keep: Tensor | None) -> Tensor:
         """States whose gradient reaches back one step at most."""
         with torch.no_grad():

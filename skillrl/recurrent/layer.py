@@ -158,6 +158,24 @@ class RecurrentLayer(nn.Module):
 
         return step
 
+    def coefficients(self) -> tuple[Tensor, ...]:
+        """Return what the state is a function of, as constants; see ``corrected``."""
+        raise InvalidValueError(
+            f"The states of {type(self).__name__} cannot be corrected to first order."
+        )
+
+    def corrected(self, carry: Carry, then: tuple[Tensor, ...]) -> Carry:
+        """Return a carry whose state is, to first order, what the present parameters would give.
+
+        Args:
+            carry: with sensitivities.
+            then: ``coefficients()`` at the time of the carry.
+
+        Raises:
+            InvalidValueError: if the layer has no such correction.
+        """
+        raise NotImplementedError
+
     def _check_inputs(self, inputs: Tensor, rank: int, starts: Tensor | None) -> None:
         parameter = next(self.parameters())
         wanted = "(time, batch, {})" if rank == 3 else "(batch, {})"

@@ -124,6 +124,16 @@ class NonlinearRTU(RecurrentLayer):
         # Of both numbers of a pair, to Re λ, Im λ and γ, and to both weights of each input.
         return {"state": units, "own": (3, *units), "input": (weights, 2, *units)}
 
+    def coefficients(self) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            return self._coefficients()[0], self.input_weight.clone()
+
+    def corrected(self, carry: Carry, then: tuple[Tensor, ...]) -> Carry:
+        own, weight = (now - before for now, before in zip(self.coefficients(), then, strict=True))
+        moved = (carry["own"] * own.unsqueeze(1)).sum(1)
+        moved += (carry["input"] * weight.unsqueeze(2)).sum((1, 2))
+        return Carry({**carry, "state": carry["state"] + moved})
+
     def _coefficients(self) -> tuple[Tensor, Tensor]:
         """Re λ, Im λ and γ, ``(3, state_size)``, and W, ``(input_size, 2 * state_size)``."""
         decay = polar(torch.exp(-self.nu_log.exp()), self.theta_log.exp())

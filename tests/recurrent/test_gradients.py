@@ -8,6 +8,7 @@ import torch
 from streams import doubles, gradients, worst
 from torch import Tensor, nn
 
+from skillrl.errors import InvalidValueError
 from skillrl.recurrent import (
     GRU,
     LRU,
@@ -183,3 +184,34 @@ def test_snap1_passes_on_the_diagonal_of_the_jacobian() -> None:
     jacobian = torch.autograd.functional.jacobian(step, state)
     passed = sensitivity_after(1.0) - sensitivity_after(0.0)
     torch.testing.assert_close(passed, jacobian.diagonal().expand(3, -1))
+
+
+@online
+def test_a_stale_state_is_corrected_to_first_order(make: Make) -> None:
+    layer = make()
+    inputs, _, starts = stream(layer.output_size, 0.05)
+    directions = [torch.randn_like(parameter) for parameter in layer.parameters()]
+
+    def errors(size: float) -> tuple[float, float]:
+        """Of a stale state and of a corrected one, after parameters have moved so far."""
+        with torch.no_grad():
+            _, carry = layer(inputs, layer.initial_carry(BATCH), starts)
+            then = layer.coefficients()
+            for parameter, direction in zip(layer.parameters(), directions, strict=True):
+                parameter.add_(direction, alpha=size)
+            true = layer(inputs, None, starts)[1]["state"]
+            corrected = layer.corrected(carry, then)["state"]
+            for parameter, direction in zip(layer.parameters(), directions, strict=True):
+                parameter.sub_(direction, alpha=size)
+        return float((carry["state"] - true).norm()), float((corrected - true).norm())
+
+    (stale, corrected), (staler, worse) = errors(1e-5), errors(2e-5)
+    # Of first order before, of second order afterwards.
+    assert staler / stale == pytest.approx(2, rel=0.05)
+    assert worse / corrected == pytest.approx(4, rel=0.1)
+    assert corrected < 0.01 * stale
+
+
+def test_other_layers_have_no_correction() -> None:
+    with pytest.raises(InvalidValueError, match="states of GRU cannot be corrected"):
+        GRU(INPUTS, UNITS).coefficients()
