@@ -33,6 +33,17 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     "LRU, spatial": {"rule": "spatial", "chunk": WHOLE},
     "LRU, bptt": {"rule": "bptt"},
     "linear RTU, online, chunks of 1": {"layer": "linear-rtu", "rule": "online", "chunk": 1},
+    "non-linear RTU, online, chunks of 16": {
+        "layer": "nonlinear-rtu",
+        "rule": "online",
+        "chunk": 16,
+    },
+    "linear RNN, truncated, chunks of 16": {
+        "layer": "linear-rnn",
+        "rule": "truncated",
+        "chunk": 16,
+        "width": 146,
+    },
     "linear RNN, snap1": {"layer": "linear-rnn", "rule": "snap1", "width": 146},
     "linear RNN, bptt": {"layer": "linear-rnn", "rule": "bptt", "width": 146},
     "GRU, snap1": {"layer": "gru", "rule": "snap1", "state_size": 91, "width": 91},

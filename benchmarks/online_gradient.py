@@ -12,6 +12,7 @@ cosine between the gradient of every rule and the true one.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -105,7 +106,8 @@ def exact(steps: int, seeds: int) -> Iterator[tuple[str, float]]:
                     true = stream.gradients(network, "bptt", 0, resets=resets)
                     found = stream.gradients(network, rule, chunk, resets=resets)
                     for key, value in true.items():
-                        worst = max(worst, float((found[key] - value).norm() / value.norm()))
+                        error = float((found[key] - value).norm() / value.norm())
+                        worst = max(worst, error if math.isfinite(error) else math.inf)
                 length = f"chunks of {chunk}" if chunk else "one chunk"
                 yield f"{name}, {length}, {'with' if resets else 'no'} resets", worst
 

@@ -13,22 +13,35 @@ from typing import Any
 
 import numpy as np
 import torch
+from comparison import bootstrap
+from scipy import stats
 
-from skillrl.errors import InvalidValueError
+from skillrl.errors import DivergedError
 from skillrl.files import write_json
 from skillrl.recurrent import SequenceRecipe
 from skillrl.recurrent.training import make_network, make_task, train
 
 LEARNING_RATES = (1e-3, 3e-3, 1e-2)
+KEYS = ("test_loss", "test_accuracy")
+
+
+def trimmed(values: Sequence[float]) -> float | None:
+    """The inter-quartile mean; of fewer than four values the mean."""
+    return float(stats.trim_mean(values, 0.25)) if values else None
 
 
 def run_all(
     recipes: Iterable[SequenceRecipe], folder: Path
 ) -> dict[SequenceRecipe, dict[str, Any]]:
-    """Train each recipe once, unless the folder knows what comes out."""
+    """Train each recipe once, unless the folder knows what comes out.
+
+    What it knows was found by the code of that time: after a change of it, take another folder.
+    """
     wanted = list(dict.fromkeys(recipes))
     tasks = [(recipe, folder) for recipe in wanted]
-    with multiprocessing.get_context("spawn").Pool(maxtasksperchild=1) as pool:
+    # A GPU has memory for one.
+    jobs = None if all(recipe.device == "cpu" for recipe in wanted) else 1
+    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
         return dict(zip(wanted, pool.imap(_run, tasks), strict=True))
 
 
@@ -46,7 +59,7 @@ def _run(task: tuple[SequenceRecipe, Path]) -> dict[str, Any]:
     network = make_network(recipe, problem)
     try:
         outcome = dataclasses.asdict(train(network, problem, recipe))
-    except InvalidValueError as error:
+    except DivergedError as error:
         # A learning rate that is too high is a finding.
         outcome = {"diverged": str(error), "test_loss": None, "test_accuracy": None}
     write_json(path, {"recipe": settings, "outcome": outcome})
@@ -66,7 +79,7 @@ def searched(
     search: Mapping[str, Any],
     rates: Sequence[float] = LEARNING_RATES,
 ) -> dict[str, SequenceRecipe]:
-    """Choose each contender's learning rate by its test loss in one shorter training.
+    """Choose each contender's learning rate by its training loss at the end of a shorter training.
 
     Args:
         contenders: recipes by name.
@@ -82,8 +95,8 @@ def searched(
     outcomes = run_all(trials.values(), folder)
 
     def loss(name: str, rate: float) -> float:
-        found = outcomes[trials[name, rate]]["test_loss"]
-        return math.inf if found is None else float(found)
+        curve = outcomes[trials[name, rate]].get("curve", [])[-10:]
+        return float(np.mean([point["loss"] for point in curve])) if curve else math.inf
 
     return {
         name: dataclasses.replace(recipe, learning_rate=min(rates, key=lambda r: loss(name, r)))
@@ -107,9 +120,11 @@ def compared(
         settings = {**dataclasses.asdict(recipe), "data": None}
         known = [each for each in own if each["test_loss"] is not None]
         found[name] = {
-            "mean": {
-                key: float(np.mean([each[key] for each in known])) if known else None
-                for key in ("test_loss", "test_accuracy")
+            # Over seeds that did not diverge: inter-quartile means, with 95 % intervals.
+            "diverged": len(own) - len(known),
+            "mean": {key: trimmed([each[key] for each in known]) for key in KEYS},
+            "interval": {
+                key: bootstrap([e[key] for e in known]) if known else None for key in KEYS
             },
             "outcomes": own,
             "recipe": settings,

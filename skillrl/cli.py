@@ -330,11 +330,17 @@ class Sequence(_Parsed):
     def parse(cls, arguments: abc.Sequence[str]) -> Self:
         """Read the arguments; what is not given is the recipe's of the task."""
         task = next((word for word in arguments if word in SEQUENCE_RECIPES), "copy")
-        settings = _shallow_dict(SEQUENCE_RECIPES[task])
-        defaults = _SequenceArguments(**settings)
+        parsed = cls._read(arguments, cls._defaults(task))
+        if parsed.recipe.task != task:  # The word came after an option, whose value it was.
+            parsed = cls._read(arguments, cls._defaults(parsed.recipe.task))
+        return parsed
+
+    @classmethod
+    def _defaults(cls, task: str) -> Self:
+        defaults = _SequenceArguments(**_shallow_dict(SEQUENCE_RECIPES[task]))
         # The task itself has to be given.
         object.__setattr__(defaults, "task", tyro.MISSING)
-        return cls._read(arguments, cls(defaults))
+        return cls(defaults)
 
     def execute(self) -> None:
         """Train the network; the command shows its progress itself."""

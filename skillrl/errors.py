@@ -16,5 +16,9 @@ class DamagedFileError(SkillrlError, OSError):
     """A file that is missing, incomplete, or not what its name says."""
 
 
+class DivergedError(SkillrlError, ArithmeticError):
+    """A training whose numbers are no longer finite."""
+
+
 class RunStopped(SkillrlError):
     """A run that was asked to stop; it can be resumed."""

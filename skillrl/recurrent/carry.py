@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skillrl.errors import DamagedFileError, InvalidValueError
+from skillrl.errors import DamagedFileError, DivergedError, InvalidValueError
 from skillrl.files import read_tensors, write_tensors
 
 
@@ -51,8 +51,11 @@ class Carry(Mapping[str, Tensor]):
         """Return the carry of some of the sequences.
 
         Args:
-            index: a slice, a list of numbers, or a tensor of numbers or truth values, ``(batch,)``.
+            index: a number, a slice, a list of numbers, or a tensor of numbers or truth values,
+                ``(batch,)``.
         """
+        if isinstance(index, int):
+            index = [index]
         return Carry({name: value[index] for name, value in self.items()})
 
     @staticmethod
@@ -65,12 +68,14 @@ class Carry(Mapping[str, Tensor]):
         if not carries:
             raise InvalidValueError("There is no carry to concatenate.")
         for other in carries[1:]:
-            if {*other} != {*carries[0]}:
+            if other._kind() != carries[0]._kind():
                 raise InvalidValueError(
-                    "The carries belong to different networks: one holds "
-                    f"{', '.join(sorted(carries[0]))}, another {', '.join(sorted(other))}."
+                    f"The carries belong to different networks: {carries[0]}, and {other}."
                 )
         return Carry({name: torch.cat([each[name] for each in carries]) for name in carries[0]})
+
+    def _kind(self) -> dict[str, Any]:
+        return {n: (v.shape[1:], v.dtype, v.device) for n, v in sorted(self.items())}
 
     def to(self, *args: Any, **kwargs: Any) -> Carry:
         """Return the carry on another device, or of another dtype, as ``Tensor.to``."""
@@ -94,13 +99,13 @@ class Carry(Mapping[str, Tensor]):
         """Find numbers that are none.
 
         Raises:
-            InvalidValueError: naming the layer and the sequence.
+            DivergedError: naming the layer and the sequence.
         """
         for name, value in self.items():
             if not torch.isfinite(value).all():
                 layer, _, what = name.rpartition(".")
                 row = int((~torch.isfinite(value.flatten(1))).any(1).nonzero()[0])
-                raise InvalidValueError(
+                raise DivergedError(
                     f"The {what} of {f'layer {layer}' if layer else 'the layer'} is not finite "
                     f"in sequence {row} of the batch: lower the learning rate, or clip the "
                     "gradient."

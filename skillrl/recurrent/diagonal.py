@@ -108,8 +108,8 @@ class DiagonalLayer(RecurrentLayer):
                 of_decay, of_gain, of_input = map(complex_, _sensitivities(carry))
                 after["decay"] = real(torch.addcmul(before, decay, of_decay))
                 after["gain"] = real(torch.addcmul(driven / gain, decay, of_gain))
-                into = inputs.to(driven.dtype).unsqueeze(-1)
-                after["input"] = real(torch.addcmul(into, decay, of_input))
+                after["input"] = real(of_input * decay)
+                after["input"][..., 0] += inputs.unsqueeze(-1)
             return self._read(state, inputs), Carry(after)
 
         return step
@@ -247,7 +247,7 @@ def _advance(
     to_gain = whole * complex_(of_gain) + (weights.unsqueeze(1) * into).sum(0) / gain
     whole = whole.expand(batch, -1).unsqueeze(1)
     seen, left_of_inputs = inputs.permute(1, 2, 0), real(weights).flatten(1).expand(batch, -1, -1)
-    to_input = torch.empty_like(of_input)
+    to_input = of_input.new_empty(of_input.shape)
     rows = batch if inputs.is_cuda else max(1, _CACHED // of_input[0].numel())
     for begin in range(0, batch, rows):
         part = slice(begin, begin + rows)

@@ -143,6 +143,8 @@ class RecurrentLayer(nn.Module):
     def stepper(self) -> Step:
         """Return a function that acts: one step, with the parameters as they are now.
 
+        It is to be taken anew when they have changed: it may have kept what follows from them.
+
         It takes inputs ``(batch, input_size)``, a carry and, where episodes may begin, ``starts``
         ``(batch,)``, and returns outputs ``(batch, output_size)`` and the carry; sensitivities are
         carried where the carry holds them. There are no gradients and, to be quick, no checks.
@@ -193,14 +195,29 @@ class RecurrentLayer(nn.Module):
             raise InvalidValueError(
                 f"A chunk has at least one step of one sequence. Received {tuple(inputs.shape)}."
             )
-        if starts is not None and (starts.shape != inputs.shape[:-1] or starts.dtype != torch.bool):
+        if parameter.dtype not in (torch.float32, torch.float64):
             raise InvalidValueError(
-                f"starts should be bool of shape {tuple(inputs.shape[:-1])}, as the inputs. "
-                f"Received {starts.dtype} of shape {tuple(starts.shape)}."
+                f"{type(self).__name__} computes in float32 or float64. Its parameters are "
+                f"{parameter.dtype}."
+            )
+        if starts is not None and (
+            starts.shape != inputs.shape[:-1]
+            or starts.dtype != torch.bool
+            or starts.device != inputs.device
+        ):
+            raise InvalidValueError(
+                f"starts should be bool of shape {tuple(inputs.shape[:-1])} on {inputs.device}, as "
+                f"the inputs. Received {starts.dtype} of shape {tuple(starts.shape)} on "
+                f"{starts.device}."
             )
 
     def _check_carry(self, carry: Carry, batch_size: int) -> None:
         shapes, name = self.carried(), type(self).__name__
+        if not isinstance(carry, Carry):
+            raise InvalidValueError(
+                f"{name} takes a Carry, as the last chunk or initial_carry(batch_size) returned "
+                f"it. Received a {type(carry).__name__}."
+            )
         if "state" not in carry or not {*carry} <= {*shapes}:
             raise InvalidValueError(
                 f"{name} carries {', '.join(shapes)}. The carry of another network holds "

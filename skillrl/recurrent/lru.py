@@ -95,8 +95,8 @@ def spread(
     if horizon is not None:
         if not horizon >= 1 or r_min != 0.0:
             raise InvalidValueError(
-                "horizon is a number of steps, at least 1, in the place of r_min. Received "
-                f"horizon={horizon}, r_min={r_min}."
+                "horizon is a number of steps, at least 1, in the place of r_min: set one of them, "
+                f"and the other to None or 0. Received horizon={horizon}, r_min={r_min}."
             )
         r_min = math.exp(-1 / horizon)
     if not 0 <= r_min < r_max <= 1:

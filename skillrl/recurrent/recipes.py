@@ -90,6 +90,16 @@ class SequenceRecipe:
                 raise InvalidValueError(
                     f"{name} should be at least 1. Received {getattr(self, name)}."
                 )
+        for name in ("sequences", "length", "horizon"):
+            value = getattr(self, name)
+            if value is not None and not value >= 1:
+                raise InvalidValueError(f"{name} should be at least 1. Received {value}.")
+        for name in ("recurrent_share", "weight_decay"):
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                raise InvalidValueError(f"{name} should be at least 0. Received {value}.")
+        if not 0 <= self.dropout < 1:
+            raise InvalidValueError(f"dropout should be in [0, 1). Received {self.dropout}.")
         for name in ("learning_rate", "max_grad_norm"):
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):

@@ -150,8 +150,13 @@ class RecurrentStack(nn.Module):
                 f"The network takes inputs of shape (time, batch, {self.encoder.in_features}). "
                 f"Received {tuple(inputs.shape)}."
             )
+        if inputs.dtype != self.encoder.weight.dtype:
+            raise InvalidValueError(
+                f"The inputs are {inputs.dtype}, and the parameters of the network are "
+                f"{self.encoder.weight.dtype}."
+            )
         if carry is not None:
-            self._check_parts(carry)
+            self._check_parts(carry, inputs.shape[1])
         hidden, parts = self.encoder(inputs), {}
         for index, block in enumerate(self.blocks):
             name = str(index)
@@ -201,7 +206,12 @@ class RecurrentStack(nn.Module):
         total = counted.sum(0) if pool is None else pool + counted.sum(0)
         return total[:, :-1] / total[:, -1:], Carry({"state": total.detach()})
 
-    def _check_parts(self, carry: Carry) -> None:
+    def _check_parts(self, carry: Carry, batch_size: int) -> None:
+        if not isinstance(carry, Carry):
+            raise InvalidValueError(
+                "The network takes a Carry, as the last chunk or initial_carry(batch_size) "
+                f"returned it. Received a {type(carry).__name__}."
+            )
         expected = {str(index) for index in range(len(self.blocks))}
         if self.readout == "mean":
             expected.add("mean")
@@ -210,6 +220,12 @@ class RecurrentStack(nn.Module):
             raise InvalidValueError(
                 f"The network carries the parts {', '.join(sorted(expected))}. The carry of "
                 f"another network holds {', '.join(sorted(received))}."
+            )
+        pool = (batch_size, self.head.in_features + 1)
+        if self.readout == "mean" and carry["mean.state"].shape != pool:
+            raise InvalidValueError(
+                f"With {batch_size} sequence(s) the network carries a mean of shape {pool}. "
+                f"Received {tuple(carry['mean.state'].shape)}."
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skillrl.errors import InvalidValueError
+from skillrl.errors import DivergedError, InvalidValueError
 from skillrl.recurrent.carry import Carry
 from skillrl.recurrent.layer import RecurrentLayer
 from skillrl.recurrent.lru import LRU
@@ -120,22 +121,22 @@ class Outcome:
 
 @dataclass
 class _Score:
-    """Sums over answers."""
+    """Sums over sequences and over answers."""
 
     loss: float = 0.0
+    sequences: int = 0
     right: float = 0.0
-    batches: int = 0
     answers: int = 0
 
-    def add(self, loss: float, right: Tensor) -> None:
-        self.loss += loss
-        self.batches += 1
+    def add(self, loss: float, right: Tensor, sequences: int) -> None:
+        self.loss += loss * sequences
+        self.sequences += sequences
         self.right += float(right.sum())
         self.answers += right.numel()
 
     @property
     def means(self) -> tuple[float, float]:
-        return self.loss / max(1, self.batches), self.right / max(1, self.answers)
+        return self.loss / self.sequences, self.right / self.answers
 
 
 def train(
@@ -147,7 +148,8 @@ def train(
     """Train a network on a task, and test it.
 
     Raises:
-        InvalidValueError: if a state or a loss is not finite, with the update and the layer.
+        DivergedError: if a state or a loss is not finite, with the update and the layer.
+        InvalidValueError: if the training set holds no whole batch.
     """
     network.train()
     groups = parameter_groups(network, recipe.learning_rate, recipe.recurrent_share)
@@ -160,9 +162,10 @@ def train(
     for update in range(1, recipe.updates + 1):
         optimizer.zero_grad()
         try:
-            score.add(*learn_from(network, task, next(batches), recipe.chunk))
-        except InvalidValueError as error:
-            raise InvalidValueError(f"Update {update}: {error}") from error
+            batch = next(batches)
+            score.add(*learn_from(network, task, batch, recipe.chunk), recipe.batch_size)
+        except DivergedError as error:
+            raise DivergedError(f"Update {update}: {error}") from error
         torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.max_grad_norm)
         optimizer.step()
         schedule.step()
@@ -182,7 +185,7 @@ def evaluate(network: RecurrentStack, task: Task, batch_size: int) -> tuple[floa
     network.eval()
     with torch.no_grad():
         for batch in task.batches("test", batch_size, 0):
-            score.add(*learn_from(network, task, batch, chunk=256))
+            score.add(*learn_from(network, task, batch, chunk=256), batch.values.shape[1])
     network.train(training)
     return score.means
 
@@ -206,11 +209,23 @@ def learn_from(
         The loss, and which answers are right.
 
     Raises:
-        InvalidValueError: if a state or the loss is not finite.
+        DivergedError: if a state or the loss is not finite.
     """
     steps, learning = len(batch.values), torch.is_grad_enabled()
     chunk = steps if learning and network.rule == "bptt" else chunk
+    frozen = [(parameter, parameter.requires_grad) for parameter in network.head.parameters()]
+    try:
+        return _stream(network, task, batch, chunk)
+    finally:
+        for parameter, learns in frozen:
+            parameter.requires_grad_(learns)
+
+
+def _stream(network: RecurrentStack, task: Task, batch: Batch, chunk: int) -> tuple[float, Tensor]:
+    """See ``learn_from``."""
+    steps, learning = len(batch.values), torch.is_grad_enabled()
     device = network.head.weight.device
+    head = [parameter for parameter in network.head.parameters() if parameter.requires_grad]
     carry: Carry | None = None
     total, right = 0.0, []
     for begin in range(0, steps, chunk):
@@ -218,7 +233,8 @@ def learn_from(
         starts = None if batch.starts is None else batch.starts[part].to(device)
         inputs = task.encode(batch.values[part].to(device))
         last = part.stop == steps
-        network.head.requires_grad_(last or network.readout == "step")
+        for parameter in head:
+            parameter.requires_grad_(last or network.readout == "step")
         # Steps whose outputs do not count only have to be remembered.
         counts = None if batch.counts is None else batch.counts[part].to(device)
         silent = network.readout == "step" and counts is not None and not bool(counts.any())
@@ -245,7 +261,7 @@ def learn_from(
                 answered, final = task.correct(outputs, targets), float(loss.detach())
             if not torch.isfinite(loss):
                 carry.check_finite()
-                raise InvalidValueError(
+                raise DivergedError(
                     f"The loss at step {part.stop} is {float(loss.detach())}: lower the learning "
                     "rate."
                 )
@@ -268,12 +284,17 @@ def _share(batch: Batch, end: int, device: torch.device) -> Tensor:
     return (end - begins).clamp_min(0) / (steps - begins)
 
 
+def _seed(*numbers: int) -> int:
+    """One number for several."""
+    return random.Random(" ".join(map(str, numbers))).getrandbits(32)
+
+
 def _endless(task: Task, recipe: SequenceRecipe) -> Iterator[Batch]:
     """Pass after pass over the training set."""
     epoch = 0
     while True:
         empty = True
-        for batch in task.batches("train", recipe.batch_size, recipe.seed + 1_000 * epoch):
+        for batch in task.batches("train", recipe.batch_size, _seed(recipe.seed, epoch)):
             empty = False
             yield batch
         if empty:

@@ -42,6 +42,19 @@ def test_three_steps_by_hand() -> None:
     torch.testing.assert_close(layer.nu_log.grad, torch.tensor([0.5 * math.log(2)]))
 
 
+def test_the_forward_pass_follows_the_equations() -> None:
+    layer = LRU(3, 4)
+    inputs = torch.randn(6, 2, 3)
+    decay = torch.exp(torch.complex(-layer.nu_log.exp(), layer.theta_log.exp()))
+    into = torch.view_as_complex(layer.input_weight).t()  # B, (4, 3)
+    out = torch.complex(layer.output_weight[:, 0], -layer.output_weight[:, 1]).t()  # C, (3, 4)
+    state, expected = torch.zeros(2, 4, dtype=torch.complex128), []
+    for seen in inputs:
+        state = decay * state + layer.gamma_log.exp() * (seen.to(into.dtype) @ into.t())
+        expected.append((state @ out.t()).real + layer.feedthrough * seen)
+    torch.testing.assert_close(layer(inputs)[0], torch.stack(expected))
+
+
 def test_the_initialisation_of_the_paper() -> None:
     layer = LRU(16, 4_000, r_min=0.5, r_max=0.9, max_phase=1.0)
     decay = torch.view_as_complex(layer.decay())
@@ -134,3 +147,6 @@ def test_bad_calls() -> None:
     refuses("The carry is torch.float32 on cpu", good, layer.initial_carry(5).to(torch.float32))
     refuses("needs sensitivities", good, layer.initial_carry(5, sensitivities=False))
     refuses("The carry of another network holds x", good, Carry({"x": torch.zeros(5)}))
+    refuses("takes a Carry, as the last chunk", good, torch.zeros(1, 5, 4))
+    with pytest.raises(InvalidValueError, match=r"float32 or float64\. Its parameters are"):
+        LRU(3, 4).half()(good.half())

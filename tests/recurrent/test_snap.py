@@ -1,6 +1,6 @@
 import torch
 
-from skillrl.recurrent import GRU
+from skillrl.recurrent import GRU, LinearRNN
 
 
 def test_the_gru_is_torchs() -> None:
@@ -16,3 +16,13 @@ def test_the_gru_is_torchs() -> None:
     )
     inputs = torch.randn(20, 3, 4)
     torch.testing.assert_close(ours(inputs)[0], theirs(inputs)[0])
+
+
+def test_the_linear_rnn_follows_the_equations() -> None:
+    torch.manual_seed(0)
+    layer, inputs = LinearRNN(3, 4), torch.randn(6, 2, 3)
+    state, expected = torch.zeros(2, 4), []
+    for seen in inputs:
+        state = state @ layer.recurrent_weight.t() + seen @ layer.input_weight.t()
+        expected.append(state @ layer.output_weight.t() + layer.feedthrough * seen)
+    torch.testing.assert_close(layer(inputs)[0], torch.stack(expected))

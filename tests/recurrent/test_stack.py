@@ -7,6 +7,7 @@ from skillrl.errors import InvalidValueError
 from skillrl.recurrent import (
     GRU,
     LRU,
+    Block,
     LinearRNN,
     LinearRTU,
     NonlinearRTU,
@@ -62,6 +63,17 @@ def test_steps_give_what_a_chunk_does(layer: MakeLayer, readout: Readout) -> Non
         torch.testing.assert_close(carry[name], value)
     # Without sensitivities there are none afterwards, and without starts none are needed.
     assert {*act(inputs[0], begin.without_sensitivities())[1]} == {*begin.without_sensitivities()}
+
+
+def test_a_block_is_norm_layer_gate_and_residual() -> None:
+    torch.manual_seed(0)
+    block = Block(LRU(4, 3), 4)
+    inputs = torch.randn(5, 2, 4)
+    centred = inputs - inputs.mean(-1, keepdim=True)
+    normed = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    hidden, _ = block.layer(normed)
+    value, gate = (hidden @ block.gate.weight.t() + block.gate.bias).chunk(2, -1)
+    torch.testing.assert_close(block(inputs)[0], inputs + value * gate.sigmoid())
 
 
 def test_the_mean_is_over_all_steps_since_the_sequence_began() -> None:
@@ -140,6 +152,17 @@ def test_bad_calls() -> None:
     deeper = RecurrentStack(3, 2, width=6, depth=3, layer=LAYERS["lru"])
     with pytest.raises(InvalidValueError, match=r"carries the parts 0, 1\. .* holds 0, 1, 2"):
         stack(inputs, deeper.initial_carry(4))
+    with pytest.raises(InvalidValueError, match=r"inputs are torch\.float64, and the parameters"):
+        stack(inputs.double())
+    with pytest.raises(InvalidValueError, match="takes a Carry, as the last chunk"):
+        stack(inputs, torch.zeros(4, 5, 2))
+    mean, wider = (
+        RecurrentStack(3, 2, width=w, depth=1, layer=lambda width: GRU(width, 5), readout="mean")
+        for w in (6, 8)
+    )
+    mean.rule = wider.rule = "truncated"
+    with pytest.raises(InvalidValueError, match=r"mean of shape \(4, 7\)\. Received \(4, 9\)"):
+        mean(inputs, wider.initial_carry(4))
     single: RecurrentLayer = LRU(3, 5)
     with pytest.raises(InvalidValueError, match="carries the parts 0, 1"):
         stack(inputs, single.initial_carry(4))

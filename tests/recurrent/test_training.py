@@ -8,7 +8,7 @@ import torch
 from streams import doubles, relative_error
 from torch import Tensor
 
-from skillrl.errors import InvalidValueError
+from skillrl.errors import DivergedError, InvalidValueError
 from skillrl.recurrent import RecurrentStack, SequenceRecipe, sequence_recipe_for
 from skillrl.recurrent.tasks import Batch, Copy, ListOps, Recall, Task
 from skillrl.recurrent.training import learn_from, make_network, make_task, train
@@ -113,7 +113,7 @@ def test_what_is_not_finite_stops_training_with_the_update_and_the_layer() -> No
     network = make_network(recipe, task)
     with torch.no_grad():
         dict(network.named_parameters())["blocks.1.layer.gamma_log"].fill_(torch.inf)
-    with pytest.raises(InvalidValueError, match="Update 1: The state of layer 1 is not finite"):
+    with pytest.raises(DivergedError, match="Update 1: The state of layer 1 is not finite"):
         train(network, task, recipe)
 
 

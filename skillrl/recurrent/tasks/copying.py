@@ -10,12 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent.stack import Readout
-from skillrl.recurrent.tasks.task import Batch, Classification, Split
-
-
-def _seed(split: Split, seed: int, size: int) -> torch.Generator:
-    """The test set is always the same, and no part of any training set."""
-    return torch.Generator().manual_seed(size if split == "test" else 2**32 + seed)
+from skillrl.recurrent.tasks.task import Batch, Classification, Split, generator, passes
 
 
 class Copy:
@@ -28,7 +23,7 @@ class Copy:
     Args:
         length: steps of the pattern.
         bits: of each of its steps.
-        sequences: in one pass over the training set.
+        sequences: of the training set, which is always the same; 1,000 others are tested on.
 
     Raises:
         InvalidValueError: if an argument is not positive.
@@ -44,23 +39,26 @@ class Copy:
                 "A pattern has at least one step of one bit. Received "
                 f"length={length}, bits={bits}, sequences={sequences}."
             )
-        self.length, self.bits, self.sequences = length, bits, sequences
+        self.length = length
+        counts: dict[Split, int] = {"train": sequences, "test": 1_000}
+        self._patterns = {
+            split: torch.randint(
+                *(2, (count, length, bits)), generator=generator("copy", split), dtype=torch.uint8
+            )
+            for split, count in counts.items()
+        }
         self.input_size, self.output_size = bits + 1, bits
 
     def batches(self, split: Split, batch_size: int, seed: int) -> Iterator[Batch]:
         """See ``Task``."""
-        random = _seed(split, seed, self.sequences)
+        patterns = self._patterns[split]
         counts = torch.arange(2 * self.length) >= self.length
-        total = self.sequences if split == "train" else 1_000
-        for _ in range(total // batch_size):
-            pattern = torch.randint(
-                2, (self.length, batch_size, self.bits), generator=random, dtype=torch.uint8
-            )
-            values = torch.zeros(2 * self.length, batch_size, self.bits + 1, dtype=torch.uint8)
+        for chosen in passes(len(patterns), batch_size, split, seed):
+            pattern = patterns[chosen].transpose(0, 1)
+            values = torch.zeros(2 * self.length, len(chosen), self.input_size, dtype=torch.uint8)
             values[: self.length, :, :-1] = pattern
             values[self.length, :, -1] = 1
-            targets = torch.cat([torch.zeros_like(pattern), pattern])
-            yield Batch(values, targets, counts)
+            yield Batch(values, torch.cat([torch.zeros_like(pattern), pattern]), counts)
 
     def encode(self, values: Tensor) -> Tensor:
         """See ``Task``."""
@@ -87,7 +85,7 @@ class Recall(Classification):
     Args:
         delay: steps between the cue and the question.
         cues: number of cues.
-        sequences: in one pass over the training set.
+        sequences: in one pass of the training; each pass draws its own.
         noise: standard deviation of the distractor; a cue is 1.
 
     Raises:
@@ -112,16 +110,19 @@ class Recall(Classification):
 
     def batches(self, split: Split, batch_size: int, seed: int) -> Iterator[Batch]:
         """See ``Task``."""
-        random = _seed(split, seed, self.sequences)
+        source = generator("recall", split, seed if split == "train" else "")
         steps = self.delay + 2
         counts = torch.arange(steps) == steps - 1
         total = self.sequences if split == "train" else 512
-        for _ in range(total // batch_size):
-            cues = torch.randint(self.cues, (batch_size,), generator=random)
-            values = torch.zeros(steps, batch_size, self.input_size)
+        for batch in torch.arange(total).split(batch_size):
+            if split == "train" and len(batch) < batch_size:
+                return
+            size = len(batch)
+            cues = torch.randint(self.cues, (size,), generator=source)
+            values = torch.zeros(steps, size, self.input_size)
             values[0, :, : self.cues] = one_hot(cues, self.cues).float()
             values[-1, :, self.cues] = 1
-            values[:, :, -1] = self.noise * torch.randn(steps, batch_size, generator=random)
+            values[:, :, -1] = self.noise * torch.randn(steps, size, generator=source)
             yield Batch(values, cues.expand(steps, -1), counts)
 
     def encode(self, values: Tensor) -> Tensor:

@@ -42,6 +42,12 @@ class SequentialImages(Classification):
         self._images, self._labels = {}, {}
         for split in SPLITS:
             self._images[split], self._labels[split] = read(root, split, limit)
+        sizes = [images.shape[1] for images in self._images.values()]
+        if sizes[0] != sizes[1]:
+            raise InvalidValueError(
+                f"Images to train and to test on should be of one size. {root} has images of "
+                f"{sizes[0]} and of {sizes[1]} pixels."
+            )
         self.output_size = int(max(labels.max() for labels in self._labels.values())) + 1
         self.chance = 1 / self.output_size
         seen = self._images["train"].double()
@@ -118,6 +124,13 @@ def _folder(path: Path) -> Path:
 def _image_folders(root: Path, split: Split, limit: int | None) -> tuple[Tensor, Tensor]:
     """Images ``(count, pixels)``, uint8, and their classes, of ``root/split/CLASS/*``."""
     classes = sorted(path for path in _folder(root / split).iterdir() if path.is_dir())
+    names = [path.name for path in classes]
+    trained = sorted(path.name for path in _folder(root / "train").iterdir() if path.is_dir())
+    if names != trained:
+        raise InvalidValueError(
+            f"{root / split} should hold the classes of {root / 'train'}, "
+            f"{', '.join(trained)}. It holds {', '.join(names) or 'none'}."
+        )
     if len(classes) < 2:
         raise InvalidValueError(f"{root / split} should hold a folder of images for every class.")
     images, labels = [], []

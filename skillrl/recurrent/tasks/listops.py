@@ -37,7 +37,7 @@ class ListOps(Classification):
         sequences: training sequences; there are a tenth as many to test on.
         min_length: tokens of the shortest expression.
         max_length: tokens of the longest one.
-        max_depth: of nested lists.
+        max_depth: of nested lists, the digits in the innermost one included.
         max_arguments: of an operator.
         seed: of the expressions.
 
@@ -58,15 +58,15 @@ class ListOps(Classification):
         max_arguments: int = 10,
         seed: int = 0,
     ) -> None:
-        if sequences < 10 or not 4 <= min_length <= max_length or max_depth < 1:
+        if sequences < 10 or not 4 <= min_length <= max_length or max_depth < 2:
             raise InvalidValueError(
-                "ListOps needs 10 sequences or more, of 4 tokens or more. Received "
+                "ListOps needs 10 sequences or more, of 4 tokens or more, 2 deep or more. Received "
                 f"sequences={sequences}, min_length={min_length}, max_length={max_length}, "
                 f"max_depth={max_depth}."
             )
         # A list has an operator, its arguments and an end.
         longest = 1
-        for _ in range(max_depth):
+        for _ in range(1, max_depth):
             longest = 2 + max_arguments * longest
         if max_arguments < 2 or longest < min_length:
             raise InvalidValueError(
@@ -77,7 +77,18 @@ class ListOps(Classification):
         limits = (min_length, max_length, max_depth, max_arguments)
         # Of Python's own generator, which draws single numbers many times as fast as NumPy's.
         rng = random.Random(f"{seed} {sequences} {limits}")
-        self._expressions = [expression(rng, *limits) for _ in range(sequences + sequences // 10)]
+        # None twice, as in the published data.
+        distinct: dict[tuple[int, ...], None] = {}
+        total, tries = sequences + sequences // 10, 0
+        while len(distinct) < total:
+            distinct[tuple(expression(rng, *limits))] = None
+            tries += 1
+            if tries > 10 * total:
+                raise InvalidValueError(
+                    f"There are hardly {total:,} different expressions of {min_length} to "
+                    f"{max_length} tokens: ask for fewer sequences or longer ones."
+                )
+        self._expressions = list(distinct)
         self._answers = torch.tensor([evaluate(each) for each in self._expressions])
         self.sequences = sequences
 
@@ -119,7 +130,7 @@ def _list(
     for _ in range(rng.randint(2, max_arguments)):
         if len(tokens) > enough:
             return
-        if depth < max_depth and rng.random() < _NESTED:
+        if depth + 1 < max_depth and rng.random() < _NESTED:
             _list(tokens, rng, depth + 1, max_depth, max_arguments, enough)
         else:
             tokens.append(rng.randrange(10))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -98,10 +99,19 @@ def together(sequences: list[Tensor]) -> tuple[Tensor, Tensor]:
     return values, starts
 
 
+def generator(*words: object) -> torch.Generator:
+    """Return a source of randomness for these words and no others.
+
+    Whatever they are: torch would look at the low 32 bits of a number alone.
+    """
+    seed = random.Random(" ".join(map(str, words))).getrandbits(32)
+    return torch.Generator().manual_seed(seed)
+
+
 def passes(count: int, batch_size: int, split: Split, seed: int) -> Iterator[Tensor]:
     """Numbers of the examples of each batch; in training in random order, and full batches only."""
     if split == "test":
         yield from torch.arange(count).split(batch_size)
         return
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(count, generator=generator("order", seed))
     yield from (part for part in order.split(batch_size) if len(part) == batch_size)

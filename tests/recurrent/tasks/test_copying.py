@@ -56,6 +56,26 @@ def test_training_differs_by_seed_and_tests_do_not(task: Copy | Recall) -> None:
     assert torch.equal(first("test", 1), first("test", 2))
 
 
+def test_no_training_set_holds_the_test_set() -> None:
+    task = Recall(delay=3, sequences=512)
+    (test,) = task.batches("test", 512, 0)
+    for seed in (0, 1, 512, 2**32):
+        (batch,) = task.batches("train", 512, seed)
+        assert not torch.equal(batch.values, test.values)
+    copy = Copy(sequences=1_000)
+    train, test = (next(copy.batches(split, 1_000, 0)) for split in ("train", "test"))
+    assert not torch.equal(train.values.sort(1).values, test.values.sort(1).values)
+    # The same training set in another order.
+    other = next(copy.batches("train", 1_000, 1))
+    sums = [batch.values.flatten(0, 0).long().sum((0, 2)).sort().values for batch in (train, other)]
+    assert torch.equal(*sums) and not torch.equal(train.values, other.values)
+
+
+def test_all_of_the_test_set_is_tested_on() -> None:
+    for task, count in ((Copy(), 1_000), (Recall(delay=3), 512)):
+        assert sum(b.values.shape[1] for b in task.batches("test", 300, 0)) == count
+
+
 def test_bad_sizes() -> None:
     with pytest.raises(InvalidValueError, match="length=0, bits=7"):
         Copy(length=0)

@@ -97,6 +97,14 @@ def test_folders_that_are_missing_or_malformed(tmp_path: Path) -> None:
     refuses(Reviews, "holds no texts")
 
 
+def test_test_images_have_the_classes_of_training(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    (tmp_path / "test" / "dark").rename(tmp_path / "test" / "bright")
+    message = r"classes of .*train, dark, light\. It holds bright, light"
+    with pytest.raises(InvalidValueError, match=message):
+        SequentialImages(tmp_path)
+
+
 def test_images_of_two_sizes_and_of_no_format(tmp_path: Path) -> None:
     write_images(tmp_path)
     path = tmp_path / "train" / "light" / "9.png"

@@ -60,7 +60,7 @@ def test_drawn_expressions_are_of_the_grammar_and_have_the_answers() -> None:
             assert by_python(tokens) == batch.targets[index]
             answers.append(int(batch.targets[index]))
             depth = np.cumsum([TOKENS[t].startswith("[") - (TOKENS[t] == "]") for t in tokens])
-            assert depth.max() <= 4
+            assert depth.max() <= 3
     assert len(answers) == 100
     assert {*answers} == {*range(10)}
 
@@ -82,5 +82,7 @@ def test_what_is_no_expression(text: str) -> None:
 def test_bad_sizes() -> None:
     with pytest.raises(InvalidValueError, match="min_length=100, max_length=50"):
         ListOps(sequences=10, min_length=100, max_length=50)
-    with pytest.raises(InvalidValueError, match="lists 1 deep no expression has 500 tokens"):
-        ListOps(sequences=10, max_depth=1)
+    with pytest.raises(InvalidValueError, match="lists 2 deep no expression has 500 tokens"):
+        ListOps(sequences=10, max_depth=2)
+    with pytest.raises(InvalidValueError, match="hardly 11,000 different expressions of 4 to 4"):
+        ListOps(sequences=10_000, min_length=4, max_length=4)
