@@ -150,6 +150,19 @@ class RecurrentPolicy(ActorCriticPolicy):
         outputs = [output for output, _ in found.values()]
         return outputs[0], outputs[-1], Carry.stack({name: c for name, (_, c) in found.items()})
 
+    def coefficients(self) -> dict[str, tuple[Tensor, ...]]:
+        """Return what the states are functions of; see ``RecurrentLayer.coefficients``."""
+        return {name: part.layer.coefficients() for name, part in self._each().items()}
+
+    def corrected(self, carry: Carry, then: dict[str, tuple[Tensor, ...]]) -> Carry:
+        """Return a carry with states corrected to first order; see ``RecurrentLayer.corrected``."""
+        return Carry.stack(
+            {
+                name: part.layer.corrected(carry.part(name), then[name])
+                for name, part in self._each().items()
+            }
+        )
+
     def evaluate_chunk(
         self, observations: PyTorchObs, actions: Tensor, carry: Carry, starts: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:

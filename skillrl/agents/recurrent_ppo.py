@@ -23,7 +23,7 @@ from skillrl.agents.recurrent_policy import CnnLruPolicy, MultiInputLruPolicy, R
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import Carry
 
-Refresh = Literal["sweep", "none"]
+Refresh = Literal["sweep", "first-order", "none"]
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,11 @@ class RecurrentPPO(PPO):
             of ``RecurrentPolicy``.
         env: as in Stable-Baselines3.
         chunk: steps of a chunk; it divides ``n_steps`` and ``batch_size``.
-        refresh: how the carries of a rollout follow the parameters. ``"sweep"``: they are computed
-            anew before each epoch; ``"none"``: before the first one only.
+        refresh: how the carries of a rollout follow the parameters while these are updated.
+            ``"sweep"``: they are computed anew before each epoch. ``"first-order"``: their states
+            are corrected before each gradient step by their sensitivities, so that the rule must
+            be ``"online"``; what lies below the recurrence is taken as it was. ``"none"``: they
+            stay as they were in the rollout.
 
     The other arguments are those of Stable-Baselines3's PPO, as in sb3-contrib's RecurrentPPO.
 
@@ -143,6 +146,11 @@ class RecurrentPPO(PPO):
             _init_setup_model=_init_setup_model,
             **kwargs,
         )
+        if refresh == "first-order" and _init_setup_model and self.policy.rule != "online":
+            raise InvalidValueError(
+                "refresh='first-order' corrects states by their sensitivities, which only the rule "
+                f"'online' carries. The policy's rule is {self.policy.rule!r}."
+            )
 
     @staticmethod
     def _check_spaces(space: spaces.Space[Any]) -> None:
@@ -223,16 +231,18 @@ class RecurrentPPO(PPO):
         chunks = self._cut()
         logs: list[Tensor] = []
         kl_reached = False
-        carries = None
+        carries = then = None
         for _ in range(self.n_epochs):
             if carries is None or self.refresh == "sweep":
                 carries, self._carry = self._sweep(chunks)
+                then = policy.coefficients() if self.refresh == "first-order" else None
             for rows in torch.randperm(len(chunks.starts), device=self.device).split(
                 self.batch_size // self.chunk
             ):
-                loss, log = self._loss(
-                    chunks.rows(rows), carries.rows(rows), clip_range, clip_range_vf
-                )
+                carry = carries.rows(rows)
+                if then is not None:
+                    carry = policy.corrected(carry, then)
+                loss, log = self._loss(chunks.rows(rows), carry, clip_range, clip_range_vf)
                 if self.target_kl is not None and log[-2] > 1.5 * self.target_kl:
                     kl_reached = True
                     break
@@ -244,9 +254,11 @@ class RecurrentPPO(PPO):
             self._n_updates += 1
             if kl_reached:
                 break
+        # The rollout that follows begins with what the present parameters remember.
         if self.refresh == "sweep":
-            # The rollout that follows begins with what the present parameters remember.
             _, self._carry = self._sweep(chunks)
+        elif then is not None and self._carry is not None:
+            self._carry = policy.corrected(self._carry, then)
         self._log(logs, clip_range)
 
     def _cut(self) -> _Chunks:

@@ -88,6 +88,34 @@ def test_its_gradient_is_that_of_backpropagation_through_the_rollout(
     assert relative_error(truncated[name], true[name]) > (1e-3 if chunk < 64 else 0)
 
 
+def test_refreshed_carries_are_nearer_to_what_the_parameters_would_give() -> None:
+    # After one small step of all parameters of the recurrences.
+    ppo = agent(policy_kwargs={"encoder": ()}).learn(128)
+    chunks = ppo._cut()
+    carries, _ = ppo._sweep(chunks)
+    then = ppo.policy.coefficients()
+    with torch.no_grad():
+        for parameter in ppo.policy.recurrences.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=1e-3)
+    true, _ = ppo._sweep(chunks)
+    corrected = ppo.policy.corrected(carries, then)
+    for name in ("actor.state", "critic.state"):
+        stale = relative_error(carries[name], true[name])
+        assert relative_error(corrected[name], true[name]) < 0.1 * stale
+
+
+@pytest.mark.parametrize("refresh", ["sweep", "first-order", "none"])
+def test_all_refreshes_learn(refresh: str) -> None:
+    ppo = agent(refresh=refresh)
+    before = {name: value.clone() for name, value in ppo.policy.state_dict().items()}
+    after = ppo.learn(256).policy.state_dict()
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert not torch.equal(
+        before["recurrences.actor.layer.nu_log"], after["recurrences.actor.layer.nu_log"]
+    )
+    assert ppo._carry is not None and ppo._carry["actor.input"].abs().max() > 0
+
+
 def test_training_twice_with_one_seed_gives_equal_parameters() -> None:
     first, second = (agent(masked()).learn(256).policy.state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -216,7 +244,8 @@ def test_it_balances_without_seeing_velocities() -> None:
         ({"chunk": 5}, "chunk=5 does not divide n_steps=32"),
         ({"chunk": 0}, "chunk=0 does not divide n_steps=32"),
         ({"batch_size": 60}, "chunk=8 does not divide batch_size=60"),
-        ({"refresh": "never"}, "refresh should be one of sweep, none. Received 'never'"),
+        ({"refresh": "never"}, "refresh should be one of sweep, first-order, none. Received"),
+        ({"refresh": "first-order", "policy_kwargs": {"rule": "truncated"}}, "rule is 'truncated'"),
         ({"use_sde": True}, "takes no use_sde"),
         ({"policy_kwargs": {"cell": "lstm"}}, "cell should be one of lru, linear-rtu"),
         ({"policy_kwargs": {"rule": "snap1"}}, "LRU has no rule 'snap1'"),
