@@ -172,7 +172,8 @@ def online_cost(results: dict[str, Any]) -> str:
     """Ratios of a step and of a chunk; growth of memory; speed beside torch's layers."""
     names = {
         "step": {
-            "compute_ratio": "a step: operations",
+            "compute_ratio": "a step: operations needed",
+            "compute_ratio_as_run": "a step: operations run",
             "time_ratio": "a step: time",
             "memory_ratio": "a step: memory",
         },

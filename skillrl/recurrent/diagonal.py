@@ -5,7 +5,7 @@ its state (Zucchet et al. 2023, arXiv 2305.15947):
 
     e^λ_t = λ e^λ_{t−1} + h_{t−1}     e^γ_t = λ e^γ_{t−1} + B x_t     e^B_t = λ e^B_{t−1} + γ x_tᵀ
 
-Carried is e^B / γ, which saves a product.
+Carried are γ e^γ and e^B / γ: each saves a product a step.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class DiagonalLayer(RecurrentLayer):
             after = {"state": states[-1].clone()}
             if "input" in carry:
                 advanced = _advance(
-                    *(decay, gain, keep, inputs, driven, states, carry["state"]),
+                    *(decay, keep, inputs, driven, states, carry["state"]),
                     *_sensitivities(carry),
                 )
                 after |= dict(zip(("decay", "gain", "input"), advanced, strict=True))
@@ -107,9 +107,10 @@ class DiagonalLayer(RecurrentLayer):
             if "input" in carry:
                 of_decay, of_gain, of_input = map(complex_, _sensitivities(carry))
                 after["decay"] = real(torch.addcmul(before, decay, of_decay))
-                after["gain"] = real(torch.addcmul(driven / gain, decay, of_gain))
-                after["input"] = real(of_input * decay)
-                after["input"][..., 0] += inputs.unsqueeze(-1)
+                after["gain"] = real(torch.addcmul(driven, decay, of_gain))
+                # In two steps: on a CPU the fused one is not vectorised.
+                into = inputs.to(driven.dtype).unsqueeze(-1)
+                after["input"] = real((of_input * decay).add_(into))
             return self._read(state, inputs), Carry(after)
 
         return step
@@ -123,7 +124,7 @@ class DiagonalLayer(RecurrentLayer):
             now - before for now, before in zip(self.coefficients(), then, strict=True)
         )
         of_decay, of_gain, of_input = map(complex_, _sensitivities(carry))
-        moved = of_decay * complex_(decay) + of_gain * gain
+        moved = of_decay * complex_(decay) + of_gain * gain / then[1]
         moved += then[1] * (of_input * complex_(weight)).sum(1)
         return Carry({**carry, "state": carry["state"] + real(moved)})
 
@@ -186,7 +187,7 @@ def _owed(
     """Gradients of λ, γ and B, given that of the state ``(batch, state_size, 2)``."""
     error = complex_(grad.contiguous())
     to_decay = (complex_(of_decay).conj() * error).sum(0)
-    to_gain = (of_gain * grad).sum((0, 2))
+    to_gain = (of_gain * grad).sum((0, 2)) / gain
     to_weight = (complex_(of_input).conj() * (gain * error).unsqueeze(1)).sum(0)
     return real(to_decay), to_gain, real(to_weight)
 
@@ -217,7 +218,6 @@ _carried_state.register_autograd(_backward, setup_context=_setup)
 @torch.library.custom_op("skillrl::advance_sensitivities", mutates_args=())
 def _advance(
     decay: Tensor,
-    gain: Tensor,
     keep: Tensor | None,
     inputs: Tensor,
     driven: Tensor,
@@ -244,7 +244,7 @@ def _advance(
         # … and where one begins, the state before it has no effect.
         before = before * (left * keep).unsqueeze(-1)
     to_decay = whole * complex_(of_decay) + (weights.unsqueeze(1) * before).sum(0)
-    to_gain = whole * complex_(of_gain) + (weights.unsqueeze(1) * into).sum(0) / gain
+    to_gain = whole * complex_(of_gain) + (weights.unsqueeze(1) * into).sum(0)
     whole = whole.expand(batch, -1).unsqueeze(1)
     seen, left_of_inputs = inputs.permute(1, 2, 0), real(weights).flatten(1).expand(batch, -1, -1)
     to_input = of_input.new_empty(of_input.shape)
@@ -259,7 +259,6 @@ def _advance(
 @_advance.register_fake
 def _(
     decay: Tensor,
-    gain: Tensor,
     keep: Tensor | None,
     inputs: Tensor,
     driven: Tensor,
