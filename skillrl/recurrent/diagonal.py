@@ -188,8 +188,15 @@ def _owed(
     error = complex_(grad.contiguous())
     to_decay = (complex_(of_decay).conj() * error).sum(0)
     to_gain = (of_gain * grad).sum((0, 2)) / gain
-    to_weight = (complex_(of_input).conj() * (gain * error).unsqueeze(1)).sum(0)
-    return real(to_decay), to_gain, real(to_weight)
+    conjugate = (gain * error).conj().resolve_conj()
+    if grad.is_cuda:
+        to_weight = (complex_(of_input) * conjugate.unsqueeze(1)).sum(0)
+    else:
+        # Without a product as large as all of the sensitivities.
+        to_weight = torch.zeros_like(complex_(of_input[0]))
+        for sensitivity, owed in zip(complex_(of_input), conjugate, strict=True):
+            to_weight.addcmul_(sensitivity, owed)
+    return real(to_decay), to_gain, real(to_weight.conj().resolve_conj())
 
 
 @_owed.register_fake
