@@ -24,7 +24,7 @@ from scipy import stats
 from skillrl.discovery.events import Event, SkillFinished
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.metrics import growing_variety
-from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.recipes import Recipe, SampleRecipe, recipe_for
 from skillrl.discovery.run import discover
 from skillrl.files import write_json
 
@@ -103,10 +103,16 @@ def seeds_of(options: argparse.Namespace) -> range:
 
 
 def budget(runs: Path, found: dict[str, Any]) -> int | None:
-    """The mean steps of our own skills, kept beside the runs once it is known."""
+    """The mean steps of our own skills, those of their samples included, kept beside the runs."""
     path = runs / "steps_per_skill.json"
-    if not path.exists() and "neural-rewards" in found:
-        write_json(path, {"steps": round(np.mean(found["neural-rewards"]["steps_per_skill"]))})
+    if "neural-rewards" in found:
+        samples = SampleRecipe(**found["neural-rewards"]["recipe"]["samples"])
+        # The last skill and the parent are followed, and explored from.
+        gathered = samples.num_envs * (
+            2 * samples.negative_steps + samples.positive_repeats * samples.positive_steps
+        )
+        trained = np.mean(found["neural-rewards"]["steps_per_skill"])
+        write_json(path, {"steps": round(trained + gathered)})
     return int(json.loads(path.read_text(encoding="utf-8"))["steps"]) if path.exists() else None
 
 

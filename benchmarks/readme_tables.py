@@ -65,6 +65,7 @@ COLUMNS = (
     ("distinct", "told apart", ".0%"),
     ("coverage", "m² visited", ",.0f"),
     ("task_return", "task return", ",.0f"),
+    ("steps_per_skill", "steps a skill", ",.0f"),
     ("minutes", "minutes", ".0f"),
 )
 

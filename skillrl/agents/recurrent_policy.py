@@ -197,6 +197,7 @@ class RecurrentPolicy(ActorCriticPolicy):
         ) -> tuple[Tensor, Tensor, Tensor, Carry]:
             features = self.extract_features(observations)
             assert isinstance(features, Tensor)  # the extractor is shared
+            features = features.to(self.value_net.weight.dtype)
             begins = starts if bool(starts.any()) else None
             found = {name: step(features, carry.part(name), begins) for name, step in steps.items()}
             outputs = [output for output, _ in found.values()]
@@ -208,6 +209,15 @@ class RecurrentPolicy(ActorCriticPolicy):
             return actions, values, distribution.log_prob(actions), after
 
         return act
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse what SB3's policies without memory do: see ``stepper``."""
+        raise InvalidValueError(
+            "A recurrent policy needs to know what came before: use predict, stepper() or "
+            "evaluate_chunk."
+        )
+
+    evaluate_actions = get_distribution = predict_values = forward
 
     def predict(
         self,
@@ -274,6 +284,10 @@ def carry_from_state(
         values = (torch.as_tensor(value, device=seen.device) for value in state)
         carry = Carry(dict(zip(carry, values, strict=True)))
     begins = np.zeros(batch_size, bool) if episode_start is None else np.asarray(episode_start)
+    if begins.size != batch_size:
+        raise InvalidValueError(
+            f"episode_start should tell of {batch_size} observation(s). Received {begins.size}."
+        )
     return carry, torch.as_tensor(begins.reshape(-1).astype(bool), device=seen.device)
 
 

@@ -124,6 +124,11 @@ class RecurrentPPO(PPO):
             raise InvalidValueError(
                 f"refresh should be one of {', '.join(get_args(Refresh))}. Received {refresh!r}."
             )
+        if dict(kwargs.get("policy_kwargs") or {}).get("rule") == "bptt" and chunk != n_steps:
+            raise InvalidValueError(
+                "The rule 'bptt' takes a rollout as one chunk: set chunk to n_steps, which is "
+                f"{n_steps}. Received {chunk}."
+            )
         for name, size in (("n_steps", n_steps), ("batch_size", batch_size)):
             if chunk < 1 or size % chunk:
                 raise InvalidValueError(
@@ -135,7 +140,7 @@ class RecurrentPPO(PPO):
         # At the present moment, with sensitivities where the rule has them.
         self._carry: Carry | None = None
         if isinstance(env, gym.Env | VecEnv):
-            self._check_spaces(env.observation_space)
+            self._check_spaces(env.observation_space, env.action_space)
         super().__init__(
             policy,
             env,
@@ -153,12 +158,14 @@ class RecurrentPPO(PPO):
             )
 
     @staticmethod
-    def _check_spaces(space: spaces.Space[Any]) -> None:
-        if isinstance(space, spaces.Tuple | spaces.Sequence | spaces.Graph | spaces.Text):
+    def _check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
+        if isinstance(observations, spaces.Tuple | spaces.Sequence | spaces.Graph | spaces.Text):
             raise InvalidValueError(
-                f"Observations should be a Box, Discrete, MultiDiscrete, MultiBinary or Dict. "
-                f"Received {space}."
+                "Observations should be a Box, Discrete, MultiDiscrete, MultiBinary or Dict. "
+                f"Received {observations}."
             )
+        if np.any(getattr(actions, "start", 0)):
+            raise InvalidValueError(f"Actions should be numbered from 0. Received {actions}.")
 
     def collect_rollouts(
         self,
@@ -173,6 +180,7 @@ class RecurrentPPO(PPO):
         rollout_buffer.reset()
         if self._carry is None or self._carry.batch_size != env.num_envs:
             self._carry = self.policy.initial_carry(env.num_envs)
+        self._carry = self._carry.to(self.device)
         # At the rollout's begin, from where its carries are computed.
         self._first_carry = self._carry
         carry = self._carry.without_sensitivities()
@@ -182,7 +190,7 @@ class RecurrentPPO(PPO):
             starts = torch.as_tensor(self._last_episode_starts, device=self.device).bool()
             observations = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
             actions, values, log_probs, carry = act(observations, carry, starts)
-            chosen = actions.cpu().numpy()
+            chosen = actions.cpu().numpy().reshape(-1, *(self.action_space.shape or ()))
             clipped = chosen
             if isinstance(self.action_space, spaces.Box):
                 clipped = np.clip(chosen, self.action_space.low, self.action_space.high)
@@ -190,6 +198,11 @@ class RecurrentPPO(PPO):
             self.num_timesteps += env.num_envs
             callback.update_locals(locals())
             if not callback.on_step():
+                # The part of a rollout is not learnt from. What is remembered of it counts from
+                # the next step on as something given.
+                fresh = self.policy.initial_carry(env.num_envs)
+                self._carry = Carry({**fresh, **carry})
+                self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
                 return False
             self._update_info_buffer(infos, dones)
             if isinstance(self.action_space, spaces.Discrete):

@@ -144,6 +144,7 @@ class RecurrentSAC(SAC):
             self._carry = self.policy.initial_carry(n_envs, sensitivities=False)
             self._starts = np.ones(n_envs, bool)
         assert self._starts is not None
+        self._carry = self._carry.to(self.device)
         self.replay_buffer.add_state(self._carry, self._starts)
         observations = obs_as_tensor(self._last_obs, self.device)
         starts = torch.as_tensor(self._starts, device=self.device)

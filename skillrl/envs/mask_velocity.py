@@ -24,11 +24,18 @@ VELOCITIES: dict[str, tuple[int, ...]] = {
 }
 
 
-def velocity_components(env_id: str) -> np.ndarray:
+_VECTOR_ARGUMENTS = {
+    *("num_envs", "num_threads", "autoreset_mode", "render_mode"),
+    *("vectorization_mode", "vector_kwargs", "wrappers"),
+}
+
+
+def velocity_components(env_id: str, **arguments: Any) -> np.ndarray:
     """Return which components of an environment's observations are velocities.
 
     Args:
         env_id: of classic control, or of a MuJoCo task of Gymnasium (v5) or of this package.
+        arguments: that the environment is made with.
 
     Raises:
         InvalidValueError: if it is not known.
@@ -42,7 +49,7 @@ def velocity_components(env_id: str) -> np.ndarray:
     if name.rpartition("-v")[0] in VELOCITIES:
         return np.array(VELOCITIES[name.rpartition("-v")[0]])
     try:
-        env = gym.make(name)
+        env = gym.make(name, **arguments)
     except gym.error.Error as error:
         raise InvalidValueError(f"The velocities of {env_id!r} are not known: {error}") from None
     structure: dict[str, int] | None = getattr(env.unwrapped, "observation_structure", None)
@@ -51,29 +58,43 @@ def velocity_components(env_id: str) -> np.ndarray:
         raise InvalidValueError(
             f"The velocities of {env_id!r} are not known: name them with components=[...]."
         )
-    return structure["qpos"] + np.arange(structure["qvel"])
+    found, begin = [], 0
+    for part, size in structure.items():
+        if part == "skipped_qpos":
+            continue
+        if part in ("qvel", "cvel", "ten_velocity"):
+            found.append(begin + np.arange(size))
+        begin += size
+    return np.concatenate(found)
 
 
-def _components(env_id: str | None, components: Any, space: spaces.Space[Any]) -> np.ndarray:
+def _components(spec: Any, components: Any, space: spaces.Space[Any]) -> np.ndarray:
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
         raise InvalidValueError(f"Velocities are components of a vector. Received {space}.")
     if components is None:
-        if env_id is None:
+        if spec is None:
             raise InvalidValueError(
                 "The environment has no id to know its velocities by: name them with "
                 "components=[...]."
             )
-        components = velocity_components(env_id)
-    found = np.asarray(components, np.int64)
-    if found.size and not (found.min() >= 0 and found.max() < space.shape[0]):
+        # Of a vector environment's arguments those that a single one has.
+        arguments = {name: v for name, v in spec.kwargs.items() if name not in _VECTOR_ARGUMENTS}
+        return velocity_components(spec.id, **arguments)
+    found = np.asarray(components)
+    if found.dtype == bool and found.shape == space.shape:
+        found = np.flatnonzero(found)
+    whole = found.dtype.kind in "iu" or found.size == 0
+    if not whole or (found.size and not (found.min() >= 0 and found.max() < space.shape[0])):
         raise InvalidValueError(
             f"Observations have {space.shape[0]} components, numbered from 0. Received "
             f"{found.tolist()}."
         )
-    return found
+    return found.astype(np.int64)
 
 
-class MaskVelocity(gym.ObservationWrapper[np.ndarray, Any, np.ndarray]):
+class MaskVelocity(
+    gym.ObservationWrapper[np.ndarray, Any, np.ndarray], gym.utils.RecordConstructorArgs
+):
     """An environment whose observations have zeros in the place of velocities.
 
     Args:
@@ -89,9 +110,9 @@ class MaskVelocity(gym.ObservationWrapper[np.ndarray, Any, np.ndarray]):
     """
 
     def __init__(self, env: gym.Env[Any, Any], components: Any = None) -> None:
-        super().__init__(env)
-        env_id = None if env.spec is None else env.spec.id
-        self._hidden = _components(env_id, components, env.observation_space)
+        gym.utils.RecordConstructorArgs.__init__(self, components=components)
+        gym.ObservationWrapper.__init__(self, env)
+        self._hidden = _components(env.spec, components, env.observation_space)
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
         """Return the observation without velocities."""
@@ -113,8 +134,7 @@ class MaskVelocityVectorWrapper(TransparentVectorWrapper):
 
     def __init__(self, env: VectorEnv[Any, Any, Any], components: Any = None) -> None:
         super().__init__(env)
-        env_id = None if env.spec is None else env.spec.id
-        self._hidden = _components(env_id, components, env.single_observation_space)
+        self._hidden = _components(env.spec, components, env.single_observation_space)
 
     def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None

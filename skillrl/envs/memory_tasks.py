@@ -22,7 +22,8 @@ class TMazeEnv(gym.Env[np.ndarray, np.int64]):
     the junction. Actions are 0 north, 1 east, 2 south, 3 west. In the corridor only east moves, one
     cell; anything else bumps into a wall. At the junction north and south end the episode.
 
-    Rewards: 4 for the turn that the sign said; −0.1 for the other turn and for every bump.
+    Rewards: 4 for the turn that the sign said; −0.1 for the other turn and for every bump. Episodes
+    are cut after ``10 * (length + 1)`` steps.
 
     Args:
         length: cells from the sign to the junction, at least 1.
@@ -39,7 +40,7 @@ class TMazeEnv(gym.Env[np.ndarray, np.int64]):
         self.length = length
         self.observation_space = spaces.Box(0, 1, (3,), np.float32)
         self.action_space = spaces.Discrete(4)
-        self.position, self.goal = 0, NORTH
+        self.position, self.goal, self._left = 0, NORTH, 0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -47,6 +48,7 @@ class TMazeEnv(gym.Env[np.ndarray, np.int64]):
         """Begin at the sign, which is drawn anew."""
         super().reset(seed=seed)
         self.position = 0
+        self._left = 10 * (self.length + 1)
         self.goal = NORTH if self.np_random.random() < 0.5 else SOUTH
         return self._observation(), {}
 
@@ -55,13 +57,15 @@ class TMazeEnv(gym.Env[np.ndarray, np.int64]):
         if not self.action_space.contains(action):
             raise InvalidValueError(f"Actions are 0, 1, 2 and 3. Received {action!r}.")
         at_junction = self.position == self.length
+        self._left -= 1
+        cut = self._left == 0
         if at_junction and action in (NORTH, SOUTH):
             right = bool(action == self.goal)
             return self._observation(), 4.0 if right else -0.1, True, False, {"is_success": right}
         if action == EAST and not at_junction:
             self.position += 1
-            return self._observation(), 0.0, False, False, {}
-        return self._observation(), -0.1, False, False, {}
+            return self._observation(), 0.0, False, cut, {}
+        return self._observation(), -0.1, False, cut, {}
 
     def _observation(self) -> np.ndarray:
         if self.position == 0:

@@ -192,6 +192,7 @@ VECTOR = spaces.Box(-1, 1, (3,), np.float32)
     ("policy", "observations", "actions"),
     [
         ("MlpLruPolicy", VECTOR, spaces.Box(-1, 1, (2,), np.float32)),
+        ("MlpLruPolicy", VECTOR, spaces.Box(-1, 1, (2, 3), np.float32)),
         ("MlpLruPolicy", spaces.Discrete(4), spaces.MultiDiscrete([2, 3])),
         ("MlpLruPolicy", spaces.MultiBinary(3), spaces.MultiBinary(2)),
         ("CnnLruPolicy", IMAGE, spaces.Discrete(3)),
@@ -215,6 +216,47 @@ def test_values_of_episodes_cut_by_a_time_limit_go_on() -> None:
     # is added.
     assert (rewards[[0, 1, 2, 3, 5, 6, 7]] == 1).all()
     assert rewards[4] != 1 and abs(rewards[4] - 1) < 1
+
+
+def test_a_rollout_that_is_stopped_is_remembered() -> None:
+    ppo, seen = agent(n_steps=64), []
+
+    def watch(known: dict[str, Any], _: Any) -> bool:
+        seen.append((known["observations"], known["starts"]))
+        return len(seen) < 20
+
+    ppo.learn(10_000, callback=watch)
+    act, carry = ppo.policy.stepper(), ppo.policy.initial_carry(4, sensitivities=False)
+    for observations, starts in seen:
+        _, _, _, carry = act(observations, carry, starts)
+    assert ppo._carry is not None
+    torch.testing.assert_close(ppo._carry["actor.state"], carry["actor.state"])
+    assert (ppo._carry["actor.input"] == 0).all()
+    ppo.learn(256, reset_num_timesteps=False)
+
+
+def test_actions_in_the_rollout_are_those_that_the_chunks_evaluate() -> None:
+    for cell in ("lru", "linear-rtu", "gru"):
+        rule = "snap1" if cell == "gru" else "online"
+        ppo = agent(n_epochs=1, learning_rate=0.0, policy_kwargs={"cell": cell, "rule": rule})
+        ppo.learn(256)
+        chunks = ppo._cut()
+        carries, _ = ppo._sweep(chunks)
+        everything = torch.arange(len(chunks.starts))
+        batch = chunks.rows(everything)
+        with torch.no_grad():
+            values, log_probs, _ = ppo.policy.evaluate_chunk(
+                batch.observations, batch.actions, carries.rows(everything), batch.starts
+            )
+        torch.testing.assert_close(values, batch.values)
+        torch.testing.assert_close(log_probs, batch.log_probs)
+
+
+def test_methods_that_know_no_past_are_refused() -> None:
+    policy = agent().policy
+    for method in (policy, policy.predict_values, policy.get_distribution):
+        with pytest.raises(InvalidValueError, match="needs to know what came before"):
+            method(torch.zeros(1, 4))
 
 
 @pytest.mark.learning
@@ -246,6 +288,7 @@ def test_it_balances_without_seeing_velocities() -> None:
         ({"batch_size": 60}, "chunk=8 does not divide batch_size=60"),
         ({"refresh": "never"}, "refresh should be one of sweep, first-order, none. Received"),
         ({"refresh": "first-order", "policy_kwargs": {"rule": "truncated"}}, "rule is 'truncated'"),
+        ({"policy_kwargs": {"rule": "bptt"}}, "set chunk to n_steps, which is 32. Received 8"),
         ({"use_sde": True}, "takes no use_sde"),
         ({"policy_kwargs": {"cell": "lstm"}}, "cell should be one of lru, linear-rtu"),
         ({"policy_kwargs": {"rule": "snap1"}}, "LRU has no rule 'snap1'"),

@@ -10,10 +10,22 @@ from skillrl.envs.mask_velocity import velocity_components
 from skillrl.envs.testing import check_vector_env
 from skillrl.errors import InvalidValueError
 
+WHOLE = {"exclude_current_positions_from_observation": False}
 
-@pytest.mark.parametrize("env_id", ["HalfCheetah-v5", "Hopper-v5", "InvertedPendulum-v5"])
-def test_of_mujoco_the_velocities_are_hidden_and_the_positions_shown(env_id: str) -> None:
-    env = MaskVelocity(gym.make(env_id))
+
+@pytest.mark.parametrize(
+    ("env_id", "arguments"),
+    [
+        ("HalfCheetah-v5", {}),
+        ("HalfCheetah-v5", WHOLE),
+        ("Hopper-v5", {}),
+        ("InvertedPendulum-v5", {}),
+    ],
+)
+def test_of_mujoco_the_velocities_are_hidden_and_the_positions_shown(
+    env_id: str, arguments: dict[str, Any]
+) -> None:
+    env = MaskVelocity(gym.make(env_id, **arguments))
     env.reset(seed=0)
     env.action_space.seed(0)
     observation = env.step(env.action_space.sample())[0]
@@ -29,6 +41,22 @@ def test_of_mujoco_the_velocities_are_hidden_and_the_positions_shown(env_id: str
 )
 def test_known_velocities(env_id: str, velocities: list[int]) -> None:
     assert velocity_components(env_id).tolist() == velocities
+
+
+def test_the_bodies_velocities_of_a_humanoid_are_hidden() -> None:
+    env = MaskVelocity(gym.make("Humanoid-v5"))
+    env.reset(seed=0)
+    observation = env.step(np.full(17, 0.1, np.float32))[0]
+    assert (observation[22:45] == 0).all() and (observation[175:253] == 0).all()
+    assert (observation[45:175] != 0).any() and (observation[253:270] != 0).all()
+
+
+def test_a_spec_rebuilds_the_environment() -> None:
+    env = MaskVelocity(gym.make("CartPole-v1"), components=[False, True, False, True])
+    assert env.spec is not None
+    again = gym.make(env.spec)
+    observation, _ = again.reset(seed=0)
+    assert (observation == 0).tolist() == [False, True, False, True]
 
 
 def make(num_envs: int, autoreset_mode: Any) -> MaskVelocityVectorWrapper:

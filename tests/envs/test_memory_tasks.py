@@ -62,6 +62,12 @@ def test_only_east_moves_and_bumps_cost() -> None:
     assert observation.tolist() == [0, 1, 0] and reward == -0.1 and ended == [False, False]
 
 
+def test_who_only_bumps_is_cut() -> None:
+    env = gym.make("skillrl/TMaze-v0", length=3)
+    total, steps = episode(env, lambda seen: WEST, 0)
+    assert steps == 40 and total == pytest.approx(-4.0)
+
+
 @pytest.mark.parametrize("delay", [1, 4, 16])
 def test_an_oracle_repeats_what_was_shown(delay: int) -> None:
     env = gym.make("skillrl/RepeatPrevious-v0", delay=delay)
