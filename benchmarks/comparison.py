@@ -86,6 +86,10 @@ def compare_methods(
     found: dict[str, Any] = {}
     for method in options.methods:
         variant = dataclasses.replace(recipe, method=method)
+        if method == "metra":
+            # It sends skills far apart, and has to see how far they are, as its authors' agents do.
+            seen = {**variant.env_kwargs, "exclude_current_positions_from_observation": False}
+            variant = dataclasses.replace(variant, env_kwargs=seen)
         if method != "neural-rewards":
             # As many steps in all as our own skills took, which may end early and be tried again.
             steps = budget(options.runs, found) or recipe.steps_per_skill

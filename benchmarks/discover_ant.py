@@ -1,4 +1,4 @@
-"""Discovery on Ant against DIAYN and random rewards, several seeds.
+"""Discovery on Ant against DIAYN, METRA and random rewards, several seeds.
 
 How varied the skills are, after each of them: mutual information with the velocities and the
 height, and the ground that they cover.

@@ -1,4 +1,4 @@
-"""Discovery on HalfCheetah against DIAYN and random rewards, several seeds.
+"""Discovery on HalfCheetah against DIAYN, METRA and random rewards, several seeds.
 
 How many skills are live, how fast they run, how many somersaults they turn, and how varied they
 are. A skill is live if over 10 episodes from ordinary resets it earns at least 0.2 of the target

@@ -1,4 +1,4 @@
-"""Discovery on Humanoid against DIAYN and random rewards, several seeds.
+"""Discovery on Humanoid against DIAYN, METRA and random rewards, several seeds.
 
 How varied the skills are, after each of them: mutual information with the velocities and the
 height, the ground that they cover, and how fast a skill hops on one and the same foot for 200 steps

@@ -10,6 +10,9 @@ with discrete skills, on the agent, the networks and the number of steps of
 3. after each rollout φ learns to let its steps go far in the directions of their skills, while no
    step may be longer than 1: it then measures time.
 
+Skills go as far as observations tell: robots' should hold the position (``env_kwargs``
+``{"exclude_current_positions_from_observation": false}``).
+
 A library's rewards look at single observations. Those of these skills are a discriminator's, as in
 DIAYN, which is learnt beside them and trains no policy.
 """
@@ -103,4 +106,6 @@ class Metra(Diayn):
     def _represented(self, conditioned: np.ndarray) -> torch.Tensor:
         """φ of observations that end with a skill, ``(batch, num_skills)``."""
         observations = torch.as_tensor(conditioned[:, : self.size])
-        return self.representation.outputs(self.representation.standardised(observations))
+        phi = self.representation
+        # Not compressed as rewards' inputs are: what is twice as far should be twice as far.
+        return phi.outputs(((observations - phi.mean) / phi.std).float())

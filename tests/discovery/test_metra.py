@@ -41,8 +41,8 @@ def test_a_reward_is_how_far_a_step_goes_in_the_skills_direction(method: Metra) 
     rewards = method.rewards(conditioned(ends, skills))
     with torch.no_grad():
         phi = method.representation
-        steps = phi.outputs(phi.standardised(torch.as_tensor(ends)))
-        steps -= phi.outputs(phi.standardised(torch.as_tensor(begins)))
+        standardised = [((torch.as_tensor(o) - phi.mean) / phi.std).float() for o in (ends, begins)]
+        steps = phi.outputs(standardised[0]) - phi.outputs(standardised[1])
     # With two skills the directions are (1, -1) and (-1, 1).
     expected = (steps[:, 0] - steps[:, 1]).numpy() * np.where(skills == 0, 1, -1)
     np.testing.assert_allclose(rewards, expected, atol=1e-6)
