@@ -90,6 +90,10 @@ def compare_methods(
             # It sends skills far apart, and has to see how far they are, as its authors' agents do.
             seen = {**variant.env_kwargs, "exclude_current_positions_from_observation": False}
             variant = dataclasses.replace(variant, env_kwargs=seen)
+        if method in ("diayn", "metra"):
+            # As many passes over a rollout as the agent makes.
+            passes = dataclasses.replace(variant.diayn, epochs=variant.agent.n_epochs)
+            variant = dataclasses.replace(variant, diayn=passes)
         if method != "neural-rewards":
             # As many steps in all as our own skills took, which may end early and be tried again.
             steps = budget(options.runs, found) or recipe.steps_per_skill

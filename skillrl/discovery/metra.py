@@ -11,7 +11,8 @@ with discrete skills, on the agent, the networks and the number of steps of
    step may be longer than 1: it then measures time.
 
 Skills go as far as observations tell: robots' should hold the position (``env_kwargs``
-``{"exclude_current_positions_from_observation": false}``).
+``{"exclude_current_positions_from_observation": false}``). With ``diayn.epochs`` at 4, HalfCheetah
+ran at −6 and 2.8 m/s after two million steps; with 1 the multiplier takes as long to come to rest.
 
 A library's rewards look at single observations. Those of these skills are a discriminator's, as in
 DIAYN, which is learnt beside them and trains no policy.
