@@ -101,7 +101,6 @@ class RecurrentSAC(SAC):
         self.chunk, self.burn_in = chunk, burn_in
         # At the present moment.
         self._carry: Carry | None = None
-        self._starts: np.ndarray | None = None
         super().__init__(
             policy,
             env,
@@ -142,12 +141,12 @@ class RecurrentSAC(SAC):
         assert self.replay_buffer is not None and self._last_obs is not None
         if self._carry is None or self._carry.batch_size != n_envs:
             self._carry = self.policy.initial_carry(n_envs, sensitivities=False)
-            self._starts = np.ones(n_envs, bool)
-        assert self._starts is not None
         self._carry = self._carry.to(self.device)
-        self.replay_buffer.add_state(self._carry, self._starts)
+        # True after every reset, those of `learn` included.
+        begins = np.asarray(self._last_episode_starts, bool)
+        self.replay_buffer.add_state(self._carry, begins)
         observations = obs_as_tensor(self._last_obs, self.device)
-        starts = torch.as_tensor(self._starts, device=self.device)
+        starts = torch.as_tensor(begins, device=self.device)
         actions, self._carry = self.policy.act(observations, self._carry, starts)
         scaled = actions.cpu().numpy()
         if self.num_timesteps < learning_starts:
@@ -166,7 +165,7 @@ class RecurrentSAC(SAC):
         infos: list[dict[str, Any]],
     ) -> None:
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-        self._starts = dones.copy()
+        self._last_episode_starts = dones.copy()
 
     def train(self, gradient_steps: int, batch_size: int = 32) -> None:
         """Update actor, critics and entropy coefficient with sequences of the replay buffer."""
@@ -194,7 +193,7 @@ class RecurrentSAC(SAC):
         """One gradient step of everything; what to log of it."""
         assert self.replay_buffer is not None
         actor, critic, target = self.actor, self.critic, self.critic_target
-        batch = self.replay_buffer.sample_sequences(batch_size)
+        batch = self.replay_buffer.sample_sequences(batch_size, self._vec_normalize_env)
         begin = self.burn_in
         actions, rewards = batch.actions[begin:], batch.rewards[begin:]
         weights = batch.counts[begin:]

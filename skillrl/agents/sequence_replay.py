@@ -12,6 +12,8 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from skillrl.errors import InvalidValueError
@@ -119,6 +121,9 @@ class SequenceReplayBuffer(ReplayBuffer):
     def add_state(self, carry: Carry, starts: np.ndarray) -> None:
         """Note the state before the next transition, and where episodes begin with it."""
         self._data["starts"][self.pos] = starts
+        # Where environments were reset in the middle of an episode, its end is not known.
+        last = self.pos - 1
+        self._data["cuts"][last] |= starts & ~self._data["terminations"][last]
         if self.pos % self.stride == 0:
             for name, kept in self._states.items():
                 kept[self.pos // self.stride] = carry[name].cpu().numpy()
@@ -152,8 +157,12 @@ class SequenceReplayBuffer(ReplayBuffer):
         known = self.buffer_size if self.full else self.pos
         return begins[age + self.length + 1 <= known]
 
-    def sample_sequences(self, batch_size: int) -> Sequences:
+    def sample_sequences(self, batch_size: int, env: VecNormalize | None = None) -> Sequences:
         """Draw sequences, from torch's generator.
+
+        Args:
+            batch_size: number of sequences.
+            env: normalises observations and rewards, which are kept as they were.
 
         Raises:
             InvalidValueError: if there is none yet.
@@ -168,19 +177,24 @@ class SequenceReplayBuffer(ReplayBuffer):
         envs = torch.randint(self.n_envs, (batch_size,)).numpy()
         steps = (chosen + np.arange(self.length + 1)[:, None]) % self.buffer_size
 
+        def rows(name: str, count: int) -> np.ndarray:
+            return self._data[name][steps[:count], envs]
+
         def take(name: str, count: int) -> Tensor:
-            return torch.as_tensor(self._data[name][steps[:count], envs], device=self.device)
+            return torch.as_tensor(rows(name, count), device=self.device)
 
         keys = [name for name in self._data if name.startswith("observations.")]
-        seen = {name.partition(".")[2]: take(name, self.length + 1) for name in keys}
+        kept = {name.partition(".")[2]: rows(name, self.length + 1) for name in keys}
+        normal = self._normalize_obs(kept.get("", kept), env)
+        rewards = self._normalize_reward(rows("rewards", self.length), env)
         states = {
-            name: torch.as_tensor(kept[chosen // self.stride, envs], device=self.device)
-            for name, kept in self._states.items()
+            name: torch.as_tensor(values[chosen // self.stride, envs], device=self.device)
+            for name, values in self._states.items()
         }
         return Sequences(
-            observations=seen.get("", seen),
+            observations=obs_as_tensor(normal, self.device),
             actions=take("actions", self.length),
-            rewards=take("rewards", self.length),
+            rewards=torch.as_tensor(rewards, device=self.device).float(),
             terminations=take("terminations", self.length).float(),
             counts=1 - take("cuts", self.length).float(),
             starts=take("starts", self.length + 1),

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from skillrl.agents import RecurrentSAC
 from skillrl.agents.sequence_replay import SequenceReplayBuffer
@@ -177,6 +177,38 @@ def test_credit_reaches_into_the_burn_in_by_the_rule_online(rule: str) -> None:
 
     # As if all of the sequence were learnt from, or not.
     assert torch.allclose(gradient(6), gradient(0), rtol=1e-4, atol=1e-6) == (rule == "online")
+
+
+def test_learning_anew_begins_with_new_episodes_and_cuts_the_old_ones() -> None:
+    sac = agent(learning_starts=10_000).learn(6)  # three steps of two environments
+    buffer = sac.replay_buffer
+    assert buffer is not None and sac._carry is not None
+    sac.learn(6)  # which resets the environments in the middle of their episodes
+    assert buffer._data["starts"][:6, 0].tolist() == [True, False, False, True, False, False]
+    assert buffer._data["cuts"][:6, 0].tolist() == [False, False, True, False, False, False]
+    # Nothing of the old episodes is remembered.
+    carry = sac.policy.initial_carry(2, sensitivities=False)
+    for step in range(3, 6):
+        seen = torch.as_tensor(buffer._data["observations."][step])
+        starts = torch.as_tensor(buffer._data["starts"][step])
+        _, carry = sac.policy.act(seen, carry, starts)
+    torch.testing.assert_close(sac._carry["actor.state"], carry["actor.state"])
+
+
+def test_observations_and_rewards_are_learnt_from_as_they_are_acted_on() -> None:
+    envs = VecNormalize(echo())
+    sac = agent(envs).learn(60)
+    assert sac.replay_buffer is not None
+    torch.manual_seed(0)
+    raw = sac.replay_buffer.sample_sequences(5)
+    torch.manual_seed(0)
+    normal = sac.replay_buffer.sample_sequences(5, envs)
+    expected = envs.normalize_obs(raw.observations.numpy())  # type: ignore[union-attr]
+    np.testing.assert_allclose(normal.observations, expected, rtol=1e-6)  # type: ignore[arg-type]
+    np.testing.assert_allclose(
+        normal.rewards, envs.normalize_reward(raw.rewards.numpy()), rtol=1e-6
+    )
+    assert not torch.allclose(normal.rewards, raw.rewards)
 
 
 def test_discrete_actions_and_unsupported_arguments() -> None:
