@@ -52,11 +52,8 @@ class LRU(DiagonalLayer):
         horizon: float | None = None,
     ) -> None:
         super().__init__(input_size, state_size, input_size, rule)
-        magnitude, phase = spread(state_size, r_min, r_max, max_phase, horizon)
-        dtype = torch.get_default_dtype()
-        self.nu_log = nn.Parameter(magnitude.log().neg().log().to(dtype))
-        self.theta_log = nn.Parameter(phase.log().to(dtype))
-        self.gamma_log = nn.Parameter((0.5 * (1 - magnitude.square()).log()).to(dtype))
+        self.nu_log, self.theta_log = spread(state_size, r_min, r_max, max_phase, horizon)
+        self.gamma_log = nn.Parameter(complement(self.nu_log.detach()).log())
         # The conjugate of C: y = Σ Re(C) Re(h) + (−Im(C)) Im(h) is then one product of matrices.
         self.output_weight = nn.Parameter(
             torch.randn(state_size, 2, input_size) / math.sqrt(state_size)
@@ -65,7 +62,7 @@ class LRU(DiagonalLayer):
 
     def decay(self) -> Tensor:
         """Return λ, ``(state_size, 2)``."""
-        return polar(torch.exp(-self.nu_log.exp()), self.theta_log.exp())
+        return eigenvalues(self.nu_log, self.theta_log)
 
     def gain(self) -> Tensor:
         """Return γ, ``(state_size,)``."""
@@ -75,19 +72,25 @@ class LRU(DiagonalLayer):
         return states.flatten(-2) @ self.output_weight.flatten(0, 1) + self.feedthrough * inputs
 
 
-def polar(magnitude: Tensor, phase: Tensor) -> Tensor:
-    """Return complex numbers as pairs, ``(..., 2)``."""
+def eigenvalues(nu_log: Tensor, theta_log: Tensor) -> Tensor:
+    """Return ``exp(−exp(ν) + i exp(θ))`` as pairs, ``(..., 2)``."""
+    phase = theta_log.exp()
+    magnitude = torch.exp(-nu_log.exp())
     return magnitude.unsqueeze(-1) * torch.stack([phase.cos(), phase.sin()], -1)
+
+
+def complement(nu_log: Tensor) -> Tensor:
+    """Return √(1 − |λ|²), without the difference of numbers that are nearly equal."""
+    return (-torch.expm1(-2 * nu_log.exp())).sqrt()
 
 
 def spread(
     state_size: int, r_min: float, r_max: float, max_phase: float, horizon: float | None
-) -> tuple[Tensor, Tensor]:
-    """Draw magnitudes and phases of λ: |λ|² uniform on [r_min², r_max²], phases uniform.
+) -> tuple[nn.Parameter, nn.Parameter]:
+    """Draw ν and θ of λ: |λ|² uniform on [r_min², r_max²], phases uniform.
 
     Returns:
-        Magnitudes in (0, 1) and phases in (0, ``max_phase``], ``(state_size,)`` each, in float64:
-        logarithms of what is left to 1 are taken of them.
+        ν and θ, ``(state_size,)`` each.
 
     Raises:
         InvalidValueError: if an argument is out of range.
@@ -109,4 +112,6 @@ def spread(
     # Away from 0 and 1, where logarithms are infinite.
     draws = torch.rand(2, state_size, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
     magnitude = (r_min**2 + draws[0] * (r_max**2 - r_min**2)).sqrt()
-    return magnitude, max_phase * draws[1]
+    dtype = torch.get_default_dtype()
+    nu_log, theta_log = magnitude.log().neg().log(), (max_phase * draws[1]).log()
+    return nn.Parameter(nu_log.to(dtype)), nn.Parameter(theta_log.to(dtype))

@@ -16,7 +16,7 @@ from skillrl.errors import InvalidValueError
 from skillrl.recurrent.carry import Carry
 from skillrl.recurrent.diagonal import DiagonalLayer
 from skillrl.recurrent.layer import RecurrentLayer
-from skillrl.recurrent.lru import polar, spread
+from skillrl.recurrent.lru import complement, eigenvalues, spread
 from skillrl.recurrent.recipes import Rule
 
 Activation = Literal["relu", "tanh"]
@@ -58,18 +58,15 @@ class LinearRTU(DiagonalLayer):
     ) -> None:
         super().__init__(input_size, state_size, 2 * state_size, rule)
         self.activation = _known(activation)
-        magnitude, phase = spread(state_size, r_min, r_max, max_phase, horizon)
-        dtype = torch.get_default_dtype()
-        self.nu_log = nn.Parameter(magnitude.log().neg().log().to(dtype))
-        self.theta_log = nn.Parameter(phase.log().to(dtype))
+        self.nu_log, self.theta_log = spread(state_size, r_min, r_max, max_phase, horizon)
 
     def decay(self) -> Tensor:
         """Return λ, ``(state_size, 2)``."""
-        return polar(torch.exp(-self.nu_log.exp()), self.theta_log.exp())
+        return eigenvalues(self.nu_log, self.theta_log)
 
     def gain(self) -> Tensor:
         """Return γ, ``(state_size,)``."""
-        return _tied_gain(self.nu_log)
+        return complement(self.nu_log)
 
     def _read(self, states: Tensor, inputs: Tensor) -> Tensor:
         return ACTIVATIONS[self.activation](states.flatten(-2))
@@ -112,10 +109,7 @@ class NonlinearRTU(RecurrentLayer):
     ) -> None:
         super().__init__(input_size, state_size, 2 * state_size, rule)
         self.activation = _known(activation)
-        magnitude, phase = spread(state_size, r_min, r_max, max_phase, horizon)
-        dtype = torch.get_default_dtype()
-        self.nu_log = nn.Parameter(magnitude.log().neg().log().to(dtype))
-        self.theta_log = nn.Parameter(phase.log().to(dtype))
+        self.nu_log, self.theta_log = spread(state_size, r_min, r_max, max_phase, horizon)
         scale = (2 * input_size) ** -0.5
         self.input_weight = nn.Parameter(torch.randn(input_size, 2, state_size) * scale)
 
@@ -136,8 +130,8 @@ class NonlinearRTU(RecurrentLayer):
 
     def _coefficients(self) -> tuple[Tensor, Tensor]:
         """Re λ, Im λ and γ, ``(3, state_size)``, and W, ``(input_size, 2 * state_size)``."""
-        decay = polar(torch.exp(-self.nu_log.exp()), self.theta_log.exp())
-        own = torch.stack([*decay.unbind(-1), _tied_gain(self.nu_log)])
+        decay = eigenvalues(self.nu_log, self.theta_log)
+        own = torch.stack([*decay.unbind(-1), complement(self.nu_log)])
         return own, self.input_weight.flatten(1)
 
     def _chunk(self, inputs: Tensor, carry: Carry, starts: Tensor | None) -> tuple[Tensor, Carry]:
@@ -206,11 +200,6 @@ def _turn(own: Tensor, pairs: Tensor) -> Tensor:
     """λ times pairs ``(..., 2, state_size)``."""
     first, second = pairs.unbind(-2)
     return torch.stack([own[0] * first - own[1] * second, own[1] * first + own[0] * second], -2)
-
-
-def _tied_gain(nu_log: Tensor) -> Tensor:
-    """√(1 − |λ|²), without the difference of numbers that are nearly equal."""
-    return (-torch.expm1(-2 * nu_log.exp())).sqrt()
 
 
 def _known(activation: Activation) -> Activation:
