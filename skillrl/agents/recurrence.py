@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import torch
+from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
@@ -43,8 +44,35 @@ def chunk_features(
         features = extract({key: value.flatten(0, 1) for key, value in observations.items()})
     else:
         features = extract(observations.flatten(0, 1))
-    assert isinstance(features, Tensor)  # actor and critic share the extractor, or have their own
-    return features.unflatten(0, shape)
+    return cast(Tensor, features).unflatten(0, shape)
+
+
+class ForImages:
+    """A policy's base that puts Stable-Baselines3's ``NatureCNN`` in front."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("features_extractor_class", NatureCNN)
+        super().__init__(*args, **kwargs)
+
+
+class ForDictionaries:
+    """A policy's base that puts Stable-Baselines3's ``CombinedExtractor`` in front."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("features_extractor_class", CombinedExtractor)
+        super().__init__(*args, **kwargs)
+
+
+def initial_carry(
+    recurrences: Mapping[str, Recurrence], batch_size: int, sensitivities: bool | None
+) -> Carry:
+    """Return the carry of several recurrences at the begin of episodes, under their names."""
+    return Carry.stack(
+        {
+            name: recurrence.layer.initial_carry(batch_size, sensitivities=sensitivities)
+            for name, recurrence in recurrences.items()
+        }
+    )
 
 
 class Recurrence(nn.Module):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.torch_layers import CombinedExtractor, MlpExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
-from skillrl.agents.recurrence import Recurrence, chunk_features
+from skillrl.agents.recurrence import (
+    ForDictionaries,
+    ForImages,
+    Recurrence,
+    chunk_features,
+    initial_carry,
+)
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import Carry, Rule
 
@@ -102,16 +108,13 @@ class RecurrentPolicy(ActorCriticPolicy):
                 for name in names
             }
         )
-        recurrence = self.recurrences[names[0]]
-        assert isinstance(recurrence, Recurrence)  # for the type checker
+        recurrence = self._each()[names[0]]
         self.mlp_extractor = MlpExtractor(
             recurrence.output_size, self.net_arch, self.activation_fn, device=self.device
         )
 
     def _each(self) -> dict[str, Recurrence]:
-        return {
-            name: part for name, part in self.recurrences.items() if isinstance(part, Recurrence)
-        }
+        return {name: cast(Recurrence, part) for name, part in self.recurrences.items()}
 
     @property
     def rule(self) -> Rule:
@@ -120,12 +123,7 @@ class RecurrentPolicy(ActorCriticPolicy):
 
     def initial_carry(self, batch_size: int, *, sensitivities: bool | None = None) -> Carry:
         """Return the carry at the begin of episodes; see ``RecurrentLayer.initial_carry``."""
-        return Carry.stack(
-            {
-                name: recurrence.layer.initial_carry(batch_size, sensitivities=sensitivities)
-                for name, recurrence in self._each().items()
-            }
-        )
+        return initial_carry(self._each(), batch_size, sensitivities)
 
     def recur(
         self, observations: PyTorchObs, carry: Carry, starts: Tensor
@@ -195,8 +193,8 @@ class RecurrentPolicy(ActorCriticPolicy):
         def act(
             observations: PyTorchObs, carry: Carry, starts: Tensor, deterministic: bool = False
         ) -> tuple[Tensor, Tensor, Tensor, Carry]:
-            features = self.extract_features(observations)
-            assert isinstance(features, Tensor)  # the extractor is shared
+            # One tensor: the extractor is shared.
+            features = cast(Tensor, self.extract_features(observations))
             features = features.to(self.value_net.weight.dtype)
             begins = starts if bool(starts.any()) else None
             found = {name: step(features, carry.part(name), begins) for name, step in steps.items()}
@@ -291,17 +289,9 @@ def carry_from_state(
     return carry, torch.as_tensor(begins.reshape(-1).astype(bool), device=seen.device)
 
 
-class CnnLruPolicy(RecurrentPolicy):
+class CnnLruPolicy(ForImages, RecurrentPolicy):
     """``RecurrentPolicy`` for images, with Stable-Baselines3's ``NatureCNN`` in front."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("features_extractor_class", NatureCNN)
-        super().__init__(*args, **kwargs)
 
-
-class MultiInputLruPolicy(RecurrentPolicy):
+class MultiInputLruPolicy(ForDictionaries, RecurrentPolicy):
     """``RecurrentPolicy`` for dictionaries, with ``CombinedExtractor`` in front."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("features_extractor_class", CombinedExtractor)
-        super().__init__(*args, **kwargs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,14 +11,18 @@ from stable_baselines3.common.distributions import SquashedDiagGaussianDistribut
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
-    CombinedExtractor,
-    NatureCNN,
 )
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor, SACPolicy
 from torch import Tensor, nn
 
-from skillrl.agents.recurrence import Recurrence, chunk_features
+from skillrl.agents.recurrence import (
+    ForDictionaries,
+    ForImages,
+    Recurrence,
+    chunk_features,
+    initial_carry,
+)
 from skillrl.agents.recurrent_policy import Observation, carry_from_state
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import Carry, Rule
@@ -96,9 +100,7 @@ class RecurrentCritic(ContinuousCritic):
     def each(self) -> dict[str, Recurrence]:
         """The recurrences by the names of what they carry."""
         return {
-            f"critic{index}": part
-            for index, part in enumerate(self.recurrences)
-            if isinstance(part, Recurrence)
+            f"critic{index}": cast(Recurrence, part) for index, part in enumerate(self.recurrences)
         }
 
     def _extract(self, observations: PyTorchObs) -> Tensor:
@@ -192,12 +194,7 @@ class RecurrentSACPolicy(SACPolicy):
 
     def initial_carry(self, batch_size: int, *, sensitivities: bool | None = None) -> Carry:
         """Return what actor and critics carry at the begin of episodes."""
-        return Carry.stack(
-            {
-                name: recurrence.layer.initial_carry(batch_size, sensitivities=sensitivities)
-                for name, recurrence in self._each().items()
-            }
-        )
+        return initial_carry(self._each(), batch_size, sensitivities)
 
     @torch.no_grad()
     def act(
@@ -256,17 +253,9 @@ class RecurrentSACPolicy(SACPolicy):
         return chosen if vectorised else chosen[0], after
 
 
-class CnnLruSACPolicy(RecurrentSACPolicy):
+class CnnLruSACPolicy(ForImages, RecurrentSACPolicy):
     """``RecurrentSACPolicy`` for images, with Stable-Baselines3's ``NatureCNN`` in front."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("features_extractor_class", NatureCNN)
-        super().__init__(*args, **kwargs)
 
-
-class MultiInputLruSACPolicy(RecurrentSACPolicy):
+class MultiInputLruSACPolicy(ForDictionaries, RecurrentSACPolicy):
     """``RecurrentSACPolicy`` for dictionaries, with ``CombinedExtractor`` in front."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("features_extractor_class", CombinedExtractor)
-        super().__init__(*args, **kwargs)

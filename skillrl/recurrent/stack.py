@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -97,9 +97,7 @@ class RecurrentStack(nn.Module):
         self.head = nn.Linear(width, output_size)
 
     def _blocks(self) -> Iterator[Block]:
-        for block in self.blocks:
-            assert isinstance(block, Block)  # for the type checker
-            yield block
+        return (cast(Block, block) for block in self.blocks)
 
     def layers(self) -> Iterator[RecurrentLayer]:
         """The recurrent layers, from the input to the output."""
