@@ -14,7 +14,6 @@ from typing import Any
 
 from comparison import figures, parse, parser, quick, run_all, seeds_of
 from record import record
-
 from skillrl.discovery.recipes import Recipe, recipe_for
 
 # Recipe fields, with dots, that differ from the recipe.

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from record import record
 from scipy import stats
 
+from record import record
 from skillrl.discovery.events import Event, SkillFinished
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.metrics import growing_variety

@@ -20,7 +20,6 @@ from typing import Any
 
 from record import record
 from sequences import LEARNING_RATES, compared, searched
-
 from skillrl.recurrent import sequence_recipe_for
 
 # As many steps as a sequence has: of rules that cut at every step anyway.

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from record import record
 from sequences import compared
-
 from skillrl.recurrent import Rule, SequenceRecipe, sequence_recipe_for
 
 

@@ -12,7 +12,6 @@ on end with its torso between 1 and 2 m.
 from __future__ import annotations
 
 from comparison import compare_methods
-
 from skillrl.discovery.descriptors import FEET, hops, watch
 from skillrl.discovery.library import SkillLibrary
 

@@ -27,12 +27,12 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from record import record
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 from torch import nn
 
+from record import record
 from skillrl.agents import SkillPPO
 from skillrl.discovery.loop import Discovery
 from skillrl.discovery.recipes import Recipe, recipe_for

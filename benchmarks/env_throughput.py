@@ -25,8 +25,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from mujoco.batch import Batch
-from record import record
 
+from record import record
 from skillrl.envs import MujocoVectorEnv
 from skillrl.envs.mujoco.model import quiet_loading
 

@@ -20,7 +20,6 @@ from typing import Any
 
 from record import record
 from sequences import compared, searched
-
 from skillrl.recurrent import SequenceRecipe, sequence_recipe_for
 
 RULES: dict[str, dict[str, Any]] = {

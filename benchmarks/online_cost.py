@@ -24,9 +24,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from record import record
 from torch import nn
 
+from record import record
 from skillrl.recurrent import LRU, Carry, LinearRTU, RecurrentStack, Rule
 
 SIZES = ((64, 128), (256, 256))  # states N, components H

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from record import record
 from torch import Tensor, nn
 
+from record import record
 from skillrl.recurrent import (
     GRU,
     LRU,

@@ -18,10 +18,10 @@ import time
 from typing import Any
 
 import torch
-from record import record
 from sb3_contrib import RecurrentPPO as ContribRecurrentPPO
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
+from record import record
 from skillrl.agents import RecurrentPPO
 from skillrl.envs import MaskVelocityVectorWrapper, SB3VecEnv, make_vec
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from comparison import bootstrap
 from scipy import stats
 
+from comparison import bootstrap
 from skillrl.errors import DivergedError
 from skillrl.files import write_json
 from skillrl.recurrent import SequenceRecipe

@@ -24,13 +24,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from comparison import bootstrap, quick
-from record import record
 from scipy import stats
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
+from comparison import bootstrap, quick
+from record import record
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.recipes import recipe_for
 from skillrl.discovery.run import discover

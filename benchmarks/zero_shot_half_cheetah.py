@@ -15,7 +15,6 @@ from typing import Any
 
 from comparison import quick
 from record import record
-
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.recipes import recipe_for
 from skillrl.discovery.run import discover

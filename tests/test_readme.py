@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+
 import readme_tables
 from records import new_record
-
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.recipes import recipe_for
 from skillrl.discovery.training import make_agent, make_envs

@@ -11,11 +11,11 @@ from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
-from streams import doubles, relative_error
 
 from skillrl.agents import RecurrentPPO
 from skillrl.envs import MaskVelocity
 from skillrl.errors import InvalidValueError
+from streams import doubles, relative_error
 
 
 def masked(seed: int = 0, n_envs: int = 4) -> VecEnv:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records import new_record
 
+from records import new_record
 from skillrl.commands.list_skills import list_skills
 from skillrl.discovery.descriptors import Descriptors
 from skillrl.discovery.library import SkillLibrary

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from records import new_record
 
 import skillrl
+from records import new_record
 from skillrl.agents import SkillPolicy
 from skillrl.discovery import library as library_module
 from skillrl.discovery.library import Skill, SkillLibrary, load_skill

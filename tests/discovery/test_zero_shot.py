@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
-from records import new_record
 
+from records import new_record
 from runs import small
 from skillrl.agents import SkillPolicy
 from skillrl.discovery.library import SkillLibrary

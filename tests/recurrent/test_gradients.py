@@ -5,7 +5,6 @@ from functools import partial
 
 import pytest
 import torch
-from streams import doubles, gradients, worst
 from torch import Tensor, nn
 
 from skillrl.errors import InvalidValueError
@@ -19,6 +18,7 @@ from skillrl.recurrent import (
     RecurrentLayer,
     RecurrentStack,
 )
+from streams import doubles, gradients, worst
 
 STEPS, BATCH, INPUTS, UNITS = 70, 3, 4, 5
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from streams import doubles
 
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import GRU, LRU, Carry
+from streams import doubles
 
 
 @pytest.fixture(autouse=True)

@@ -3,11 +3,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from streams import doubles
 from torch import Tensor
 
 from skillrl.recurrent import LRU
 from skillrl.recurrent.recurrence import _loop, _scan
+from streams import doubles
 
 
 @pytest.fixture(autouse=True)

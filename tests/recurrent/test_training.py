@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from streams import doubles, relative_error
 from torch import Tensor
 
 from skillrl.errors import DivergedError, InvalidValueError
 from skillrl.recurrent import RecurrentStack, SequenceRecipe, sequence_recipe_for
 from skillrl.recurrent.tasks import Batch, Copy, ListOps, Recall, Task
 from skillrl.recurrent.training import learn_from, make_network, make_task, train
+from streams import doubles, relative_error
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from records import new_record
 
+from records import new_record
 from skillrl.discovery.library import Skill
 from skillrl.envs import reward_for
 from skillrl.report.drawing import MUJOCO_SIZE, make_env, render_modes, steps_per_second

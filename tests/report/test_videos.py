@@ -11,8 +11,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from PIL import Image
-from records import new_record
 
+from records import new_record
 from skillrl.discovery.library import Skill, load_skill
 from skillrl.envs import reward_for
 from skillrl.envs.maze import RIGHT
