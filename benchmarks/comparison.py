@@ -80,6 +80,9 @@ def compare_methods(
     """
     made = parser(doc, seeds=seeds, skills=skills, runs=runs)
     made.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    made.add_argument(
+        "--few", nargs="*", choices=METHODS, default=[], help="methods with three seeds only"
+    )
     options = parse(made)
     recipe = quick(recipe_for(env)) if options.quick else recipe_for(env)
     recipe = dataclasses.replace(recipe, generations=options.skills)
@@ -98,8 +101,9 @@ def compare_methods(
             # As many steps in all as our own skills took, which may end early and be tried again.
             steps = budget(options.runs, found) or recipe.steps_per_skill
             variant = dataclasses.replace(variant, steps_per_skill=steps, attempts=1, patience=0.0)
+        seeds_used = seeds_of(options)[: 3 if method in options.few else None]
         found[method] = figures(
-            run_all(variant, options.runs / method, seeds_of(options), measure), variant
+            run_all(variant, options.runs / method, seeds_used, measure), variant
         )
     name = Path(sys.argv[0]).stem
     record(name, {"methods": found}, quick=options.quick)

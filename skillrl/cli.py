@@ -25,7 +25,7 @@ import gymnasium as gym
 import tyro
 
 from skillrl import __version__
-from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.recipes import AgentName, Recipe, recipe_for
 from skillrl.errors import InvalidValueError, RunStopped, SkillrlError
 from skillrl.recurrent.recipes import SEQUENCE_RECIPES, SequenceRecipe, TaskName
 
@@ -115,6 +115,9 @@ class _RecipeArguments(Recipe):
     other with Box observations and Box or Discrete actions."""
     env_kwargs: _Json = field(default_factory=dict)
     """Keyword arguments of the environment, for example '{"forward_reward_weight": 0}'."""
+    algorithm: Annotated[AgentName, tyro.conf.arg(name="agent")] = "ppo"
+    """What learns a skill: SkillPPO, PPO with a memory, SAC, or SAC with a memory. SAC is for
+    continuous actions; "diayn" and "metra" are on "ppo" alone."""
 
     @classmethod
     def defaults(cls, recipe: Recipe) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import torch
 from torch.nn import functional
@@ -12,23 +12,31 @@ from torch.nn import functional
 MIN_STD = 1e-3
 
 
-class ActionDistribution(Protocol):
+class ActionDistribution(ABC):
     """A distribution over actions of a batch of observations."""
 
+    @abstractmethod
     def sample(self) -> torch.Tensor:
         """Return one action an observation."""
 
+    @abstractmethod
     def mode(self) -> torch.Tensor:
         """Return the deterministic action of each observation."""
 
+    @abstractmethod
     def log_prob(self, actions: torch.Tensor) -> torch.Tensor:
         """Return the log-probabilities ``(batch,)`` of ``actions``."""
 
+    @abstractmethod
     def entropy(self) -> torch.Tensor:
         """Return the entropies ``(batch,)``."""
 
+    def get_actions(self, deterministic: bool = False) -> torch.Tensor:
+        """Return the deterministic actions, or samples."""
+        return self.mode() if deterministic else self.sample()
 
-class SquashedNormal:
+
+class SquashedNormal(ActionDistribution):
     """Independent normal distributions whose samples the policy squashes by tanh.
 
     Samples and ``log_prob`` are in the coordinates before the tanh: its Jacobian depends on the
@@ -77,7 +85,7 @@ class SquashedNormal:
         return torch.cat([mean, raw_std + shift], -1)
 
 
-class Categorical:
+class Categorical(ActionDistribution):
     """A distribution over the actions of a Discrete space.
 
     Args:
@@ -98,8 +106,9 @@ class Categorical:
         return self.log_probs.argmax(-1, keepdim=True)
 
     def log_prob(self, actions: torch.Tensor) -> torch.Tensor:
-        """Return the log-probabilities ``(batch,)`` of actions ``(batch, 1)``."""
-        return self.log_probs.gather(-1, actions.long()).squeeze(-1)
+        """Return the log-probabilities ``(batch,)`` of actions ``(batch, 1)`` or ``(batch,)``."""
+        chosen = actions.long().reshape(*self.log_probs.shape[:-1], 1)
+        return self.log_probs.gather(-1, chosen).squeeze(-1)
 
     def entropy(self) -> torch.Tensor:
         """Return the entropies ``(batch,)``."""

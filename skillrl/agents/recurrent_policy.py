@@ -208,6 +208,13 @@ class RecurrentPolicy(ActorCriticPolicy):
 
         return act
 
+    def environment_actions(self, actions: Tensor) -> np.ndarray:
+        """Return what an environment is given for sampled actions ``(batch, …)``."""
+        chosen = actions.cpu().numpy().reshape((-1, *(self.action_space.shape or ())))
+        if isinstance(self.action_space, spaces.Box):
+            chosen = np.clip(chosen, self.action_space.low, self.action_space.high)
+        return chosen
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Refuse what SB3's policies without memory do: see ``stepper``."""
         raise InvalidValueError(
@@ -244,9 +251,7 @@ class RecurrentPolicy(ActorCriticPolicy):
             episode_start,
         )
         actions, _, _, carry = self.stepper()(observations, carry, starts, deterministic)
-        chosen = actions.cpu().numpy().reshape((-1, *(self.action_space.shape or ())))
-        if isinstance(self.action_space, spaces.Box):
-            chosen = np.clip(chosen, self.action_space.low, self.action_space.high)
+        chosen = self.environment_actions(actions)
         after = tuple(value.cpu().numpy() for value in carry.values())
         return chosen if vectorised else chosen[0], after
 

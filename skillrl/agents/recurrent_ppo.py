@@ -191,10 +191,8 @@ class RecurrentPPO(PPO):
             observations = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
             actions, values, log_probs, carry = act(observations, carry, starts)
             chosen = actions.cpu().numpy().reshape(-1, *(self.action_space.shape or ()))
-            clipped = chosen
-            if isinstance(self.action_space, spaces.Box):
-                clipped = np.clip(chosen, self.action_space.low, self.action_space.high)
-            new_obs, rewards, dones, infos = env.step(clipped)
+            environment_actions = self.policy.environment_actions(actions)
+            new_obs, rewards, dones, infos = env.step(environment_actions)
             self.num_timesteps += env.num_envs
             callback.update_locals(locals())
             if not callback.on_step():
@@ -207,7 +205,7 @@ class RecurrentPPO(PPO):
             self._update_info_buffer(infos, dones)
             if isinstance(self.action_space, spaces.Discrete):
                 chosen = chosen.reshape(-1, 1)
-            rewards = np.array(rewards, np.float32)
+            rewards = self._learnt_rewards(rewards)
             # An episode cut by its time limit goes on in the agent's eyes.
             for index in np.flatnonzero(dones):
                 if infos[index].get("TimeLimit.truncated", False):
@@ -231,6 +229,10 @@ class RecurrentPPO(PPO):
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
+
+    def _learnt_rewards(self, rewards: np.ndarray) -> np.ndarray:
+        """A step's rewards as they are learnt from, ``(num_envs,)``: a subclass may scale them."""
+        return np.array(rewards, np.float32)
 
     def train(self) -> None:
         """Update the policy with the rollout, chunk by chunk."""

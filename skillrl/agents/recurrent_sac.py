@@ -62,6 +62,7 @@ class RecurrentSAC(SAC):
         "CnnLruPolicy": CnnLruSACPolicy,
         "MultiInputLruPolicy": MultiInputLruSACPolicy,
     }
+    sequence_buffer_class: ClassVar[type[SequenceReplayBuffer]] = SequenceReplayBuffer
     policy: RecurrentSACPolicy
     actor: RecurrentActor
     critic: RecurrentCritic
@@ -116,13 +117,13 @@ class RecurrentSAC(SAC):
         # SB3 makes the buffer before the policy, which knows what is to be stored.
         self.replay_buffer_class = _Later
         super()._setup_model()
-        self.replay_buffer_class = SequenceReplayBuffer
+        self.replay_buffer_class = self.sequence_buffer_class
         shapes = {
             name: tuple(value.shape[1:])
             for name, value in self.policy.initial_carry(1, sensitivities=False).items()
         }
         length = self.burn_in + self.chunk
-        self.replay_buffer = SequenceReplayBuffer(
+        self.replay_buffer = self.sequence_buffer_class(
             *(self.buffer_size, self.observation_space, self.action_space, self.device),
             n_envs=self.n_envs,
             stride=self.chunk,

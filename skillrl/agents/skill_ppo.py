@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from typing import Any, ClassVar
 
@@ -17,12 +16,14 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
+from skillrl.agents.base_skill_policy import BaseSkillPolicy
 from skillrl.agents.policy import SkillPolicy
+from skillrl.agents.skill_agent import OnPolicySkillAgent
 from skillrl.agents.spaces import check_spaces
 from skillrl.errors import InvalidValueError
 
 
-class SkillPPO(PPO):
+class SkillPPO(OnPolicySkillAgent, PPO):
     """PPO with squashed state-dependent noise, a guide, and entropy by reward.
 
     What differs from Stable-Baselines3's PPO, after Meier & Mujika 2022 (arXiv 2202.08266):
@@ -76,11 +77,9 @@ class SkillPPO(PPO):
             raise InvalidValueError(f"SkillPPO takes no {', '.join(sorted(unsupported))}.")
         self.ent_coef_rewarded = ent_coef if ent_coef_rewarded is None else ent_coef_rewarded
         self.reward_scale = reward_scale
-        self._guide: SkillPolicy | None = None
+        self._guide: BaseSkillPolicy | None = None
         self._guide_max_steps = 0
         self._guided_until = 0
-        # Time steps between which the noise shrinks, and the factor on it that is left.
-        self._annealing: tuple[int, int, float] = (0, 1, 1.0)
         # Steps for which each environment is still guided.
         self.guided_steps = np.zeros(0, np.int64)
         if isinstance(env, (gym.Env, VecEnv)):
@@ -111,7 +110,7 @@ class SkillPPO(PPO):
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_guide"]
 
-    def set_guide(self, guide: SkillPolicy | None, max_steps: int, until: int) -> None:
+    def set_guide(self, guide: BaseSkillPolicy | None, max_steps: int, until: int) -> None:
         """Let ``guide`` act for the first U[0, max_steps) steps of each episode.
 
         Args:
@@ -124,83 +123,22 @@ class SkillPPO(PPO):
         self._guided_until = until
         self.guided_steps = np.zeros(self.n_envs, np.int64)
 
-    def set_noise(self, begin: int, end: int, final: float) -> None:
-        """Let the noise of continuous actions shrink linearly between two time steps.
-
-        Args:
-            begin: the number of time steps until which all of the noise is there.
-            end: the number of time steps from which on ``final`` of it is left.
-            final: factor on the standard deviations, in (0, 1].
-
-        Raises:
-            InvalidValueError: if ``final`` or the order of the two is out of range.
-        """
-        if not 0.0 < final <= 1.0 or not begin < end:
-            raise InvalidValueError(
-                "Noise shrinks to a share in (0, 1], between two numbers of time steps. Received "
-                f"final={final}, begin={begin}, end={end}."
-            )
-        self._annealing = (begin, end, final)
-        self._anneal()
-
-    def _anneal(self) -> None:
-        begin, end, final = self._annealing
-        progress = np.clip((self.num_timesteps - begin) / (end - begin), 0.0, 1.0)
-        self.policy.noise_scale.fill_(1.0 + progress * (final - 1.0))
-
     def start_from_reset(self, seed: int) -> None:
-        """Reset the environments with ``seed``; the next ``learn`` goes on from there.
-
-        Raises:
-            InvalidValueError: if the agent was loaded without an environment.
-        """
-        if self.env is None:
-            raise InvalidValueError("The agent has no environment: give it one with set_env.")
-        self.env.seed(seed)
-        self._last_obs = np.asarray(self.env.reset())
-        self._last_episode_starts = np.ones(self.n_envs, bool)
+        """Reset the environments with ``seed``; see ``SkillAgent.start_from_reset``."""
+        super().start_from_reset(seed)
         self.guided_steps = np.zeros(self.n_envs, np.int64)
 
-    def updates(self, until: int, log_interval: int = 4) -> Iterator[None]:
-        """Collect rollouts and learn from each, as ``learn`` does, with a pause after every update.
-
-        What the caller does in a pause, such as saving the agent's state or leaving the loop, finds
-        the agent between two rollouts.
-
-        Args:
-            until: the number of time steps from which on no further rollout is begun.
-            log_interval: updates between two rows of the log.
-
-        Raises:
-            InvalidValueError: if the agent was loaded without an environment.
-        """
-        if self.env is None:
-            raise InvalidValueError("The agent has no environment: give it one with set_env.")
-        _, callback = self._setup_learn(until - self.num_timesteps, reset_num_timesteps=False)
-        callback.on_training_start(locals(), globals())
-        iteration = 0
-        while self.num_timesteps < until:
-            self.collect_rollouts(self.env, callback, self.rollout_buffer, self.n_steps)
-            iteration += 1
-            self._update_current_progress_remaining(self.num_timesteps, until)
-            if iteration % log_interval == 0:
-                self.dump_logs(iteration)
-            self.train()
-            yield
-        callback.on_training_end()
+    def rollout_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of ``rollout_state``."""
+        return {**super().rollout_shapes(), "guided_steps": (self.n_envs,)}
 
     def rollout_state(self) -> dict[str, np.ndarray]:
         """Return what the next rollout starts from, besides the environments' own state."""
-        return {
-            "last_obs": np.asarray(self._last_obs),
-            "last_episode_starts": np.asarray(self._last_episode_starts, bool),
-            "guided_steps": self.guided_steps,
-        }
+        return {**super().rollout_state(), "guided_steps": self.guided_steps}
 
     def set_rollout_state(self, state: dict[str, np.ndarray]) -> None:
         """Start the next rollout from what ``rollout_state`` returned."""
-        self._last_obs = state["last_obs"]
-        self._last_episode_starts = state["last_episode_starts"]
+        super().set_rollout_state(state)
         self.guided_steps = state["guided_steps"]
 
     def collect_rollouts(

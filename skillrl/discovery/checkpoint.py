@@ -12,7 +12,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import nn
 
-from skillrl.agents import SkillPPO
+from skillrl.agents import OnPolicySkillAgent
 from skillrl.discovery.schema import from_json
 from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.files import load_state, read_tensors, write_tensors
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 def save_checkpoint(
     path: Path,
-    agent: SkillPPO,
+    agent: OnPolicySkillAgent,
     env: VectorEnv[Any, Any, Any],
     reward: nn.Module,
     progress: Any,
@@ -69,7 +69,7 @@ def read_progress(path: Path, kind: type[T]) -> T:
 
 def load_checkpoint(
     path: Path,
-    agent: SkillPPO,
+    agent: OnPolicySkillAgent,
     env: VectorEnv[Any, Any, Any],
     reward: nn.Module,
     reward_optimizer: torch.optim.Optimizer | None = None,
@@ -93,15 +93,6 @@ def load_checkpoint(
         state = {name: tensor.numpy() for name, tensor in groups["env"].items()}
         env.set_state({**state, **description["env"]})  # type: ignore[attr-defined]
         rollout_state = {name: t.numpy() for name, t in groups["agent"].items()}
-        shapes = {name: array.shape for name, array in rollout_state.items()}
-        each = (agent.n_envs,)
-        observations = (*each, *(agent.observation_space.shape or ()))
-        if shapes != {
-            "last_obs": observations,
-            "last_episode_starts": each,
-            "guided_steps": each,
-        }:
-            raise ValueError(f"the next rollout's start has the shapes {shapes}")
         agent.set_rollout_state(rollout_state)
         agent.num_timesteps = description["progress"]["steps"]
         agent._n_updates = int(description["n_updates"])

@@ -13,8 +13,8 @@ from typing import Any
 import mujoco
 import numpy as np
 from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.policies import BasePolicy
 
-from skillrl.agents import SkillPolicy
 from skillrl.discovery.samples import follow
 from skillrl.envs.make import find_spec, make_vec
 
@@ -112,7 +112,7 @@ def feet_of(env: str, env_kwargs: dict[str, Any]) -> dict[str, str] | None:
 
 
 def describe(
-    policy: SkillPolicy,
+    policy: BasePolicy,
     env: str,
     env_kwargs: dict[str, Any],
     *,
@@ -140,7 +140,7 @@ def describe(
 
 
 def watch(
-    policy: SkillPolicy,
+    policy: BasePolicy,
     env: str,
     env_kwargs: dict[str, Any],
     feet: dict[str, str],
@@ -155,16 +155,17 @@ def watch(
     states: list[np.ndarray] = []
     alive: list[np.ndarray] = []
     actions: list[np.ndarray] = []
-    running = np.ones(episodes, bool)
+    running, starts = np.ones(episodes, bool), np.ones(episodes, bool)
     observations, _ = envs.reset(seed=seed)
     bound = np.abs(envs.single_action_space.high)
     while running.any() and len(states) < steps:
         states.append(envs.get_state()["physics"])
         alive.append(running.copy())
-        chosen = act(observations)
+        chosen = act(observations, starts)
         actions.append(chosen / bound)
         observations, _, terminations, truncations, _ = envs.step(chosen)
-        running &= ~(terminations | truncations)
+        starts = terminations | truncations
+        running &= ~starts
     envs.close()
 
     model = envs.model

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from skillrl.agents import SkillPolicy, fix_inputs
+from skillrl.agents import SkillPolicy, SkillPPO, fix_inputs
 from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from skillrl.discovery.evaluation import Evaluation
 from skillrl.discovery.events import OnEvent, SkillFinished, Trained
@@ -108,7 +109,8 @@ class Diayn:
             self.learnt.parameters(), recipe.diayn.learning_rate, fused=True
         )
         self.env = NeuralRewardVectorWrapper(conditioned, self.rewards)
-        self.agent = make_agent(recipe, self.env)
+        # A recipe refuses other agents.
+        self.agent = cast(SkillPPO, make_agent(recipe, self.env))
         self.evaluation = Evaluation(recipe, self.discriminator, num_threads)
         self.num_threads = num_threads
         steps = read_progress(self.checkpoint, Progress).steps if self.checkpoint.exists() else 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from skillrl.agents import SkillPolicy
+from skillrl.agents import BaseSkillPolicy
 from skillrl.discovery.descriptors import describe
 from skillrl.discovery.recipes import Recipe
 from skillrl.discovery.record import Record
@@ -34,7 +34,7 @@ class Evaluation:
         self.env = make_envs(recipe, recipe.evaluation_episodes, reward, num_threads)
 
     def rewards(
-        self, policy: SkillPolicy, seed: int, *, deterministic: bool = True
+        self, policy: BaseSkillPolicy, seed: int, *, deterministic: bool = True
     ) -> tuple[float, float]:
         """Return the mean reward per step, and the mean return of the environment's own reward."""
         with torch.random.fork_rng(devices=[]):
@@ -48,8 +48,8 @@ class Evaluation:
     def record(
         self,
         index: int,
-        policy: SkillPolicy,
-        others: Sequence[SkillPolicy],
+        policy: BaseSkillPolicy,
+        others: Sequence[BaseSkillPolicy],
         seed: int,
         *,
         asked: str | None = None,

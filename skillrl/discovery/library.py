@@ -26,7 +26,7 @@ from typing import Any
 import gymnasium as gym
 from filelock import FileLock, Timeout
 
-from skillrl.agents import SkillPolicy
+from skillrl.agents import BaseSkillPolicy, load_policy
 from skillrl.discovery.recipes import Recipe, recipe_from_json
 from skillrl.discovery.record import Record
 from skillrl.discovery.schema import from_json
@@ -58,9 +58,9 @@ class Skill:
         return self.record.index
 
     @cached_property
-    def policy(self) -> SkillPolicy:
+    def policy(self) -> BaseSkillPolicy:
         """The trained policy with its observation normaliser; ``predict`` is SB3's."""
-        return SkillPolicy.load(self.path / "policy.safetensors")
+        return load_policy(self.path / "policy.safetensors")
 
     @cached_property
     def reward(self) -> NeuralReward:
@@ -217,7 +217,7 @@ class SkillLibrary:
             yield folder
             index += 1
 
-    def add(self, policy: SkillPolicy, reward: NeuralReward, record: Record) -> Skill:
+    def add(self, policy: BaseSkillPolicy, reward: NeuralReward, record: Record) -> Skill:
         """Save a finished skill. Its folder appears complete or not at all."""
         folder = self.path / "skills" / f"{record.index:03d}"
         partial = folder.with_name(f".{folder.name}.partial")

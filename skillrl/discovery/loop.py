@@ -16,11 +16,12 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from skillrl.agents import SkillPolicy
+from skillrl.agents import OnPolicySkillAgent, load_policy
 from skillrl.discovery.archive import Archive
 from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from skillrl.discovery.evaluation import Evaluation
@@ -91,7 +92,7 @@ class Discovery:
         if not library.untrained.exists():
             self._save_untrained_policy()
         # The last skill's policy, and that of the skill that the new one starts from.
-        self.previous = SkillPolicy.load(library.untrained)
+        self.previous = load_policy(library.untrained)
         self.parent = self.previous
         self._first_reward = copy.deepcopy(self.reward.state_dict())
         # Last, so that no file stays open where one of the above fails.
@@ -129,9 +130,10 @@ class Discovery:
     def _save_untrained_policy(self) -> None:
         """Let the untrained policy's normaliser see what the untrained policy does, and save it."""
         policy, seed = self.agent.policy, self._seed("untrained")
-        if policy.normalizer is not None:
+        if policy.normalizers:
             visited, _ = gather_negatives(self.sample_env, policy, self.recipe.samples, seed)
-            policy.normalizer.update(torch.as_tensor(visited))
+            for normalizer in policy.normalizers:
+                normalizer.update(torch.as_tensor(visited))
         policy.save(self.library.untrained)
 
     def _steps_taken(self) -> int:
@@ -150,6 +152,8 @@ class Discovery:
         """Begin with a new skill."""
         steps = sum(self.library[index].record.steps for index in range(generation))
         self.take_up(Progress(generation, first_step=steps))
+        if self._memory(generation).exists():
+            self.agent.load_memory(self._memory(generation))
 
     def begin_again(self) -> None:
         """Begin the present skill anew: another parent, other positives, another reward.
@@ -184,7 +188,7 @@ class Discovery:
         self.parent = self.previous
         if self.parent_index != generation - 1:
             index = self.parent_index
-            untrained = SkillPolicy.load(self.library.untrained)
+            untrained = load_policy(self.library.untrained)
             self.parent = untrained if index < 0 else self.library[index].policy
 
     @property
@@ -199,7 +203,7 @@ class Discovery:
 
     def resumed(self, generation: int) -> bool:
         """Go on inside ``generation`` if a checkpoint of it exists."""
-        if not self.checkpoint.exists():
+        if not self.checkpoint.exists() or not isinstance(self.agent, OnPolicySkillAgent):
             return False
         progress = read_progress(self.checkpoint, Progress)
         if progress.generation != generation:
@@ -269,6 +273,7 @@ class Discovery:
     def transfer(self) -> None:
         """Start the new skill's agent from its parent's weights."""
         transfer(self.parent, self.agent, self.recipe.transfer)
+        self.agent.rescore(self._score)
         self.agent.num_timesteps = self.progress.first_step
         self._set_schedules()
         self._set_starts()
@@ -324,10 +329,24 @@ class Discovery:
         )
         if not record.live and may_try_again(self.recipe, progress):
             return False
+        # First: a skill that was saved is not trained again.
+        self.agent.save_memory(self._memory(self.generation + 1))
         skill = self.library.add(policy, self.reward, record)
         self.checkpoint.unlink(missing_ok=True)
+        self._memory(self.generation).unlink(missing_ok=True)
         self.on_event(SkillFinished(skill))
         return True
+
+    def _memory(self, generation: int) -> Path:
+        """Where an agent's replay buffer at the start of a generation is kept."""
+        return self.checkpoint.with_name(f"replay-{generation:03d}.safetensors")
+
+    def _score(self, observations: np.ndarray) -> np.ndarray:
+        """The present reward of observations that an agent remembers."""
+        # Stable-Baselines3 gives agents images with the channels first.
+        if observations.shape[1:] != self.reward.shape:
+            observations = np.moveaxis(observations, 1, -1)
+        return self.reward.reward(observations)
 
     def close(self) -> None:
         """Close the environments and the logs."""
@@ -361,7 +380,8 @@ class Discovery:
             self.restarts.share = self.recipe.restarts.share if on else 0.0
 
     def _save_checkpoint(self) -> None:
-        # Environments that cannot tell their state are resumed at their skill's start.
-        if hasattr(self.train_env, "get_state"):
+        # Environments that cannot tell their state are resumed at their skill's start, and so are
+        # agents with a replay buffer.
+        if hasattr(self.train_env, "get_state") and isinstance(self.agent, OnPolicySkillAgent):
             self.progress.steps = self.agent.num_timesteps
             save_checkpoint(self.checkpoint, self.agent, self.train_env, self.reward, self.progress)

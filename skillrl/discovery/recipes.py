@@ -144,41 +144,45 @@ class RestartRecipe(_Checked):
     """Share of a skill's training during which they do."""
 
 
+AgentName = Literal["ppo", "recurrent-ppo", "sac", "recurrent-sac"]
+
+
 @dataclass(frozen=True)
 class AgentRecipe(_Checked):
-    """SkillPPO: the agent that learns a skill."""
+    """The agent that learns a skill. What SAC has no use for is said there."""
 
     num_envs: int = _at_least(1, 64)
     """Environments that are trained in side by side."""
     n_steps: int = _at_least(1, 64)
     """Steps of each environment between two updates."""
     batch_size: int = _at_least(2, 512)
-    """Transitions of a gradient step."""
+    """Transitions of a gradient step; of "recurrent-sac", those in its sequences together."""
     n_epochs: int = _at_least(1, 5)
-    """Passes over the transitions of an update."""
+    """Passes over the transitions of an update; not of SAC."""
     learning_rate: float = _at_least(0.0, 6e-4)
-    """Adam's learning rate of the last policy layer and of the value network."""
+    """Adam's learning rate; of "ppo", that of the last policy layer and of the value network."""
     hidden_learning_rate: float = _at_least(0.0, 0.5)
-    """Learning rate of the policy's hidden layers, as a share of `learning_rate`."""
+    """For "ppo": learning rate of the policy's hidden layers, as a share of `learning_rate`."""
     gamma: float = _in(0.0, 1.0, 0.99)
     """Discount factor of future rewards, in [0, 1]."""
     gae_lambda: float = _in(0.0, 1.0, 0.95)
-    """Discount of the advantage estimator (GAE), in [0, 1]."""
+    """Discount of the advantage estimator (GAE), in [0, 1]; not of SAC."""
     clip_range: float = _at_least(0.0, 0.2)
-    """Largest relative change of an action's probability that is rewarded in an update."""
+    """Largest relative change of an action's probability that is rewarded in an update; not of
+    SAC."""
     ent_coef: float = _at_least(0.0, 6e-4)
-    """Weight of the policy's entropy in the loss."""
+    """Weight of the policy's entropy in the loss; SAC learns it."""
     ent_coef_rewarded: float = _at_least(0.0, 6e-4)
-    """The same at transitions with a positive reward."""
+    """The same at transitions with a positive reward; of "ppo" alone."""
     vf_coef: float = _at_least(0.0, 0.5)
-    """Weight of the value function's error in the loss."""
+    """Weight of the value function's error in the loss; not of SAC."""
     max_grad_norm: float = _at_least(0.0, 0.5)
-    """Largest norm of the gradient."""
+    """Largest norm of the gradient; not of SAC."""
     reward_scale: float = _at_least(0.0, 0.25)
     """Factor on the reward, so that returns fit the value function."""
     final_noise: float = _in(1e-3, 1.0, 0.1)
     """Share of the noise of continuous actions that is left at the end of a skill's training: a
-    skill should not be the noise itself."""
+    skill should not be the noise itself. SAC's noise is learnt alone."""
     anneal_from: float = _in(0.0, 0.99, 0.6)
     """Share of `steps_per_skill` after which training ends at the latest: from then on the noise
     shrinks linearly, for the rest of the steps."""
@@ -186,6 +190,43 @@ class AgentRecipe(_Checked):
     """Units of the hidden layers, of the policy and of the value network alike."""
     activation: Literal["silu", "tanh", "relu"] = "silu"
     """Non-linearity of the hidden layers."""
+
+
+@dataclass(frozen=True)
+class MemoryRecipe(_Checked):
+    """The memory of "recurrent-ppo" and "recurrent-sac"; the others have none.
+
+    `agent.hidden` are the layers behind it.
+    """
+
+    cell: Literal["lru", "linear-rtu", "nonlinear-rtu", "gru"] = "lru"
+    """Kind of the recurrent layers: linear recurrent unit, recurrent trace units, or a GRU."""
+    state_size: int = _at_least(1, 64)
+    """Units of a recurrent layer."""
+    encoder: tuple[int, ...] = (128,)
+    """Units of the layers in front of it."""
+    chunk: int = _at_least(1, 16)
+    """Steps of a chunk that is learnt from; with PPO it divides `agent.n_steps` and
+    `agent.batch_size`."""
+    burn_in: int = _at_least(0, 16)
+    """Steps in which SAC's sequences are only remembered, before the chunk."""
+
+
+@dataclass(frozen=True)
+class ReplayRecipe(_Checked):
+    """The replay buffer of "sac" and "recurrent-sac"; the others have none.
+
+    It outlives a skill: what it holds is scored anew by every new reward.
+    """
+
+    buffer_size: int = _at_least(1, 500_000)
+    """Transitions that it holds."""
+    gradient_steps: int = _at_least(1, 256)
+    """Gradient steps between two rollouts of `agent.n_steps` steps."""
+    learning_starts: int = _at_least(0, 10_000)
+    """Environment steps of a run, with random actions, before the first gradient step."""
+    tau: float = _in(0.0, 1.0, 0.005)
+    """Share of the critics that goes into the target critics in a gradient step."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +239,8 @@ class TransferRecipe(_Checked):
     all of it is set to zero, as in the paper; discrete actions, whose logits are all noise, always
     so unless "keep"."""
     reuse_value: bool = True
-    """Whether the new skill keeps the value network."""
+    """Whether the new skill keeps the value network, or SAC's critics. Its replay buffer, scored
+    anew, and its entropy coefficient always stay."""
     reuse_features: bool = True
     """Whether the new skill keeps the policy's hidden layers."""
     normalizer_decay: float = _in(0.0, 1.0, 0.1)
@@ -230,6 +272,9 @@ class Recipe(_Checked):
     apart by a discriminator (Eysenbach et al. 2019), and "metra", all together, sent far apart in a
     representation of time (Park et al. 2024), for which of the other groups only `agent`, `diayn`
     and `reward.hidden` count."""
+    algorithm: AgentName = "ppo"
+    """What learns a skill: SkillPPO, PPO with a memory, SAC, or SAC with a memory. SAC is for
+    continuous actions; "diayn" and "metra" are on "ppo" alone."""
     generations: int = _at_least(1, 10)
     """Skills to discover."""
     steps_per_skill: int = _at_least(1, 1_000_000)
@@ -254,6 +299,8 @@ class Recipe(_Checked):
     guide: GuideRecipe = GuideRecipe()
     restarts: RestartRecipe = RestartRecipe()
     agent: AgentRecipe = AgentRecipe()
+    memory: MemoryRecipe = MemoryRecipe()
+    replay: ReplayRecipe = ReplayRecipe()
     transfer: TransferRecipe = TransferRecipe()
     diayn: DiaynRecipe = DiaynRecipe()
 
@@ -273,6 +320,15 @@ class Recipe(_Checked):
             raise InvalidValueError(
                 f"{self.method} tells skills apart: generations should be at least 2. Received "
                 f"{self.generations}."
+            )
+        if self.algorithm != "ppo" and self.learnt_together:
+            raise InvalidValueError(
+                f"{self.method} is on 'ppo' alone. Received the algorithm {self.algorithm!r}."
+            )
+        if self.algorithm != "ppo" and self.guide.max_steps > 0:
+            raise InvalidValueError(
+                f"The guide is for 'ppo' alone: set guide.max_steps to 0 for {self.algorithm!r}. "
+                f"Received {self.guide.max_steps}."
             )
         reserved = {"num_envs", "num_threads", "autoreset_mode", "render_mode"} & set(
             self.env_kwargs

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from scipy.cluster.vq import kmeans2
+from stable_baselines3.common.policies import BasePolicy
 
-from skillrl.agents import SkillPolicy
+from skillrl.agents import BaseSkillPolicy
 from skillrl.discovery.recipes import SampleRecipe
 from skillrl.errors import InvalidValueError
 
@@ -23,40 +24,48 @@ OSCILLATION, POSTURE = 0.03, 0.1
 STILL = 0.05
 
 Envs = VectorEnv[Any, Any, Any]
-# Observations of a batch of environments to the actions that they are given.
-Act = Callable[[np.ndarray], np.ndarray]
 
 
-def follow(policy: SkillPolicy, *, deterministic: bool = False) -> Act:
-    """Act as the policy does."""
+class Act(Protocol):
+    """Acts in a batch of environments, step by step."""
 
-    def act(observations: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            actions = policy.act(_tensor(policy, observations), deterministic)
-            return policy.environment_actions(actions)
+    def __call__(self, observations: np.ndarray, starts: np.ndarray | None = None) -> np.ndarray:
+        """Return what the environments are given, for observations and where episodes begin."""
+
+
+def follow(policy: BasePolicy, *, deterministic: bool = False) -> Act:
+    """Act as the policy does, which remembers from step to step if it can."""
+    state = None
+
+    def act(observations: np.ndarray, starts: np.ndarray | None = None) -> np.ndarray:
+        nonlocal state
+        _check_finite(observations)
+        actions, state = policy.predict(observations, state, starts, deterministic)
+        return actions
 
     return act
 
 
-def explore(policy: SkillPolicy, recipe: SampleRecipe, space: spaces.Space[Any]) -> Act:
+def explore(policy: BaseSkillPolicy, recipe: SampleRecipe, space: spaces.Space[Any]) -> Act:
     """Act with much more noise than the policy: in its actions or its weights, or at random."""
     if recipe.exploration == "uniform" or isinstance(space, spaces.Discrete):
         # Seeded from torch's generator, the one source of randomness of a run.
         space.seed(int(torch.randint(2**31, ())))
-        return lambda observations: np.stack([space.sample() for _ in observations])
+        return lambda observations, starts=None: np.stack([space.sample() for _ in observations])
 
     if recipe.exploration == "parameter-noise":
         return disturbed(policy, recipe.exploration_std)
 
-    def act(observations: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            actions = policy.explore(_tensor(policy, observations), recipe.exploration_std)
-            return policy.environment_actions(actions)
+    follows = follow(policy)
+
+    def act(observations: np.ndarray, starts: np.ndarray | None = None) -> np.ndarray:
+        with policy.widened(recipe.exploration_std):
+            return follows(observations, starts)
 
     return act
 
 
-def disturbed(policy: SkillPolicy, std: float) -> Act:
+def disturbed(policy: BaseSkillPolicy, std: float) -> Act:
     """Act in each environment as another copy of the policy, with noise in its last layer.
 
     A copy acts without other noise, so that what it does is something that a policy can do. Source
@@ -67,23 +76,32 @@ def disturbed(policy: SkillPolicy, std: float) -> Act:
         std: of the change of a mean action before the tanh, at the first observations.
     """
     noise: torch.Tensor | None = None
+    size = int(np.prod(policy.action_space.shape or ()))
+    follows = follow(policy, deterministic=True)
 
-    def act(observations: np.ndarray) -> np.ndarray:
+    def disturb(layer: Any, inputs: tuple[torch.Tensor], outputs: torch.Tensor) -> torch.Tensor:
         nonlocal noise
-        with torch.no_grad():
-            features = policy.features(_tensor(policy, observations))
-            hidden = policy.mlp_extractor.forward_actor(features)
-            mean, _ = policy.action_net(hidden).chunk(2, dim=-1)
-            if noise is None:
-                noise = torch.randn(*mean.shape, hidden.shape[-1])
-                noise *= std / hidden.square().sum(-1).mean().sqrt()
-            return policy.environment_actions(mean + torch.einsum("nah,nh->na", noise, hidden))
+        (hidden,) = inputs
+        if noise is None:
+            noise = torch.randn(len(hidden), size, hidden.shape[-1])
+            noise *= std / hidden.square().sum(-1).mean().sqrt()
+        # Means come first.
+        changed = outputs.clone()
+        changed[:, :size] += torch.einsum("nah,nh->na", noise, hidden)
+        return changed
+
+    def act(observations: np.ndarray, starts: np.ndarray | None = None) -> np.ndarray:
+        hook = policy.mean_layer.register_forward_hook(disturb)
+        try:
+            return follows(observations, starts)
+        finally:
+            hook.remove()
 
     return act
 
 
 def gather_negatives(
-    env: Envs, policy: SkillPolicy, recipe: SampleRecipe, seed: int
+    env: Envs, policy: BaseSkillPolicy, recipe: SampleRecipe, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Follow ``policy`` for ``negative_steps`` from ordinary resets.
 
@@ -106,18 +124,20 @@ def gather_negatives(
     half = env.num_envs // 2
     noisy, noiseless = follow(policy), follow(policy, deterministic=True)
 
-    def act(observations: np.ndarray) -> np.ndarray:
-        return np.concatenate([noisy(observations[:half]), noiseless(observations[half:])])
+    def act(observations: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        first = noisy(observations[:half], starts[:half])
+        return np.concatenate([first, noiseless(observations[half:], starts[half:])])
 
-    visited = [observations]
+    visited, starts = [observations], np.ones(env.num_envs, bool)
     for _ in range(_following_steps(recipe, episode_limit(env))):
-        observations, _, _, _, infos = env.step(act(observations))
+        observations, _, terminations, truncations, infos = env.step(act(observations, starts))
+        starts = terminations | truncations
         visited.append(_final_observations(observations, infos))
     return np.concatenate(visited), observations
 
 
 def gather_states(
-    env: Envs, policy: SkillPolicy, recipe: SampleRecipe, seed: int
+    env: Envs, policy: BaseSkillPolicy, recipe: SampleRecipe, seed: int
 ) -> dict[str, np.ndarray]:
     """Follow ``policy`` from ordinary resets, and save states on its way.
 
@@ -132,9 +152,10 @@ def gather_states(
     """
     observations, _ = env.reset(seed=seed)
     act = follow(policy)
-    saved = []
+    saved, starts = [], np.ones(env.num_envs, bool)
     for step in range(recipe.negative_steps):
-        observations, *_ = env.step(act(observations))
+        observations, _, terminations, truncations, _ = env.step(act(observations, starts))
+        starts = terminations | truncations
         if step % 10 == 9:
             saved.append(env.get_state())  # type: ignore[attr-defined]
     saved = saved or [env.get_state()]  # type: ignore[attr-defined]
@@ -160,7 +181,7 @@ def episode_limit(env: Envs) -> int | None:
 
 
 def gather_positives(
-    env: Envs, policy: SkillPolicy, recipe: SampleRecipe, observations: np.ndarray, seed: int
+    env: Envs, policy: BaseSkillPolicy, recipe: SampleRecipe, observations: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Explore from where ``gather_negatives`` left the environments, until an episode ends.
 
@@ -188,10 +209,11 @@ def gather_positives(
         elif repeat > 0:
             _, start = gather_negatives(env, policy, recipe, seed + repeat * env.num_envs)
         observations = start
-        alive = np.ones(env.num_envs, bool)
+        alive, starts = np.ones(env.num_envs, bool), np.ones(env.num_envs, bool)
         for _ in range(recipe.positive_steps):
-            observations, _, terminations, truncations, _ = env.step(act(observations))
-            alive &= ~(terminations | truncations)
+            observations, _, terminations, truncations, _ = env.step(act(observations, starts))
+            starts = terminations | truncations
+            alive &= ~starts
             reached.append(observations[alive])
             explorations.append(repeat * env.num_envs + np.flatnonzero(alive))
     return np.concatenate(reached), np.concatenate(explorations)
@@ -433,7 +455,7 @@ def _labels(points: np.ndarray, clusters: int, rng: np.random.Generator) -> np.n
 
 
 def episodes(
-    env: Envs, policy: SkillPolicy, seed: int, *, max_steps: int, deterministic: bool
+    env: Envs, policy: BasePolicy, seed: int, *, max_steps: int, deterministic: bool
 ) -> tuple[float, float]:
     """Run one episode in each environment from ordinary resets.
 
@@ -449,14 +471,15 @@ def episodes(
     """
     observations, _ = env.reset(seed=seed)
     act = follow(policy, deterministic=deterministic)
-    running = np.ones(env.num_envs, bool)
+    running, starts = np.ones(env.num_envs, bool), np.ones(env.num_envs, bool)
     rewards, task_returns, steps = np.zeros(env.num_envs), np.zeros(env.num_envs), 0
     for _ in range(max_steps):
-        observations, reward, terminations, truncations, infos = env.step(act(observations))
+        observations, reward, terminations, truncations, infos = env.step(act(observations, starts))
         rewards += np.where(running, reward, 0.0)
         task_returns += np.where(running, infos["task_reward"], 0.0)
         steps += int(running.sum())
-        running &= ~(terminations | truncations)
+        starts = terminations | truncations
+        running &= ~starts
         if not running.any():
             break
     return float(rewards.sum() / steps), float(task_returns.mean())
@@ -472,14 +495,10 @@ def _final_observations(observations: np.ndarray, infos: dict[str, Any]) -> np.n
     return observations
 
 
-def _tensor(policy: SkillPolicy, observations: np.ndarray) -> torch.Tensor:
+def _check_finite(observations: np.ndarray) -> None:
     if observations.dtype.kind == "f" and not np.isfinite(observations).all():
         index = int(np.argwhere(~np.isfinite(observations))[0, 0])
         raise InvalidValueError(
             f"The environment gave an observation that is not finite: {observations[index]}. Let "
             "its episodes terminate before it returns such an observation."
         )
-    # Stable-Baselines3 gives policies images with the channels first.
-    if observations.shape[1:] != policy.observation_space.shape:
-        observations = np.moveaxis(observations, -1, 1)
-    return torch.as_tensor(observations).float()

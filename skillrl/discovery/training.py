@@ -12,7 +12,13 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from skillrl.agents import SkillPPO
+from skillrl.agents import (
+    RecurrentSkillPPO,
+    RecurrentSkillSAC,
+    SkillAgent,
+    SkillPPO,
+    SkillSAC,
+)
 from skillrl.agents.spaces import check_spaces
 from skillrl.discovery.recipes import Recipe
 from skillrl.discovery.samples import episode_limit
@@ -31,7 +37,7 @@ CHECKPOINT_INTERVAL = 20.0
 
 
 def train(
-    agent: SkillPPO,
+    agent: SkillAgent,
     until: int,
     save_checkpoint: Callable[[float], None],
     should_stop: Callable[[], bool],
@@ -145,28 +151,47 @@ def stagger_episodes(env: VectorEnv[Any, Any, Any], seed: int) -> None:
         env.set_state(state)  # type: ignore[attr-defined]
 
 
-def make_agent(recipe: Recipe, env: VectorEnv[Any, Any, Any]) -> SkillPPO:
+def make_agent(recipe: Recipe, env: VectorEnv[Any, Any, Any]) -> SkillAgent:
     """Make the recipe's agent for an environment with a learned reward."""
-    settings = recipe.agent
-    return SkillPPO(
-        "SkillPolicy",
-        SB3VecEnv(env, info_keys=()),
-        learning_rate=settings.learning_rate,
-        n_steps=settings.n_steps,
-        batch_size=settings.batch_size,
-        n_epochs=settings.n_epochs,
-        gamma=settings.gamma,
-        gae_lambda=settings.gae_lambda,
-        clip_range=settings.clip_range,
-        ent_coef=settings.ent_coef,
-        ent_coef_rewarded=settings.ent_coef_rewarded,
-        vf_coef=settings.vf_coef,
-        max_grad_norm=settings.max_grad_norm,
-        reward_scale=settings.reward_scale,
-        policy_kwargs={
-            "hidden": settings.hidden,
-            "activation": settings.activation,
-            "hidden_learning_rate": settings.hidden_learning_rate,
-        },
-        device="cpu",
+    settings, memory, replay = recipe.agent, recipe.memory, recipe.replay
+    vec_env = SB3VecEnv(env, info_keys=())
+    policy: dict[str, Any] = {"hidden": settings.hidden, "activation": settings.activation}
+    common: dict[str, Any] = {
+        "learning_rate": settings.learning_rate,
+        "gamma": settings.gamma,
+        "reward_scale": settings.reward_scale,
+        "policy_kwargs": policy,
+        "device": "cpu",
+    }
+    if recipe.algorithm in ("recurrent-ppo", "recurrent-sac"):
+        policy |= {name: getattr(memory, name) for name in ("cell", "state_size", "encoder")}
+        common["chunk"] = memory.chunk
+    if recipe.algorithm in ("ppo", "recurrent-ppo"):
+        common |= {
+            "n_steps": settings.n_steps,
+            "batch_size": settings.batch_size,
+            "n_epochs": settings.n_epochs,
+            "gae_lambda": settings.gae_lambda,
+            "clip_range": settings.clip_range,
+            "ent_coef": settings.ent_coef,
+            "vf_coef": settings.vf_coef,
+            "max_grad_norm": settings.max_grad_norm,
+        }
+        if recipe.algorithm == "recurrent-ppo":
+            return RecurrentSkillPPO("SkillPolicy", vec_env, **common)
+        policy["hidden_learning_rate"] = settings.hidden_learning_rate
+        rewarded = settings.ent_coef_rewarded
+        return SkillPPO("SkillPolicy", vec_env, ent_coef_rewarded=rewarded, **common)
+    common |= {
+        "buffer_size": replay.buffer_size,
+        "learning_starts": replay.learning_starts,
+        "tau": replay.tau,
+        "train_freq": (settings.n_steps, "step"),
+        "gradient_steps": replay.gradient_steps,
+    }
+    if recipe.algorithm == "sac":
+        return SkillSAC("SkillPolicy", vec_env, batch_size=settings.batch_size, **common)
+    sequences = max(1, settings.batch_size // memory.chunk)
+    return RecurrentSkillSAC(
+        "SkillPolicy", vec_env, batch_size=sequences, burn_in=memory.burn_in, **common
     )

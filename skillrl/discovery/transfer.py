@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
-from skillrl.agents import SkillPolicy, SkillPPO
+from skillrl.agents import BaseSkillPolicy, SkillAgent
 from skillrl.discovery.recipes import TransferRecipe
 
 
-def transfer(previous: SkillPolicy, agent: SkillPPO, recipe: TransferRecipe) -> None:
+def transfer(previous: BaseSkillPolicy, agent: SkillAgent, recipe: TransferRecipe) -> None:
     """Make ``previous`` the starting point of ``agent``, with a new optimiser.
 
     Source: Meier & Mujika 2022 (arXiv 2202.08266): the value function is kept, the observation
@@ -22,12 +20,7 @@ def transfer(previous: SkillPolicy, agent: SkillPPO, recipe: TransferRecipe) -> 
     if not recipe.reuse_value:
         policy.reset_critic()
     if recipe.head != "keep":
-        keep_mean = recipe.head == "noise" and policy.squash_output
-        # Means come first, raw standard deviations after them.
-        first = policy.action_net.out_features // 2 if keep_mean else 0
-        with torch.no_grad():
-            for parameter in policy.action_net.parameters():
-                parameter[first:] = 0.0
-    if policy.normalizer is not None:
-        policy.normalizer.decay(recipe.normalizer_decay)
-    policy.reset_optimizer()
+        policy.reset_head(keep_mean=recipe.head == "noise")
+    for normalizer in policy.normalizers:
+        normalizer.decay(recipe.normalizer_decay)
+    agent.reset_optimizers()

@@ -17,8 +17,10 @@ from skillrl.errors import InvalidValueError
 class Policy(Protocol):
     """What the wrapper needs of a policy; every algorithm of Stable-Baselines3 has it."""
 
-    def predict(self, observation: np.ndarray, *, deterministic: bool) -> tuple[Any, Any]:
-        """Return the action for an observation, and a state that is not used here."""
+    def predict(
+        self, observation: np.ndarray, state: Any = None, *, deterministic: bool
+    ) -> tuple[Any, Any]:
+        """Return the action for an observation, and the state to give back with the next one."""
         ...
 
 
@@ -43,7 +45,7 @@ class SkillActionWrapper(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs)
         gymnasium.error.ResetNeeded: from ``step``, before the first reset.
 
     >>> class Still:
-    ...     def predict(self, observation, *, deterministic):
+    ...     def predict(self, observation, state=None, *, deterministic):
     ...         return np.zeros(1, np.float32), None
     >>> env = SkillActionWrapper(gym.make("Pendulum-v1"), [Still()], steps=50)
     >>> _ = env.reset(seed=0)
@@ -106,10 +108,12 @@ class SkillActionWrapper(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs)
             )
         policy, total, taken = self.skills[action], 0.0, 0
         terminated = truncated = False
+        # A skill that remembers does so from where it was chosen.
+        state: Any = None
         info: dict[str, Any] = {}
         while taken < self.steps and not (terminated or truncated):
             seen = self._skill_observation(self._observation)
-            chosen, _ = policy.predict(seen, deterministic=True)
+            chosen, state = policy.predict(seen, state, deterministic=True)
             self._observation, reward, terminated, truncated, info = self.env.step(chosen)
             total += float(reward)
             taken += 1

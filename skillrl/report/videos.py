@@ -94,7 +94,7 @@ def record(skill: Skill, *, steps: int | None = None, seed: int = 0) -> Recordin
     """
     if steps is not None and steps < 1:
         raise InvalidValueError(f"steps should be at least 1. Received {steps}.")
-    policy = skill.policy
+    policy, state = skill.policy, None
     env = make_env(skill, "rgb_array")
     try:
         rate = steps_per_second(env)
@@ -104,7 +104,7 @@ def record(skill: Skill, *, steps: int | None = None, seed: int = 0) -> Recordin
         rewards: list[float | None] = [None]
         recording = Recording(skill, rate / stride, pictures, rewards)
         for step in range(1, (round(SECONDS * rate) if steps is None else steps) + 1):
-            action, _ = policy.predict(observation, deterministic=True)
+            action, state = policy.predict(observation, state, deterministic=True)
             # The index makes a NumPy integer of a discrete action, and leaves others as they are.
             observation, reward, terminated, truncated, _ = env.step(action[()])
             ended = terminated or truncated

@@ -33,7 +33,7 @@ def play(skill: Skill, *, steps: int | None = None, seed: int = 0) -> bool:
         gymnasium.error.DependencyNotInstalled: if the environment needs pygame and it is missing.
     """
     _check_display()
-    policy = skill.policy
+    policy, state = skill.policy, None
     if "human" in (render_modes(skill) or ["human"]):
         env = make_env(skill, "human")
     else:
@@ -49,7 +49,7 @@ def play(skill: Skill, *, steps: int | None = None, seed: int = 0) -> bool:
         for step in itertools.count(1):
             if _is_closed(env):
                 return False
-            action, _ = policy.predict(observation, deterministic=True)
+            action, state = policy.predict(observation, state, deterministic=True)
             observation, _, terminated, truncated, _ = env.step(action[()])
             if terminated or truncated or step == steps:
                 return True

@@ -418,15 +418,23 @@ def test_one_part_is_drawn_anew_without_the_other(part: str, others: str) -> Non
 @pytest.mark.parametrize("std", [0.5, 1.0])
 def test_exploration_widens_the_policys_own_noise(std: float) -> None:
     torch.manual_seed(0)
-    policy = with_outputs(make_policy(), [0.3, -0.2, -3.0, -4.0])
-    with torch.no_grad():
-        actions = policy.explore(torch.zeros(20_000, 3), std)
+    bounds = spaces.Box(-1.0, 1.0, (2,), np.float64)
+    policy = with_outputs(make_policy(actions=bounds), [0.3, -0.2, -3.0, -4.0])
+    policy.noise_scale.fill_(0.1)
+    seen = np.zeros((20_000, 3), np.float32)
+    with policy.widened(std):
+        squashed, _ = policy.predict(seen)
+    # With these bounds actions are the tanh of what was sampled.
+    actions = torch.as_tensor(squashed).double().atanh()
     np.testing.assert_allclose(actions.mean(0).numpy(), [0.3, -0.2], atol=0.03)
     # The second standard deviation stays one below the first, before the softplus.
     second = np.log1p(np.expm1(std - 1e-3) * np.exp(-1.0)) + 1e-3
     np.testing.assert_allclose(actions.std(0).numpy(), [std, second], rtol=0.03)
+    # Afterwards its noise is as it was.
+    assert float(policy.noise_scale) == pytest.approx(0.1)
+    assert policy.predict(seen)[0].std(0) == pytest.approx(0.0, abs=0.01)
 
 
 def test_discrete_actions_have_no_noise_to_widen() -> None:
     with pytest.raises(InvalidValueError, match=r"continuous actions.*'uniform'"):
-        make_policy(actions=spaces.Discrete(2)).explore(torch.zeros(1, 3), 1.0)
+        make_policy(actions=spaces.Discrete(2)).widened(1.0).__enter__()

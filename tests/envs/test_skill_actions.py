@@ -35,11 +35,16 @@ class Pace:
     def __init__(self, pace: float) -> None:
         self.pace = pace
         self.seen: list[np.ndarray] = []
+        self.states: list[int] = []
 
-    def predict(self, observation: np.ndarray, *, deterministic: bool) -> tuple[np.ndarray, None]:
+    def predict(
+        self, observation: np.ndarray, state: int | None = None, *, deterministic: bool
+    ) -> tuple[np.ndarray, int]:
         assert deterministic
         self.seen.append(observation)
-        return np.array([self.pace], np.float32), None
+        steps = 0 if state is None else state
+        self.states.append(steps)
+        return np.array([self.pace], np.float32), steps + 1
 
 
 def make() -> SkillActionWrapper:

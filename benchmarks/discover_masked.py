@@ -1,0 +1,105 @@
+"""Discovery where velocities are hidden: an agent with a memory against one without.
+
+The pendulum shows its angle alone. Recorded of several seeds: the share of live skills, what skills
+earn of their target on average, and how much the angle tells about the skill (mutual information,
+in nats) in the last 100 steps of 10 episodes.
+
+python benchmarks/discover_masked.py                            resumes where it was stopped
+python benchmarks/discover_masked.py --seeds 5 --skills 6 --runs runs/masked
+python benchmarks/discover_masked.py --quick                    under 60 seconds
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, get_args
+
+import gymnasium as gym
+import numpy as np
+from scipy import stats
+
+from comparison import bootstrap, parse, parser, run_all, seeds_of
+from record import record
+from skillrl.discovery.library import SkillLibrary
+from skillrl.discovery.metrics import mutual_information
+from skillrl.discovery.recipes import AgentName, Recipe
+from skillrl.discovery.samples import follow
+from skillrl.discovery.training import make_envs
+from skillrl.envs import MaskVelocity
+
+ENV = "MaskedPendulum-v0"
+EPISODES, LAST = 10, 100
+
+gym.register(
+    ENV,
+    entry_point=lambda **kwargs: MaskVelocity(gym.make("Pendulum-v1", **kwargs).unwrapped),
+    max_episode_steps=200,
+)
+
+
+def angles(library: SkillLibrary) -> dict[str, float]:
+    """How much the angle tells about the skill, in nats."""
+    env = make_envs(library.recipe, EPISODES)
+    seen = []
+    for skill in library:
+        act = follow(skill.policy, deterministic=True)
+        observations, _ = env.reset(seed=library.seed)
+        starts, steps = np.ones(EPISODES, bool), []
+        for _ in range(199):
+            observations, _, ended, cut, _ = env.step(act(observations, starts))
+            starts = ended | cut
+            steps.append(np.arctan2(observations[:, 1], observations[:, 0]))
+        seen.append(np.array(steps[-LAST:]))
+    env.close()
+    return {"information: angle": mutual_information(seen)}
+
+
+def figures(runs: list[dict[str, Any]], recipe: Recipe) -> dict[str, Any]:
+    """Figures by seed, their inter-quartile means, and 95 % bootstrap intervals of these."""
+    by_seed: dict[str, list[float]] = {}
+    for run in runs:
+        skills = run["skills"]
+        found = {
+            "live": float(np.mean([skill["live"] for skill in skills])),
+            "share of target": float(np.mean([s["mean_reward"] / s["target"] for s in skills])),
+            **run["more"],
+        }
+        for name, value in found.items():
+            by_seed.setdefault(name, []).append(value)
+    return {
+        "recipe": dataclasses.asdict(recipe),
+        "seeds": [run["seed"] for run in runs],
+        **by_seed,
+        "mean": {name: float(stats.trim_mean(each, 0.25)) for name, each in by_seed.items()},
+        "interval": {name: bootstrap(each) for name, each in by_seed.items()},
+    }
+
+
+def main() -> None:
+    made = parser(__doc__, seeds=5, skills=6, runs="runs/masked")
+    made.add_argument("--agents", nargs="+", choices=get_args(AgentName), default=list(AGENTS))
+    options = parse(made)
+    found = {}
+    for name in options.agents:
+        recipe = dataclasses.replace(AGENTS[name], generations=options.skills)
+        if options.quick:
+            recipe = dataclasses.replace(recipe, steps_per_skill=4_096)
+        found[name] = figures(
+            run_all(recipe, options.runs / name, seeds_of(options), angles), recipe
+        )
+    record("discover_masked", {"agents": found}, quick=options.quick)
+
+
+BASE = Recipe(
+    ENV,
+    steps_per_skill=150_000,
+    patience=0.0,
+    attempts=1,
+)
+AGENTS: dict[str, Recipe] = {
+    "ppo": BASE,
+    "recurrent-ppo": dataclasses.replace(BASE, algorithm="recurrent-ppo"),
+}
+
+if __name__ == "__main__":
+    main()
