@@ -120,6 +120,15 @@ class Recurrence(nn.Module):
         """Process a chunk of features ``(time, batch, input_size)``; as ``RecurrentLayer``."""
         return self.layer(self.encoder(features), carry, starts)
 
+    def outputs(self, features: Tensor, carry: Carry, starts: Tensor) -> Tensor:
+        """Return the outputs of a chunk alone; as ``RecurrentLayer.outputs``."""
+        return self.layer.outputs(self.encoder(features), carry, starts)
+
+    @torch.no_grad()
+    def sweep(self, features: Tensor, carry: Carry, starts: Tensor, chunk: int) -> list[Carry]:
+        """Return the carries where chunks begin, and at the end; as ``RecurrentLayer.sweep``."""
+        return self.layer.sweep(self.encoder(features), carry, starts, chunk)
+
     def stepper(self) -> Step:
         """Return a function that acts; see ``RecurrentLayer.stepper``."""
         act = self.layer.stepper()

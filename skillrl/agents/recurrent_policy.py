@@ -89,6 +89,9 @@ class RecurrentPolicy(ActorCriticPolicy):
             "encoder": tuple(encoder),
             "cell_kwargs": dict(cell_kwargs or {}),
         }
+        if kwargs.get("optimizer_class", torch.optim.Adam) is torch.optim.Adam:
+            # One kernel for all parameters, besides what Stable-Baselines3's PPO has.
+            kwargs.setdefault("optimizer_kwargs", {"eps": 1e-5, "fused": True})
         super().__init__(
             observation_space, action_space, lr_schedule, net_arch, activation_fn, **kwargs
         )
@@ -125,28 +128,51 @@ class RecurrentPolicy(ActorCriticPolicy):
         """Return the carry at the begin of episodes; see ``RecurrentLayer.initial_carry``."""
         return initial_carry(self._each(), batch_size, sensitivities)
 
+    def chunk_features(self, observations: PyTorchObs, shape: torch.Size) -> Tensor:
+        """Return the features ``(time, batch, size)`` of a chunk's observations.
+
+        Args:
+            observations: ``(time, batch, *shape)``, or such a tensor for each key.
+            shape: time and batch.
+        """
+        features = chunk_features(self.extract_features, observations, shape)
+        # SB3 makes float32 of all observations, whatever the parameters are.
+        return features.to(self.value_net.weight.dtype)
+
     def recur(
         self, observations: PyTorchObs, carry: Carry, starts: Tensor
-    ) -> tuple[Tensor, Tensor, Carry]:
-        """Process a chunk.
+    ) -> tuple[Tensor, Tensor]:
+        """Return what actor and critic remember in a chunk, ``(time, batch, output_size)`` each.
 
         Args:
             observations: ``(time, batch, *shape)``, or such a tensor for each key.
             carry: at the chunk's begin.
             starts: where episodes begin, ``(time, batch)``, bool.
-
-        Returns:
-            What actor and critic are given, ``(time, batch, output_size)`` each, and the carry.
         """
-        features = chunk_features(self.extract_features, observations, starts.shape)
-        # SB3 makes float32 of all observations, whatever the parameters are.
-        features = features.to(self.value_net.weight.dtype)
+        features = self.chunk_features(observations, starts.shape)
+        outputs = [
+            recurrence.outputs(features, carry.part(name), starts)
+            for name, recurrence in self._each().items()
+        ]
+        return outputs[0], outputs[-1]
+
+    def sweep(self, features: Tensor, carry: Carry, starts: Tensor, chunk: int) -> list[Carry]:
+        """Return the carries where chunks begin, and at the end; as ``RecurrentLayer.sweep``.
+
+        Args:
+            features: of several chunks, ``(chunks * chunk, batch, size)``.
+            carry: before the first.
+            starts: where episodes begin, ``(chunks * chunk, batch)``, bool.
+            chunk: steps of a chunk.
+        """
         found = {
-            name: recurrence(features, carry.part(name), starts)
+            name: recurrence.sweep(features, carry.part(name), starts, chunk)
             for name, recurrence in self._each().items()
         }
-        outputs = [output for output, _ in found.values()]
-        return outputs[0], outputs[-1], Carry.stack({name: c for name, (_, c) in found.items()})
+        return [
+            Carry.stack(dict(zip(found, carries, strict=True)))
+            for carries in zip(*found.values(), strict=True)
+        ]
 
     def coefficients(self) -> dict[str, tuple[Tensor, ...]]:
         """Return what the states are functions of; see ``RecurrentLayer.coefficients``."""
@@ -169,7 +195,7 @@ class RecurrentPolicy(ActorCriticPolicy):
         Returns:
             Values, log-probabilities, and entropies where they are known, ``(time, batch)`` each.
         """
-        actor, critic, _ = self.recur(observations, carry, starts)
+        actor, critic = self.recur(observations, carry, starts)
         values = self.value_net(self.mlp_extractor.forward_critic(critic)).squeeze(-1)
         latent = self.mlp_extractor.forward_actor(actor).flatten(0, 1)
         distribution = self._get_action_dist_from_latent(latent)

@@ -308,13 +308,16 @@ class RecurrentPPO(PPO):
     @torch.no_grad()
     def _sweep(self, chunks: _Chunks) -> tuple[Carry, Carry]:
         """Carries where chunks begin, by the present parameters, and the one at the end."""
-        carry, found = self._first_carry, []
-        rows = torch.arange(len(chunks.starts), device=self.device)
-        for part in rows.split(self.n_envs):
-            found.append(carry)
+        parts = torch.arange(len(chunks.starts), device=self.device).split(self.n_envs)
+        features, starts = [], []
+        for part in parts:
             chunk = chunks.rows(part)
-            _, _, carry = self.policy.recur(chunk.observations, carry, chunk.starts)
-        return Carry.concatenate(found), carry
+            features.append(self.policy.chunk_features(chunk.observations, chunk.starts.shape))
+            starts.append(chunk.starts)
+        *found, last = self.policy.sweep(
+            torch.cat(features), self._first_carry, torch.cat(starts), self.chunk
+        )
+        return Carry.concatenate(found), last
 
     def _loss(
         self, batch: _Chunks, carry: Carry, clip_range: float, clip_range_vf: float | None

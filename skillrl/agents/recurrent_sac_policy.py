@@ -38,7 +38,7 @@ def _recall(
     if burn_in > 0:
         with torch.no_grad():
             _, carry = recurrence(features[:burn_in], carry, starts[:burn_in])
-    return recurrence(features[burn_in:], carry, starts[burn_in:])[0]
+    return recurrence.outputs(features[burn_in:], carry, starts[burn_in:])
 
 
 class RecurrentActor(Actor):
@@ -172,6 +172,8 @@ class RecurrentSACPolicy(SACPolicy):
             "encoder": tuple(encoder),
             "cell_kwargs": dict(cell_kwargs or {}),
         }
+        if kwargs.get("optimizer_class", torch.optim.Adam) is torch.optim.Adam:
+            kwargs.setdefault("optimizer_kwargs", {"fused": True})
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

@@ -62,6 +62,25 @@ class DiagonalLayer(RecurrentLayer):
         return {"state": units, "decay": units, "gain": units, "input": (self.input_size, *units)}
 
     def _chunk(self, inputs: Tensor, carry: Carry, starts: Tensor | None) -> tuple[Tensor, Carry]:
+        decay, keep, driven, states = self._states(inputs, carry, starts)
+        with torch.no_grad():
+            # A copy: the carry outlives the chunk, whose memory a view would hold.
+            after = {"state": states[-1].clone()}
+            if "input" in carry:
+                advanced = _advance(
+                    *(decay, keep, inputs, driven, states, carry["state"]),
+                    *_sensitivities(carry),
+                )
+                after |= dict(zip(("decay", "gain", "input"), advanced, strict=True))
+        return self._read(states, inputs), Carry(after)
+
+    def _outputs(self, inputs: Tensor, carry: Carry, starts: Tensor | None) -> Tensor:
+        return self._read(self._states(inputs, carry, starts)[-1], inputs)
+
+    def _states(
+        self, inputs: Tensor, carry: Carry, starts: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+        """λ, where states are kept, what drives them, and the states ``(time, batch, size, 2)``."""
         decay, gain = self.decay(), self.gain()
         keep = None if starts is None else (~starts).to(inputs.dtype)
         weight = (gain.unsqueeze(-1) * self.input_weight).flatten(1)
@@ -74,16 +93,50 @@ class DiagonalLayer(RecurrentLayer):
             states = self._cut(decay, driven, initial, keep)
         else:
             states = torch.ops.skillrl.diagonal_recurrence(decay, driven, initial, keep)
-        with torch.no_grad():
-            # A copy: the carry outlives the chunk, whose memory a view would hold.
-            after = {"state": states[-1].clone()}
-            if "input" in carry:
-                advanced = _advance(
-                    *(decay, keep, inputs, driven, states, carry["state"]),
-                    *_sensitivities(carry),
+        return decay, keep, driven, states
+
+    @torch.no_grad()
+    def sweep(self, inputs: Tensor, carry: Carry, starts: Tensor, chunk: int) -> list[Carry]:
+        decay, keep = self.decay(), (~starts).to(inputs.dtype)
+        weight = (self.gain().unsqueeze(-1) * self.input_weight).flatten(1)
+        driven = (inputs @ weight).unflatten(-1, (self.state_size, 2))
+        states = torch.ops.skillrl.diagonal_recurrence(decay, driven, carry["state"], keep)
+        begins = torch.cat([carry["state"][None], states[chunk - 1 :: chunk]])
+        if "input" not in carry:
+            return [Carry({"state": state}) for state in begins]
+
+        def side_by_side(values: Tensor) -> Tensor:
+            """Chunks as sequences of a batch: ``(chunk, chunks * batch, …)``."""
+            return values.unflatten(0, (-1, chunk)).transpose(0, 1).flatten(1, 2)
+
+        # What each chunk adds to sensitivities, all chunks at once …
+        none = self.initial_carry(len(inputs) // chunk * inputs.shape[1], sensitivities=True)
+        added = _advance(
+            decay,
+            *map(side_by_side, (keep, inputs, driven, states)),
+            begins[:-1].flatten(0, 1),
+            *_sensitivities(none),
+        )
+        # … and what it leaves of those before it.
+        shape = (len(begins) - 1, -1)
+        left = side_by_side(keep).prod(0).unflatten(0, shape)
+        factors = complex_(decay) ** chunk * left.unsqueeze(-1)
+        found = [carry]
+        for state, factor, *parts in zip(
+            begins[1:], factors, *(each.unflatten(0, shape) for each in added), strict=True
+        ):
+            after = [
+                real(torch.addcmul(complex_(part), kept, complex_(before)))
+                for part, kept, before in zip(
+                    parts,
+                    (factor, factor, factor.unsqueeze(1)),
+                    _sensitivities(found[-1]),
+                    strict=True,
                 )
-                after |= dict(zip(("decay", "gain", "input"), advanced, strict=True))
-        return self._read(states, inputs), Carry(after)
+            ]
+            carried = dict(zip(("decay", "gain", "input"), after, strict=True))
+            found.append(Carry({"state": state, **carried}))
+        return found
 
     def stepper(self) -> Step:
         with torch.no_grad():

@@ -137,8 +137,38 @@ class RecurrentLayer(nn.Module):
         self._check_carry(carry, inputs.shape[1])
         return self._chunk(inputs, carry, starts)
 
+    def outputs(self, inputs: Tensor, carry: Carry, starts: Tensor | None = None) -> Tensor:
+        """Return the outputs of one chunk alone, where nothing follows it; see ``forward``."""
+        self._check_inputs(inputs, 3, starts)
+        self._check_carry(carry, inputs.shape[1])
+        return self._outputs(inputs, carry, starts)
+
     def _chunk(self, inputs: Tensor, carry: Carry, starts: Tensor | None) -> tuple[Tensor, Carry]:
         raise NotImplementedError
+
+    def _outputs(self, inputs: Tensor, carry: Carry, starts: Tensor | None) -> Tensor:
+        return self._chunk(inputs, carry, starts)[0]
+
+    @torch.no_grad()
+    def sweep(self, inputs: Tensor, carry: Carry, starts: Tensor, chunk: int) -> list[Carry]:
+        """Return the carries where chunks begin, and at the end of the last, without gradients.
+
+        What the layer would carry from chunk to chunk, for less than processing them costs where a
+        layer knows how.
+
+        Args:
+            inputs: of several chunks, ``(chunks * chunk, batch, input_size)``.
+            carry: before the first.
+            starts: where episodes begin, ``(chunks * chunk, batch)``, bool.
+            chunk: steps of a chunk.
+
+        Returns:
+            A carry for each chunk and one for the end.
+        """
+        found = [carry]
+        for part, begins in zip(inputs.split(chunk), starts.split(chunk), strict=True):
+            found.append(self(part, found[-1], begins)[1])
+        return found
 
     def stepper(self) -> Step:
         """Return a function that acts: one step, with the parameters as they are now.
