@@ -79,7 +79,7 @@ def test_a_saved_state_goes_on_exactly_in_another_emulator() -> None:
     state = one.get_state()
 
     def ahead(emulator: Emulator) -> list[tuple[Any, ...]]:
-        seen = []
+        seen: list[tuple[Any, ...]] = []
         for action in ACTIONS[10:].tolist():
             outcome = emulator.step(action)
             seen.append((outcome, emulator.picture().tobytes(), emulator.memory().tobytes()))
