@@ -138,6 +138,10 @@ class ProcessGames:
                 "A process that plays games has ended. What it said stands above this; if it said "
                 "nothing, it was killed, perhaps for lack of memory: use fewer environments."
             ) from error
+        except BaseException:
+            # Interrupted: an answer not yet read would be taken for that of the next call.
+            self.close()
+            raise
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:

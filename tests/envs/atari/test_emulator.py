@@ -102,3 +102,19 @@ def test_no_ops_can_be_given() -> None:
     still = Emulator("pong", noop_max=1)
     still.reset(seed=5)
     assert still.info()["episode_frame_number"] == 0
+
+
+def test_a_state_right_before_the_end_has_the_last_picture() -> None:
+    # The picture of the step that ends an episode may be that of frames before it.
+    one, other = Emulator("montezuma_revenge"), Emulator("montezuma_revenge")
+    other.reset()
+    for noops in range(4):  # the life is lost in another of the four frames
+        one.reset(noops=noops)
+        ended = False
+        while not ended:
+            state = one.get_state()
+            _, ended = one.step(3)
+        other.step(0)
+        other.set_state(state)
+        other.step(3)
+        assert np.array_equal(one.picture(), other.picture())
