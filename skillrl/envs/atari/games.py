@@ -86,7 +86,7 @@ def rom_path(game: str) -> Path:
     Traceback (most recent call last):
     ...
     skillrl.errors.InvalidValueError: There is no game 'MontezumaRevenge' for one player in ALE
-    0.12.1. Did you mean 'montezuma_revenge'?
+    ... Did you mean 'montezuma_revenge'?
     """
     games = available()
     if game not in games:
