@@ -50,7 +50,7 @@ readme: .venv/installed-dev
 	$(BIN)/python benchmarks/readme_tables.py
 
 benchmarks-quick: .venv/installed-benchmarks
-	for script in env_throughput discovery_throughput discover_half_cheetah discover_ant \
+	for script in env_throughput atari_throughput discovery_throughput discover_half_cheetah discover_ant \
 		discover_humanoid ablations_half_cheetah skill_actions \
 		zero_shot_half_cheetah online_gradient online_cost copy_task delayed_recall \
 		long_range recurrent_throughput; do \

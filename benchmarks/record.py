@@ -15,6 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     "skillrl",
     "gymnasium",
+    "ale-py",
     "mujoco",
     "stable-baselines3",
     "torch",

@@ -1,4 +1,4 @@
-"""Environments: wrappers with learned rewards, batched physics, mazes, adapters."""
+"""Environments: wrappers with learned rewards, batched physics, Atari, mazes, adapters."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from skillrl.envs.atari import AtariEnv, AtariVectorEnv
     from skillrl.envs.make import make_vec
     from skillrl.envs.mask_velocity import MaskVelocity, MaskVelocityVectorWrapper
     from skillrl.envs.maze import MazeEnv, MazeVectorEnv
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # Imported when first used: MuJoCo, torch and Stable-Baselines3 take seconds to load.
 _MODULES = {
+    "AtariEnv": "atari",
+    "AtariVectorEnv": "atari",
     "MaskVelocity": "mask_velocity",
     "MaskVelocityVectorWrapper": "mask_velocity",
     "MazeEnv": "maze",
@@ -35,6 +38,8 @@ _MODULES = {
 }
 
 __all__ = [
+    "AtariEnv",
+    "AtariVectorEnv",
     "MaskVelocity",
     "MaskVelocityVectorWrapper",
     "MazeEnv",

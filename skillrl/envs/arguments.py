@@ -1,5 +1,7 @@
 """Checks of arguments that several environments take."""
 
+import os
+
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
@@ -15,6 +17,19 @@ def positive_int(name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise InvalidValueError(f"{name}={value!r}: give a whole number, at least 1.")
     return int(value)
+
+
+def num_threads(number: int | None) -> int:
+    """A number of threads; for None, that of the CPUs that the process may use.
+
+    Raises:
+        InvalidValueError: if it is no whole number of at least 1.
+    """
+    if number is not None:
+        return positive_int("num_threads", number)
+    if hasattr(os, "sched_getaffinity"):  # Linux: without those the process may not use
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:

@@ -140,13 +140,20 @@ def find_spec(id: str) -> EnvSpec:
 
 
 def _nearest(name: str) -> list[str]:
-    """Registered ids that resemble ``name``, each environment in its highest version only."""
-    latest = {}
+    """Registered ids that resemble ``name``, each environment in its highest version only.
+
+    Whatever stands before the slash: games that are registered twice must not hide others.
+    """
+    latest: dict[str, list[str]] = {}
     for spec in gym.registry.values():
         if spec.version == find_highest_version(spec.namespace, spec.name):
-            latest[spec.id.lower()] = spec.id
-    close = difflib.get_close_matches(name.lower(), latest, n=3, cutoff=0.7)
-    return [latest[each] for each in close]
+            latest.setdefault(_bare(spec.id), []).append(spec.id)
+    close = difflib.get_close_matches(_bare(name), latest, n=3, cutoff=0.75)
+    return [id for each in close for id in latest[each]][:3]
+
+
+def _bare(id: str) -> str:
+    return id.rpartition("/")[2].lower()
 
 
 def _parameters(spec: EnvSpec) -> frozenset[str]:

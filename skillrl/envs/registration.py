@@ -35,6 +35,23 @@ _MUJOCO = {
     "Walker2d-v5": ("walker2d_v5:Walker2dEnv", "walker2d", 1000, None),
 }
 
+# ALE's games for one player, by ALE's names.
+_ATARI = """
+adventure air_raid alien amidar assault asterix asteroids atlantis atlantis2 backgammon
+bank_heist basic_math battle_zone beam_rider berzerk blackjack bowling boxing breakout
+carnival casino centipede chopper_command crazy_climber crossbow darkchambers defender
+demon_attack donkey_kong double_dunk earthworld elevator_action enduro entombed et
+fishing_derby flag_capture freeway frogger frostbite galaxian gopher gravitar hangman
+haunted_house hero human_cannonball ice_hockey jamesbond journey_escape kaboom kangaroo
+keystone_kapers king_kong klax koolaid krull kung_fu_master laser_gates lost_luggage
+mario_bros miniature_golf montezuma_revenge mr_do ms_pacman name_this_game othello pacman
+phoenix pitfall pitfall2 pong pooyan private_eye qbert riverraid road_runner robotank
+seaquest sir_lancelot skiing solaris space_invaders space_war star_gunner superman surround
+tennis tetris tic_tac_toe_3d time_pilot trondead turmoil tutankham up_n_down venture
+video_checkers video_chess video_cube video_pinball wizard_of_wor word_zapper yars_revenge
+zaxxon
+"""
+
 MUJOCO_IDS = tuple(_MUJOCO)
 """Gymnasium's ids of the MuJoCo tasks that ``skillrl/<id>`` steps in batches."""
 
@@ -57,6 +74,14 @@ def register_envs() -> None:
             vector_entry_point=f"skillrl.envs.mujoco:{batched}",
             max_episode_steps=max_episode_steps,
             reward_threshold=reward_threshold,
+        )
+    for game in _ATARI.split():
+        _register(
+            id=f"skillrl/{game.title().replace('_', '')}-v5",
+            entry_point="skillrl.envs.atari:AtariEnv",
+            vector_entry_point="skillrl.envs.atari:AtariVectorEnv",
+            max_episode_steps=27_000,  # ALE's half an hour
+            kwargs={"game": game},
         )
     _register(
         id="skillrl/Maze2D-v0",

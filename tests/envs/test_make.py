@@ -11,6 +11,7 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from skillrl.envs.atari.games import available
 from skillrl.envs.make import find_spec, make_vec
 from skillrl.envs.mujoco import MujocoVectorEnv
 from skillrl.envs.mujoco.model import quiet_loading
@@ -22,6 +23,7 @@ MODES = list(AutoresetMode)
 
 
 OTHERS = ("Maze2D-v0", "RepeatPrevious-v0", "TMaze-v0")
+ATARI = tuple(f"{game.title().replace('_', '')}-v5" for game in available())
 
 
 def test_registering_leaves_gymnasiums_own_ids_alone() -> None:
@@ -36,13 +38,13 @@ register_envs()
 assert {id: str(spec) for id, spec in gym.registry.items()} == after
 assert {id: after[id] for id in before} == before
 print(sorted(set(after) - set(before)))
-print(sorted({'mujoco', 'torch', 'stable_baselines3'} & set(sys.modules)))
+print(sorted({'mujoco', 'torch', 'stable_baselines3', 'ale_py'} & set(sys.modules)))
 """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines() == [
-        str(sorted(f"skillrl/{id}" for id in (*TASKS, *OTHERS))),
+        str(sorted(f"skillrl/{id}" for id in (*TASKS, *OTHERS, *ATARI))),
         "[]",
     ]
 
@@ -73,6 +75,7 @@ def test_registered_tasks_follow_gymnasiums(id: str) -> None:
         ("Acrobot-v1", "SyncVectorEnv"),
         ("HalfCheetah-v4", "SyncVectorEnv"),
         ("skillrl/Maze2D-v0", "MazeVectorEnv"),
+        ("skillrl/Freeway-v5", "AtariVectorEnv"),
     ],
 )
 def test_the_fastest_implementation(id: str, implementation: str, mode: AutoresetMode) -> None:

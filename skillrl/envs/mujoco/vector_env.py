@@ -1,7 +1,6 @@
 """Gymnasium's MuJoCo tasks as one vector environment on batched physics."""
 
 import difflib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -112,14 +111,12 @@ class MujocoVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
 
         self.model = load_model(self.task.xml_file, width, height)
         self.task.attach(self.model)
-        if num_threads is None:
-            num_threads = _usable_cpus()
         physics = ThreadedPhysics if self.task.external_forces else BatchPhysics
         self._physics: Physics = physics(
             self.model,
             self.num_envs,
             self.task.frame_skip,
-            min(arguments.positive_int("num_threads", num_threads), self.num_envs),
+            min(arguments.num_threads(num_threads), self.num_envs),
             self.task.derived,
             whole=render_mode is not None,
         )
@@ -534,12 +531,6 @@ def _make_task(task: str, given: dict[str, Any]) -> Task:
                 + f"It takes {', '.join([*known, *_OWN_ARGUMENTS])}."
             )
     return TASKS[task](**given)
-
-
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux: without those the process may not use
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 _OWN_ARGUMENTS = (
