@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
@@ -28,6 +30,25 @@ CELLS: dict[str, Callable[..., RecurrentLayer]] = {
     "nonlinear-rtu": NonlinearRTU,
     "gru": GRU,
 }
+
+
+def check_policy_name(policy: Any, observation_space: spaces.Space[Any]) -> None:
+    """Refuse a policy's name that does not suit the observations.
+
+    Raises:
+        InvalidValueError: naming the one that does.
+    """
+    wanted = "MlpLruPolicy"
+    if isinstance(observation_space, spaces.Dict):
+        wanted = "MultiInputLruPolicy"
+    elif is_image_space(observation_space):
+        wanted = "CnnLruPolicy"
+    # Images may be flattened, if someone wants that.
+    fits = {wanted, "MlpLruPolicy"} if wanted == "CnnLruPolicy" else {wanted}
+    if isinstance(policy, str) and policy not in fits:
+        raise InvalidValueError(
+            f"For observations {observation_space} the policy is {wanted!r}. Received {policy!r}."
+        )
 
 
 def chunk_features(

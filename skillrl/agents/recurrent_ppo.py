@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from skillrl.agents.recurrence import check_policy_name
 from skillrl.agents.recurrent_policy import CnnLruPolicy, MultiInputLruPolicy, RecurrentPolicy
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import Carry
@@ -124,23 +125,14 @@ class RecurrentPPO(PPO):
             raise InvalidValueError(
                 f"refresh should be one of {', '.join(get_args(Refresh))}. Received {refresh!r}."
             )
-        if dict(kwargs.get("policy_kwargs") or {}).get("rule") == "bptt" and chunk != n_steps:
-            raise InvalidValueError(
-                "The rule 'bptt' takes a rollout as one chunk: set chunk to n_steps, which is "
-                f"{n_steps}. Received {chunk}."
-            )
-        for name, size in (("n_steps", n_steps), ("batch_size", batch_size)):
-            if chunk < 1 or size % chunk:
-                raise InvalidValueError(
-                    f"chunk={chunk} does not divide {name}={size}: a rollout and a batch are cut "
-                    "into whole chunks."
-                )
         self.chunk = chunk
         self.refresh = refresh
+        self._check_chunks(n_steps, batch_size)
         # At the present moment, with sensitivities where the rule has them.
         self._carry: Carry | None = None
         if isinstance(env, gym.Env | VecEnv):
             self._check_spaces(env.observation_space, env.action_space)
+            check_policy_name(policy, env.observation_space)
         super().__init__(
             policy,
             env,
@@ -151,11 +143,30 @@ class RecurrentPPO(PPO):
             _init_setup_model=_init_setup_model,
             **kwargs,
         )
-        if refresh == "first-order" and _init_setup_model and self.policy.rule != "online":
+
+    def _setup_model(self) -> None:
+        # Once more, because `load` may change what was saved.
+        self._check_chunks(self.n_steps, self.batch_size)
+        super()._setup_model()
+        rule = self.policy.rule
+        if rule == "bptt" and self.chunk != self.n_steps:
+            raise InvalidValueError(
+                "The rule 'bptt' takes a rollout as one chunk: set chunk to n_steps, which is "
+                f"{self.n_steps}. Received {self.chunk}."
+            )
+        if self.refresh == "first-order" and rule != "online":
             raise InvalidValueError(
                 "refresh='first-order' corrects states by their sensitivities, which only the rule "
-                f"'online' carries. The policy's rule is {self.policy.rule!r}."
+                f"'online' carries. The policy's rule is {rule!r}."
             )
+
+    def _check_chunks(self, n_steps: int, batch_size: int) -> None:
+        for name, size in (("n_steps", n_steps), ("batch_size", batch_size)):
+            if self.chunk < 1 or size % self.chunk:
+                raise InvalidValueError(
+                    f"chunk={self.chunk} does not divide {name}={size}: a rollout and a batch are "
+                    "cut into whole chunks."
+                )
 
     @staticmethod
     def _check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:

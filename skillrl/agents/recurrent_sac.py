@@ -16,6 +16,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import obs_as_tensor, polyak_update
 from stable_baselines3.common.vec_env import VecEnv
 
+from skillrl.agents.recurrence import check_policy_name
 from skillrl.agents.recurrent_sac_policy import (
     CnnLruSACPolicy,
     MultiInputLruSACPolicy,
@@ -99,6 +100,8 @@ class RecurrentSAC(SAC):
                 f"SAC is for continuous actions, a Box. Received {env.action_space}: use "
                 "RecurrentPPO."
             )
+        if isinstance(env, gym.Env | VecEnv):
+            check_policy_name(policy, env.observation_space)
         self.chunk, self.burn_in = chunk, burn_in
         # At the present moment.
         self._carry: Carry | None = None

@@ -1,7 +1,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -13,8 +13,10 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
 from skillrl.agents import RecurrentPPO
+from skillrl.agents.recurrent_ppo import _Chunks
 from skillrl.envs import MaskVelocity
 from skillrl.errors import InvalidValueError
+from skillrl.recurrent import Carry
 from streams import doubles, relative_error
 
 
@@ -140,7 +142,9 @@ def test_saving_loading_and_going_on_equals_never_having_stopped(tmp_path: Path)
         env = masked(seed=5)
         each.set_env(env, force_reset=False)
         each._last_obs = env.reset()  # type: ignore[assignment]
-        each._last_episode_starts = np.ones(4, bool)
+        # In the middle of episodes: what was carried before counts.
+        each._last_episode_starts = np.zeros(4, bool)
+        assert each._carry is not None and bool(each._carry["actor.input"].any())
         torch.set_rng_state(random)
         ends.append(each.learn(256, reset_num_timesteps=False).policy.state_dict())
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
@@ -216,6 +220,88 @@ def test_values_of_episodes_cut_by_a_time_limit_go_on() -> None:
     # is added.
     assert (rewards[[0, 1, 2, 3, 5, 6, 7]] == 1).all()
     assert rewards[4] != 1 and abs(rewards[4] - 1) < 1
+
+
+def test_the_value_at_a_time_limit_is_that_of_what_is_remembered() -> None:
+    env = make_vec_env(lambda: Everything(VECTOR, spaces.Discrete(2)), 1, seed=0)
+    ppo = agent(env, n_steps=8, batch_size=8, gamma=0.5, learning_rate=0.0)
+    last: list[np.ndarray] = []
+
+    def watch(known: dict[str, Any], _: Any) -> bool:
+        last.extend(
+            i["terminal_observation"] for i in known["infos"] if "terminal_observation" in i
+        )
+        return True
+
+    ppo.learn(8, callback=watch)
+    act, carry = ppo.policy.stepper(), ppo.policy.initial_carry(1, sensitivities=False)
+    goes_on = torch.zeros(1, dtype=torch.bool)
+    for seen in ppo.rollout_buffer.observations[:5]:
+        _, _, _, carry = act(torch.as_tensor(seen), carry, goes_on)
+    final = torch.as_tensor(last[0])[None]
+    _, value, _, _ = act(final, carry, goes_on)
+    assert ppo.rollout_buffer.rewards[4, 0] == pytest.approx(1 + 0.5 * float(value), rel=1e-5)
+    # Without its memory the critic would say something else.
+    _, forgetful, _, _ = act(final, ppo.policy.initial_carry(1, sensitivities=False), goes_on)
+    assert abs(float(forgetful - value)) > 1e-3
+
+
+@pytest.mark.usefixtures("in_doubles")
+def test_credit_reaches_into_the_rollout_before() -> None:
+    rollouts: list[_Chunks] = []
+    ppo = agent(
+        n_steps=16, learning_rate=0.0, policy_kwargs={"encoder": (), "cell_kwargs": {"r_min": 0.9}}
+    )
+    ppo.learn(64)
+    rollouts.append(ppo._cut())
+    ppo.learn(64, reset_num_timesteps=False)
+    rollouts.append(ppo._cut())
+
+    def gradient(first: _Chunks, second: _Chunks, carry: Carry) -> torch.Tensor:
+        """Of the second rollout's values, in the memory's rates."""
+        seen = torch.cat([cast(torch.Tensor, chunk.observations) for chunk in (first, second)])
+        starts = torch.cat([chunk.starts for chunk in (first, second)])
+        _, critic = ppo.policy.recur(seen, carry, starts)
+        values = ppo.policy.value_net(ppo.policy.mlp_extractor.forward_critic(critic))
+        parameter = cast(torch.Tensor, ppo.policy._each()["critic"].layer.nu_log)
+        (found,) = torch.autograd.grad(values[-16:].sum(), parameter)
+        return found
+
+    # Both rollouts as one chunk each: time first.
+    whole = [
+        _Chunks(*(v.unflatten(0, (2, 4)).transpose(1, 2).flatten(0, 1) for v in vars(r).values()))
+        for r in rollouts
+    ]
+    nothing = ppo.policy.initial_carry(4)
+    true = gradient(whole[0], whole[1], nothing)
+    none = _Chunks(*(value[:0] for value in vars(whole[0]).values()))
+    online = gradient(none, whole[1], ppo._first_carry)
+    assert relative_error(online, true) < 1e-6
+    stale = Carry({**nothing, **ppo._first_carry.without_sensitivities()})
+    assert relative_error(gradient(none, whole[1], stale), true) > 1e-3
+
+
+def test_a_loaded_agent_cuts_its_rollouts_into_whole_chunks(tmp_path: Path) -> None:
+    agent().save(tmp_path / "agent")
+    with pytest.raises(InvalidValueError, match="chunk=8 does not divide n_steps=20"):
+        RecurrentPPO.load(tmp_path / "agent", env=masked(), n_steps=20)
+
+
+@pytest.mark.parametrize(
+    ("space", "policy", "wanted"),
+    [
+        (spaces.Dict(a=VECTOR), "MlpLruPolicy", "MultiInputLruPolicy"),
+        (VECTOR, "MultiInputLruPolicy", "MlpLruPolicy"),
+        (VECTOR, "CnnLruPolicy", "MlpLruPolicy"),
+        (spaces.Box(0, 255, (36, 36, 3), np.uint8), "MultiInputLruPolicy", "CnnLruPolicy"),
+    ],
+)
+def test_a_policy_that_does_not_suit_the_observations_is_refused(
+    space: spaces.Space[Any], policy: str, wanted: str
+) -> None:
+    env = make_vec_env(lambda: Everything(space, spaces.Discrete(2)), 1)
+    with pytest.raises(InvalidValueError, match=f"policy is '{wanted}'. Received '{policy}'"):
+        agent(env, policy=policy)
 
 
 def test_a_rollout_that_is_stopped_is_remembered() -> None:
