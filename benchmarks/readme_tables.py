@@ -217,6 +217,20 @@ def recurrent_throughput(results: dict[str, Any]) -> str:
     return table(["", "skillrl", "sb3-contrib", "ratio"], rows)
 
 
+def discover_masked(results: dict[str, Any]) -> str:
+    """Figures of skills learnt with and without a memory."""
+    columns = (
+        ("live", "live", ".0%"),
+        ("share of target", "reward, of the target", ".0%"),
+        ("information: angle", "MI angle", ".2f"),
+    )
+    rows = [
+        [name, *(cell(figures, key, form) for key, _, form in columns)]
+        for name, figures in results["agents"].items()
+    ]
+    return table(["agent", *(heading for _, heading, _ in columns)], rows)
+
+
 def _outcomes(contenders: dict[str, Any], key: str, form: str) -> list[list[str]]:
     """A row for each contender: the mean over seeds, and each seed."""
     rows = []
@@ -269,6 +283,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
         online_cost,
         online_gradient,
         recurrent_throughput,
+        discover_masked,
         skill_actions,
         zero_shot_half_cheetah,
     )
