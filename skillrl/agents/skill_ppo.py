@@ -22,6 +22,19 @@ from skillrl.agents.skill_agent import OnPolicySkillAgent
 from skillrl.agents.spaces import check_spaces
 from skillrl.errors import InvalidValueError
 
+# Numbers that are turned into floats at once.
+_PIECE = 2**24
+
+
+class _Rollout(RolloutBuffer):
+    """A rollout whose observations keep their type: as floats, images are four times as large."""
+
+    def reset(self) -> None:
+        super().reset()
+        dtype = self.observation_space.dtype
+        if dtype is not None and np.issubdtype(dtype, np.integer):
+            self.observations = np.zeros(self.observations.shape, dtype)
+
 
 class SkillPPO(OnPolicySkillAgent, PPO):
     """PPO with squashed state-dependent noise, a guide, and entropy by reward.
@@ -103,6 +116,7 @@ class SkillPPO(OnPolicySkillAgent, PPO):
                 batch_size,
                 n_epochs,
                 ent_coef=ent_coef,
+                rollout_buffer_class=_Rollout,
                 _init_setup_model=_init_setup_model,
                 **kwargs,
             )
@@ -228,7 +242,8 @@ class SkillPPO(OnPolicySkillAgent, PPO):
         with torch.no_grad():
             tensor = torch.as_tensor(np.concatenate(rows), device=self.device)
             # In pieces: images would take much memory as floats.
-            values = torch.cat([self.policy.predict_values(t) for t in tensor.split(4_096)])
+            piece = max(1, _PIECE // tensor[0].numel())
+            values = torch.cat([self.policy.predict_values(t) for t in tensor.split(piece)])
         values = values.squeeze(-1)
         size = buffer.buffer_size * buffer.n_envs
         buffer.values[:] = values[:size].view(buffer.buffer_size, -1).cpu().numpy()

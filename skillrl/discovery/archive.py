@@ -16,20 +16,24 @@ class Archive:
     Args:
         shape: shape of one observation.
         dtype: of the observations.
-        per_generation: observations kept of each generation; memory is this times the number of
-            generations.
+        per_generation: observations kept of each generation, as long as there is room.
+        size: observations kept in all. Where there are more generations than have room, all are
+            cut to the same number, at random.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, per_generation: int) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], dtype: np.dtype, per_generation: int, size: int
+    ) -> None:
         self.per_generation = per_generation
+        self.size = size
         self.observations = np.empty((0, *shape), dtype)
         self._generations = np.empty(0, np.int64)
 
     def add(self, observations: np.ndarray, generation: int, rng: np.random.Generator) -> None:
         """Keep a random sample of ``observations``, the negatives of ``generation``."""
-        if len(observations) > self.per_generation:
-            rows = rng.choice(len(observations), self.per_generation, replace=False)
-            observations = observations[rows]
+        kept = min(len(observations), self.per_generation, self.size)
+        # In random order: the first ones of a generation are a sample of it.
+        observations = observations[rng.choice(len(observations), kept, replace=False)]
         self.observations = np.concatenate([self.observations, observations])
         new = np.full(len(observations), generation)
         self._generations = np.concatenate([self._generations, new])
@@ -40,7 +44,7 @@ class Archive:
         write_tensors(path, tensors, {"format": "archive"})
 
     def restore(self, path: Path, generation: int) -> None:
-        """Read the negatives of all generations before ``generation``.
+        """Read the negatives of all generations before ``generation``, as many as have room.
 
         A run that was killed may have saved more; they are gathered again.
 
@@ -67,6 +71,8 @@ class Archive:
             raise DamagedFileError(
                 f"{path} is damaged: it should tell one generation an observation."
             )
-        earlier = generations < generation
-        self.observations = observations[earlier]
-        self._generations = generations[earlier]
+        room = self.size // max(1, generation)
+        rows = [np.flatnonzero(generations == earlier)[:room] for earlier in range(generation)]
+        kept = np.concatenate([*rows, np.empty(0, np.int64)])
+        self.observations = observations[kept]
+        self._generations = generations[kept]

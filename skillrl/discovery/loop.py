@@ -87,7 +87,9 @@ class Discovery:
             self.restarts = envs = RestartVectorWrapper(envs, recipe.restarts.share)
         self.train_env = NeuralRewardVectorWrapper(envs, self.reward)
         self.evaluation = Evaluation(recipe, self.reward, num_threads)
-        self.archive = Archive(self.reward.shape, np.dtype(space.dtype), samples.archived)
+        self.archive = Archive(
+            *(self.reward.shape, np.dtype(space.dtype), samples.archived, samples.archive_size)
+        )
         self.agent = make_agent(recipe, self.train_env)
         if not library.untrained.exists():
             self._save_untrained_policy()

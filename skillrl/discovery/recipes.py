@@ -115,6 +115,8 @@ class SampleRecipe(_Checked):
     """Share of the explorations, or of the observations, that goes farthest in a direction."""
     archived: int = _at_least(0, 5_000)
     """Negatives of each finished skill that the archive keeps; 0 keeps none."""
+    archive_size: int = _at_least(0, 500_000)
+    """Negatives that the archive keeps in all: beyond, each skill's are cut to the same number."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ def negatives(generation: int, count: int) -> np.ndarray:
     return rows.astype(np.float32)
 
 
-def new_archive(per_generation: int = 10) -> Archive:
-    return Archive((2,), np.dtype(np.float32), per_generation)
+def new_archive(per_generation: int = 10, size: int = 1_000) -> Archive:
+    return Archive((2,), np.dtype(np.float32), per_generation, size)
 
 
 def filled(counts: list[int], per_generation: int = 10) -> Archive:
@@ -51,6 +51,21 @@ def test_the_sample_is_drawn_from_all_observations() -> None:
     assert (np.abs(counts - 75) < 4 * 7.5).all()
 
 
+def test_where_there_is_no_more_room_all_generations_are_cut_alike(tmp_path: Path) -> None:
+    path = tmp_path / "archive.safetensors"
+    archive, seen = new_archive(10, size=24), []
+    for generation in range(6):
+        archive.add(negatives(generation, 100), generation, np.random.default_rng(generation))
+        archive.save(path)
+        archive.restore(path, generation + 1)
+        seen.append([*kept(archive).values()])
+    assert seen == [[10], [10] * 2, [8] * 3, [6] * 4, [4] * 5, [4] * 6]
+    # A run that was killed in the last generation finds what that one found.
+    other = new_archive(10, size=24)
+    other.restore(path, 5)
+    assert kept(other) == dict.fromkeys(range(5), 4)
+
+
 def test_what_was_added_earlier_stays() -> None:
     archive = filled([100])
     first = archive.observations.copy()
@@ -78,7 +93,7 @@ def test_later_generations_are_dropped_when_a_run_goes_on(generation: int, tmp_p
 
 
 def test_images_keep_their_type(tmp_path: Path) -> None:
-    archive = Archive((3, 4, 4), np.dtype(np.uint8), 5)
+    archive = Archive((3, 4, 4), np.dtype(np.uint8), 5, 1_000)
     archive.add(np.full((7, 3, 4, 4), 200, np.uint8), 0, np.random.default_rng(0))
     archive.save(tmp_path / "archive.safetensors")
     archive.restore(tmp_path / "archive.safetensors", 1)
