@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,7 +54,9 @@ class Export:
     """Discrete actions that differ, because two were equally good but for rounding."""
 
 
-def export(policy: BasePolicy, path: Path, normalizer: Normalizer | None = None) -> Export:
+def export(
+    policy: BasePolicy, path: str | PathLike[str], normalizer: Normalizer | None = None
+) -> Export:
     """Write a policy's deterministic action as a function of the observation, and check it.
 
     The model takes a batch of raw ``observation`` (of a dictionary, one input
@@ -95,7 +98,7 @@ def export(policy: BasePolicy, path: Path, normalizer: Normalizer | None = None)
         program.save(temporary, external_data=False)
         result.append(_compare(temporary, model, arguments))
 
-    write_atomically(path, write)
+    write_atomically(Path(path), write)
     return result[0]
 
 
@@ -359,7 +362,14 @@ def _compare(path: Path, model: _Model, arguments: dict[str, Tensor]) -> Export:
             inputs |= {"state": own, "episode_start": starts}
         seen = observation if model.normalizer is None else model.normalizer(observation)
         wanted, state = policy.predict(seen, state, starts, deterministic=True)
-        action, *rest = session.run(None, inputs)
+        try:
+            action, *rest = session.run(None, inputs)
+        except Exception as error:  # of onnxruntime, which documents no class for them
+            raise SkillrlError(
+                f"onnxruntime cannot run the exported policy: {' '.join(str(error).split())}. A "
+                "part of it, such as a features extractor, may depend on the size of the batch "
+                "that it was traced with."
+            ) from error
         if recurrent:
             (own,) = rest
             assert state is not None

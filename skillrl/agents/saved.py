@@ -12,6 +12,7 @@ import io
 import json
 import pickle
 import zipfile
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def restore_agent(agent: BaseAlgorithm, path: Path) -> None:
         ) from None
 
 
-def read_policy(path: Path) -> BasePolicy:
+def read_policy(path: str | PathLike[str]) -> BasePolicy:
     """Return the policy of an agent that Stable-Baselines3 or ``save_agent`` saved.
 
     Its spaces and the names of its classes are unpickled; where the file holds anything else in
@@ -111,6 +112,7 @@ def read_policy(path: Path) -> BasePolicy:
     Raises:
         DamagedFileError: if the file is missing, damaged or of a policy that is not known.
     """
+    path = Path(path)
     data, parameters, _ = _read(path)
     try:
         found = {
