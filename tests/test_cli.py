@@ -164,6 +164,9 @@ def test_discover_reads_json_folders_and_packages() -> None:
         ["discover", "Foo-v0", "--generations", "many"],
         ["render"],
         ["info", "extra"],
+        ["train", "Foo-v0", "--agent", "dqn"],
+        ["train", "Foo-v0", "--agent-kwargs", "[1]"],
+        ["export"],
     ],
 )
 def test_mistaken_arguments_exit_with_2(
@@ -238,7 +241,9 @@ def test_debug_shows_the_traceback(
     assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("verb", "resumes"), [("discover", True), ("render", False)])
+@pytest.mark.parametrize(
+    ("verb", "resumes"), [("discover", True), ("train", True), ("render", False)]
+)
 def test_a_full_disk_says_where_and_how_to_go_on(
     verb: str,
     resumes: bool,

@@ -19,6 +19,7 @@ from pathlib import Path
 import gymnasium as gym
 
 from skillrl import __version__
+from skillrl.cli.agents import Export, Train
 from skillrl.cli.discovery import Discover, Gallery, List, Render
 from skillrl.cli.info import Info
 from skillrl.cli.sequence import Sequence
@@ -28,7 +29,7 @@ from skillrl.errors import RunStopped, SkillrlError
 USAGE = """\
 usage: skillrl VERB [ARGUMENTS] [--debug]
 
-Discover skills without a task reward, look at them, and use them.
+Discover skills without a task reward, look at them, and use them; train agents with memory.
 
 verbs:
 {verbs}
@@ -42,10 +43,12 @@ examples:
   skillrl list runs/cheetah
   skillrl render runs/cheetah
   skillrl gallery runs/cheetah
+  skillrl train HalfCheetah-v5 --agent recurrent-ppo --mask-velocity
 """
 
 VERBS: dict[str, type[Verb]] = {
-    verb.__name__.lower(): verb for verb in (Discover, List, Render, Gallery, Sequence, Info)
+    verb.__name__.lower(): verb
+    for verb in (*(Discover, List, Render, Gallery, Train, Export, Sequence, Info),)
 }
 
 
@@ -114,7 +117,7 @@ def _message(error: BaseException, words: abc.Sequence[str]) -> str:
             again = (
                 "Free some space and run the command again with --resume: it goes on from the "
                 "run's last checkpoint."
-                if words[:1] == ["discover"]
+                if words[:1] in (["discover"], ["train"])
                 else "Free some space and run the command again."
             )
             return f"error: the disk is full{where}. {again}"
