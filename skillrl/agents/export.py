@@ -25,6 +25,7 @@ from skillrl.agents.policy import SkillPolicy
 from skillrl.agents.recurrence import Recurrence
 from skillrl.agents.recurrent_policy import RecurrentPolicy
 from skillrl.agents.recurrent_sac_policy import RecurrentSACPolicy
+from skillrl.agents.squashed_actor import SquashedActor
 from skillrl.errors import InvalidValueError, SkillrlError
 from skillrl.files import write_atomically
 
@@ -66,7 +67,7 @@ def export(
     taken with the channels first.
 
     Args:
-        policy: of PPO, SAC, RecurrentPPO, RecurrentSAC or SkillPPO.
+        policy: of PPO, SAC, RecurrentPPO or RecurrentSAC, or of a skill.
         path: the file to write.
         normalizer: of the observations that the policy was trained on, if any.
 
@@ -148,7 +149,7 @@ class _Model(nn.Module):
         return self.action(self.scores(self.observation(arguments)))
 
     def scores(self, observation: PyTorchObs) -> Tensor:
-        """Return what the last layer gives: means, or scores of discrete actions."""
+        """Return what the last layer gives: of continuous actions means first."""
         raise NotImplementedError
 
     def observation(self, arguments: list[Tensor]) -> PyTorchObs:
@@ -176,6 +177,8 @@ class _Model(nn.Module):
         """Return the best action in the environment's units."""
         space = self.policy.action_space
         if isinstance(space, spaces.Box):
+            if isinstance(self.policy, SquashedActor):
+                scores, _ = scores.chunk(2, -1)  # means and standard deviations
             low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
             actions = scores.reshape(-1, *space.shape)
             if self.policy.squash_output:
@@ -207,9 +210,7 @@ class _Skill(_Model):
     policy: SkillPolicy
 
     def scores(self, observation: PyTorchObs) -> Tensor:
-        parameters = self.policy.action_parameters(cast(Tensor, observation))
-        # Means and standard deviations, or logits.
-        return parameters.chunk(2, -1)[0] if self.policy.squash_output else parameters
+        return self.policy.action_parameters(cast(Tensor, observation))
 
 
 class _Sac(_Model):
@@ -290,7 +291,7 @@ def _model(policy: BasePolicy, normalizer: Normalizer | None) -> _Model:
         if isinstance(policy, kind):
             return model(policy, normalizer)
     raise InvalidValueError(
-        "Policies of PPO, SAC, RecurrentPPO, RecurrentSAC and SkillPPO can be exported. Received "
+        "Policies of PPO, SAC, RecurrentPPO, RecurrentSAC and skills can be exported. Received "
         f"a {type(policy).__name__}."
     )
 

@@ -37,6 +37,8 @@ from skillrl.agents.recurrent_sac_policy import (
     MultiInputLruSACPolicy,
     RecurrentSACPolicy,
 )
+from skillrl.agents.recurrent_skill_policy import RecurrentSkillPolicy
+from skillrl.agents.skill_sac_policies import RecurrentSkillSACPolicy, SkillSACPolicy
 from skillrl.errors import DamagedFileError
 from skillrl.files import write_atomically
 
@@ -48,7 +50,7 @@ POLICIES: tuple[type[BasePolicy], ...] = (
     *(sac.SACPolicy, sac.CnnPolicy, sac.MultiInputPolicy),
     *(RecurrentPolicy, CnnLruPolicy, MultiInputLruPolicy),
     *(RecurrentSACPolicy, CnnLruSACPolicy, MultiInputLruSACPolicy),
-    SkillPolicy,
+    *(SkillPolicy, RecurrentSkillPolicy, SkillSACPolicy, RecurrentSkillSACPolicy),
 )
 """The policies that are read from files."""
 

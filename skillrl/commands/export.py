@@ -8,7 +8,7 @@ from stable_baselines3.common.policies import BasePolicy
 
 from skillrl.agents.export import TOLERANCE, export
 from skillrl.agents.normalizer import Normalizer
-from skillrl.agents.saved import load_policy, read_normalizer
+from skillrl.agents.saved import read_normalizer, read_policy
 from skillrl.discovery.library import load_skill
 from skillrl.errors import DamagedFileError, InvalidValueError
 
@@ -56,7 +56,7 @@ def _load(path: Path) -> tuple[BasePolicy, Normalizer | None]:
         path = found
     if not path.exists():
         raise DamagedFileError(f"{path} does not exist.")
-    return load_policy(path), read_normalizer(path)
+    return read_policy(path), read_normalizer(path)
 
 
 def _hint(path: Path) -> str:

@@ -18,7 +18,15 @@ from stable_baselines3.common.policies import (
 from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 
-from skillrl.agents import MultiInputLruPolicy, RecurrentPolicy, RecurrentSACPolicy, SkillPolicy
+from skillrl.agents import (
+    MultiInputLruPolicy,
+    RecurrentPolicy,
+    RecurrentSACPolicy,
+    RecurrentSkillPolicy,
+    RecurrentSkillSACPolicy,
+    SkillPolicy,
+    SkillSACPolicy,
+)
 from skillrl.agents import export as module
 from skillrl.agents.export import TOLERANCE, export
 from skillrl.agents.normalizer import Normalizer
@@ -43,6 +51,10 @@ POLICIES = {
     "sac": (SACPolicy, VECTOR, BOUNDED, {"net_arch": [8]}),
     "skill": (SkillPolicy, VECTOR, BOUNDED, {"hidden": (8,)}),
     "skill-discrete": (SkillPolicy, VECTOR, spaces.Discrete(3, start=2), {"hidden": (8,)}),
+    "skill-sac": (SkillSACPolicy, VECTOR, BOUNDED, {"hidden": (8,)}),
+    "recurrent-skill": (RecurrentSkillPolicy, VECTOR, BOUNDED, {"hidden": (8,)}),
+    "recurrent-skill-discrete": (RecurrentSkillPolicy, VECTOR, spaces.Discrete(3), {"cell": "gru"}),
+    "recurrent-skill-sac": (RecurrentSkillSACPolicy, VECTOR, BOUNDED, {"hidden": (8,)}),
     "lru": (RecurrentPolicy, VECTOR, BOUNDED, {"state_size": 6}),
     "lru-parts": (RecurrentPolicy, VECTOR, PARTS, {"state_size": 6}),
     "lru-dict": (MultiInputLruPolicy, DICT, BOUNDED, {"state_size": 6}),

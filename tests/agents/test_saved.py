@@ -19,7 +19,7 @@ from torch import nn
 
 from skillrl.agents import RecurrentPPO, RecurrentSAC, SkillPPO
 from skillrl.agents.normalizer import Normalizer
-from skillrl.agents.saved import read_policy, read_normalizer, restore_agent, save_agent
+from skillrl.agents.saved import read_normalizer, read_policy, restore_agent, save_agent
 from skillrl.errors import DamagedFileError
 
 ARGUMENTS: dict[type[BaseAlgorithm], dict[str, Any]] = {
