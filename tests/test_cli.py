@@ -14,6 +14,7 @@ import gymnasium as gym
 import pytest
 
 from skillrl import __version__, cli
+from skillrl.cli.discovery import Discover
 from skillrl.discovery.recipes import Recipe, recipe_for
 from skillrl.errors import DamagedFileError, RunStopped, SkillrlError
 
@@ -106,7 +107,7 @@ def test_help_shows_the_recipe_of_the_environment(capsys: pytest.CaptureFixture[
     ],
 )
 def test_discover_changes_only_what_is_given(arguments: list[str]) -> None:
-    parsed = cli.Discover.parse(arguments)
+    parsed = Discover.parse(arguments)
     recipe = parsed.recipe.recipe()
     maze = recipe_for("skillrl/Maze2D-v0")
     assert type(recipe) is Recipe
@@ -120,14 +121,14 @@ def test_resume_keeps_the_runs_settings_but_for_what_is_given(
     tiny_run: Path, tiny_recipe: Recipe
 ) -> None:
     again = [tiny_recipe.env, "--run", str(tiny_run), "--resume"]
-    parsed = cli.Discover.parse(again)
+    parsed = Discover.parse(again)
     assert parsed.recipe.recipe() == tiny_recipe
     assert parsed.seed == 1
-    changed = cli.Discover.parse([*again, "--generations", "7", "--seed", "2"])
+    changed = Discover.parse([*again, "--generations", "7", "--seed", "2"])
     assert changed.recipe.recipe() == dataclasses.replace(tiny_recipe, generations=7)
     assert changed.seed == 2
     # Elsewhere there is nothing to resume.
-    parsed = cli.Discover.parse([tiny_recipe.env, "--run", "elsewhere", "--resume"])
+    parsed = Discover.parse([tiny_recipe.env, "--run", "elsewhere", "--resume"])
     assert parsed.recipe.recipe() == recipe_for(tiny_recipe.env)
 
 
@@ -149,7 +150,7 @@ def test_resume_refuses_other_settings(
 def test_discover_reads_json_folders_and_packages() -> None:
     arguments = ["--env-kwargs", '{"a": [1]}', "--run", "runs/x", "--resume", "--import", "one"]
     more = ["--import", "two", "--steps-per-skill", "300_000"]
-    parsed = cli.Discover.parse(["Foo-v0", *arguments, *more])
+    parsed = Discover.parse(["Foo-v0", *arguments, *more])
     assert parsed.recipe.env_kwargs == {"a": [1]}
     assert parsed.recipe.steps_per_skill == 300_000
     assert (parsed.run, parsed.resume, parsed.imports) == (Path("runs/x"), True, ("one", "two"))
@@ -163,6 +164,9 @@ def test_discover_reads_json_folders_and_packages() -> None:
         ["discover", "Foo-v0", "--generations", "many"],
         ["render"],
         ["info", "extra"],
+        ["train", "Foo-v0", "--agent", "dqn"],
+        ["train", "Foo-v0", "--agent-kwargs", "[1]"],
+        ["export"],
     ],
 )
 def test_mistaken_arguments_exit_with_2(
@@ -237,7 +241,9 @@ def test_debug_shows_the_traceback(
     assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("verb", "resumes"), [("discover", True), ("render", False)])
+@pytest.mark.parametrize(
+    ("verb", "resumes"), [("discover", True), ("train", True), ("render", False)]
+)
 def test_a_full_disk_says_where_and_how_to_go_on(
     verb: str,
     resumes: bool,

@@ -70,7 +70,8 @@ class OneHot(BaseFeaturesExtractor):
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Return the features ``(batch, sum of the components' values)``."""
-        features = observations.new_zeros(len(observations), self.features_dim)
+        # Not by len, which would make a constant of the batch's size where this is traced.
+        features = observations.new_zeros(observations.shape[0], self.features_dim)
         return features.scatter_(1, observations.long() + self.offsets, 1.0)
 
 

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import timedelta
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
+from skillrl.commands.running import (
+    LINE_INTERVAL,
+    Pace,
+    duration,
+    import_option,
+    stop_on_interrupt,
+)
 from skillrl.discovery import run as runs
 from skillrl.discovery.events import Event, OnEvent, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.recipes import Recipe
-from skillrl.envs.make import find_spec
 from skillrl.errors import RunStopped
-
-# Seconds between two lines of progress where there is no terminal to draw a bar in.
-_LINE_INTERVAL = 30.0
-# Seconds over which the speed is averaged.
-_SPEED_WINDOW = 20.0
 
 
 def discover(
@@ -59,7 +54,7 @@ def discover(
     run = default_run(recipe.env, seed) if run is None else run
     again = f"Go on with: {resume_command(recipe, run)}"
     try:
-        with _show(recipe, progress) as on_event, _stop_on_interrupt() as should_stop:
+        with _show(recipe, progress) as on_event, stop_on_interrupt() as should_stop:
             runs.discover(
                 recipe, run, seed=seed, resume=resume, on_event=on_event, should_stop=should_stop
             )
@@ -93,7 +88,7 @@ def resume_command(recipe: Recipe, run: Path) -> str:
     """
     words = ["skillrl", "discover", recipe.env, "--run", str(run), "--resume"]
     words += ["--generations", str(recipe.generations)]
-    return shlex.join([*words, *_imports(recipe.env)])
+    return shlex.join([*words, *import_option(recipe.env)])
 
 
 def render_command(recipe: Recipe, run: Path) -> str:
@@ -102,54 +97,7 @@ def render_command(recipe: Recipe, run: Path) -> str:
     >>> render_command(Recipe("Ant-v5"), Path("runs/ant"))
     'skillrl render runs/ant'
     """
-    return shlex.join(["skillrl", "render", str(run), *_imports(recipe.env)])
-
-
-def _imports(env: str) -> list[str]:
-    """The option that names the package that registers an environment, where it is needed."""
-    spec = find_spec(env)
-    entry_point: Any = spec.entry_point or spec.vector_entry_point
-    module = entry_point if isinstance(entry_point, str) else entry_point.__module__
-    package = module.partition(":")[0].partition(".")[0]
-    if ":" in env or package in ("gymnasium", "skillrl", "ale_py", "__main__"):
-        return []
-    return ["--import", package]
-
-
-@contextmanager
-def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let the first Ctrl-C, or a job scheduler's SIGTERM, set a flag.
-
-    Those that follow have their usual effect.
-    """
-    interrupted = threading.Event()
-    # Only the main thread receives signals. A handler that is not Python's own was set on purpose,
-    # SIG_IGN by nohup for one.
-    usual = {
-        number: signal.getsignal(number)
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if threading.current_thread() is threading.main_thread()
-        and signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
-    }
-
-    def restore() -> None:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        restore()
-        interrupted.set()
-        print(
-            "\nStopping before the next rollout. Ctrl-C again ends the run at once.",
-            file=sys.stderr,
-        )
-
-    for number in usual:
-        signal.signal(number, interrupt)
-    try:
-        yield interrupted.is_set
-    finally:
-        restore()
+    return shlex.join(["skillrl", "render", str(run), *import_option(recipe.env)])
 
 
 class Status:
@@ -164,10 +112,7 @@ class Status:
         self.recipe = recipe
         self._total = recipe.generations * recipe.steps_per_skill
         self._attempt = 0
-        self._start = now
-        self._start_steps: int | None = None
-        # Times and steps of the run, over which the speed is averaged.
-        self._recent: deque[tuple[float, int]] = deque()
+        self._pace = Pace(self._total, now)
 
     def steps_together(self, event: RewardFitted | Trained) -> int:
         """The steps of training that an event's are a part of: of its skill, or of all."""
@@ -189,24 +134,12 @@ class Status:
             steps, reward = min(event.steps, total), event.mean_reward
         else:
             reward = event.fresh_reward
-            self._recent.clear()  # Nothing was trained while the reward was fitted.
-        done = first_skill * recipe.steps_per_skill + steps
-        self._recent.append((now, done))
-        while now - self._recent[0][0] > _SPEED_WINDOW:
-            self._recent.popleft()
-        if self._start_steps is None:
-            self._start_steps = done
+            self._pace.pause()  # Nothing was trained while the reward was fitted.
         parts = [
             f"{head}: {steps:,} of {total:,} steps",
             f"reward {reward:.3g} of {recipe.target:.3g}",
         ]
-        first, first_done = self._recent[0]
-        if done > first_done and now > first:
-            parts.append(f"{(done - first_done) / (now - first):,.0f} steps/s")
-        if done > self._start_steps:
-            seconds_a_step = (now - self._start) / (done - self._start_steps)
-            left = self._total - done
-            parts.append(f"{_duration(max(left, 0) * seconds_a_step)} left")
+        parts += self._pace.after(first_skill * recipe.steps_per_skill + steps, now)
         return ", ".join(parts)
 
 
@@ -222,7 +155,7 @@ def finished(event: SkillFinished) -> str:
     return (
         f"skill {event.skill.index} is {'live' if known.live else 'not live'}{what}: "
         f"reward {known.mean_reward:.3g} of {known.target:.3g}, another skill's "
-        f"{known.previous_mean_reward:.3g}; {known.steps:,} steps in {_duration(known.seconds)}"
+        f"{known.previous_mean_reward:.3g}; {known.steps:,} steps in {duration(known.seconds)}"
         f"{unclear}"
     )
 
@@ -245,7 +178,7 @@ def _lines(recipe: Recipe) -> OnEvent:
             line = finished(event)
         else:
             line = status.after(event, now)
-            if now - printed < _LINE_INTERVAL:
+            if now - printed < LINE_INTERVAL:
                 return
         printed = now
         print(line, file=sys.stderr, flush=True)
@@ -273,7 +206,3 @@ def _bar(recipe: Recipe) -> Iterator[OnEvent]:
             progress.update(task, completed=steps, total=total, description=line)
 
         yield on_event
-
-
-def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))

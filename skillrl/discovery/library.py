@@ -126,8 +126,7 @@ class SkillLibrary:
                 "format": FORMAT,
                 "recipe": dataclasses.asdict(recipe),
                 "seed": seed,
-                "versions": {name: version(name) for name in PACKAGES},
-                "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+                **provenance(),
             },
         )
         return cls(path)
@@ -230,6 +229,14 @@ class SkillLibrary:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return load_skill(folder)
+
+
+def provenance() -> dict[str, Any]:
+    """Return the versions and the machine that a run is made with."""
+    return {
+        "versions": {name: version(name) for name in PACKAGES},
+        "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+    }
 
 
 def load_skill(path: str | PathLike[str]) -> Skill:

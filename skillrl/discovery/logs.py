@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,16 @@ class ProgressFile(KVWriter):
     Args:
         path: of the file.
         steps: time steps that the run has taken; rows beyond are those of steps that were lost.
+        columns: the figures in a row, the time steps first.
     """
 
-    def __init__(self, path: Path, steps: int) -> None:
+    def __init__(self, path: Path, steps: int, columns: Sequence[str] = COLUMNS) -> None:
+        self._columns = columns
         rows: list[list[str]] = []
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
                 rows = [row for row in csv.reader(file) if row and row[0].isdecimal()]
-        kept = [COLUMNS, *(row for row in rows if int(row[0]) <= steps)]
+        kept = [columns, *(row for row in rows if int(row[0]) <= steps)]
         text = io.StringIO()
         csv.writer(text).writerows(kept)
         write_atomically(path, lambda temporary: temporary.write_bytes(text.getvalue().encode()))
@@ -50,7 +52,7 @@ class ProgressFile(KVWriter):
         self, key_values: dict[str, Any], key_excluded: Mapping[str, Any], step: int = 0
     ) -> None:
         """Write one row; figures that are not known yet stay empty."""
-        self._writer.writerow([key_values.get(column, "") for column in COLUMNS])
+        self._writer.writerow([key_values.get(column, "") for column in self._columns])
         self._file.flush()
 
     def close(self) -> None:
@@ -58,15 +60,16 @@ class ProgressFile(KVWriter):
         self._file.close()
 
 
-def run_logger(path: Path, steps: int) -> Logger:
+def run_logger(path: Path, steps: int, columns: Sequence[str] = COLUMNS) -> Logger:
     """Return an SB3 logger that writes into the run's folder ``path``.
 
     Args:
         path: the run's folder.
         steps: time steps that the run has taken so far.
+        columns: the figures in ``progress.csv``, the time steps first.
     """
     tensorboard = TensorBoardOutputFormat(str(path))
     return Logger(
         folder=str(path),
-        output_formats=[ProgressFile(path / "progress.csv", steps), tensorboard],
+        output_formats=[ProgressFile(path / "progress.csv", steps, columns), tensorboard],
     )

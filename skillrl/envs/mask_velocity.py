@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
+from skillrl.envs.make import make_single
 from skillrl.envs.wrapping import TransparentVectorWrapper
 from skillrl.errors import InvalidValueError
 
@@ -49,8 +50,8 @@ def velocity_components(env_id: str, **arguments: Any) -> np.ndarray:
     if name.rpartition("-v")[0] in VELOCITIES:
         return np.array(VELOCITIES[name.rpartition("-v")[0]])
     try:
-        env = gym.make(name, **arguments)
-    except gym.error.Error as error:
+        env = make_single(name, **arguments)
+    except (gym.error.Error, InvalidValueError) as error:
         raise InvalidValueError(f"The velocities of {env_id!r} are not known: {error}") from None
     structure: dict[str, int] | None = getattr(env.unwrapped, "observation_structure", None)
     env.close()

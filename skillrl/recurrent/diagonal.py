@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from skillrl.recurrent import recurrence  # noqa: F401  registers the operation
 from skillrl.recurrent.carry import Carry
-from skillrl.recurrent.layer import RecurrentLayer, Step
+from skillrl.recurrent.layer import RealStep, RecurrentLayer, Step
 from skillrl.recurrent.recipes import Rule
 
 real, complex_ = torch.view_as_real, torch.view_as_complex
@@ -165,6 +165,20 @@ class DiagonalLayer(RecurrentLayer):
                 into = inputs.to(driven.dtype).unsqueeze(-1)
                 after["input"] = real((of_input * decay).add_(into))
             return self._read(state, inputs), Carry(after)
+
+        return step
+
+    @torch.no_grad()
+    def real_stepper(self) -> RealStep:
+        decay = self.decay()
+        weight = (self.gain().unsqueeze(-1) * self.input_weight).flatten(1)
+
+        @torch.no_grad()
+        def step(inputs: Tensor, state: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+            driven = (inputs @ weight).unflatten(-1, (self.state_size, 2))
+            keep = (~starts).to(inputs.dtype)[:, None, None]
+            state = _times(decay, state * keep) + driven
+            return self._read(state, inputs), state
 
         return step
 

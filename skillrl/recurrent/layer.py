@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar, Protocol, get_args
 
 import torch
@@ -21,6 +21,9 @@ class Step(Protocol):
     ) -> tuple[Tensor, Carry]:
         """Return outputs and the carry after one step."""
         ...
+
+
+RealStep = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class RecurrentLayer(nn.Module):
@@ -187,6 +190,20 @@ class RecurrentLayer(nn.Module):
                 first = None if starts is None else starts[None]
                 outputs, carry = self._chunk(inputs[None], carry, first)
             return outputs[0], carry
+
+        return step
+
+    def real_stepper(self) -> RealStep:
+        """Return ``stepper`` as ordinary operations on real numbers, to be exported elsewhere.
+
+        It takes inputs ``(batch, input_size)``, the carry's state, and ``starts`` ``(batch,)``, and
+        returns outputs ``(batch, output_size)`` and the state.
+        """
+
+        @torch.no_grad()
+        def step(inputs: Tensor, state: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+            outputs, carry = self._chunk(inputs[None], Carry({"state": state}), starts[None])
+            return outputs[0], carry["state"]
 
         return step
 

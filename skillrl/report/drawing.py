@@ -1,8 +1,9 @@
-"""Skills' environments made ready to be drawn, without a display or in a window."""
+"""Environments made ready to be drawn, without a display or in a window."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -27,17 +28,39 @@ def make_env(skill: Skill, render_mode: str) -> gym.Env[Any, Any]:
     Raises:
         InvalidValueError: if the environment is not registered or has not this render mode.
     """
-    modes = render_modes(skill)
+    check_render_mode(skill.record.env, render_mode)
+    env = skill.make_env(render_mode=render_mode)
+    return prepared(env, skill.record.env_kwargs, render_mode)
+
+
+def check_render_mode(env_id: str, render_mode: str) -> None:
+    """Refuse an environment that says that it has not this render mode.
+
+    Raises:
+        InvalidValueError: then, and if it is not registered.
+    """
+    modes = _render_modes(env_id)
     if modes is not None and render_mode not in modes:
         raise InvalidValueError(
-            f"{skill.record.env} cannot be drawn as {render_mode!r}: its render modes are "
+            f"{env_id} cannot be drawn as {render_mode!r}: its render modes are "
             f"{', '.join(map(repr, modes)) or 'none'}. Its metadata['render_modes'] should name "
             f"{render_mode!r}, and its render() return what Gymnasium asks for in this mode."
         )
-    env = skill.make_env(render_mode=render_mode)
+
+
+def prepared(
+    env: gym.Env[Any, Any], env_kwargs: Mapping[str, Any], render_mode: str
+) -> gym.Env[Any, Any]:
+    """Set up how an environment is drawn, where it is one of MuJoCo's, and return it.
+
+    Args:
+        env: before its first picture.
+        env_kwargs: what it was made with.
+        render_mode: among that.
+    """
     renderer = _mujoco_renderer(env)
     if renderer is not None:
-        if not _CAMERA_ARGUMENTS & skill.record.env_kwargs.keys():
+        if not _CAMERA_ARGUMENTS & env_kwargs.keys():
             _follow(renderer)
         if render_mode == "rgb_array":
             _draw_quickly(renderer)
@@ -46,7 +69,11 @@ def make_env(skill: Skill, render_mode: str) -> gym.Env[Any, Any]:
 
 def render_modes(skill: Skill) -> list[str] | None:
     """The render modes that the skill's environment says it has; None if it says nothing."""
-    creator: Any = find_spec(skill.record.env).entry_point
+    return _render_modes(skill.record.env)
+
+
+def _render_modes(env_id: str) -> list[str] | None:
+    creator: Any = find_spec(env_id).entry_point
     if isinstance(creator, str):
         creator = load_env_creator(creator)
     metadata = getattr(creator, "metadata", None)

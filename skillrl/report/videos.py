@@ -1,7 +1,7 @@
-"""Films of skills: one of each, and one that shows all of them side by side.
+"""Films of skills and agents: one of each, and one that shows all of them side by side.
 
-`record` lets a skill act from an ordinary reset and keeps the pictures; `film` and `grid` label
-them; `write_mp4` and `write_gif` make files of what these two return.
+`record` lets a skill, `watch` any agent act from an ordinary reset and keeps the pictures; `film`
+and `grid` label them; `write_mp4` and `write_gif` make files of what these two return.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import imageio_ffmpeg
@@ -55,14 +55,29 @@ _LIVE, _NOT_LIVE = (120, 214, 140), (222, 150, 130)
 _GIF_COLOURS = 64
 
 
+Label = Sequence[tuple[str, tuple[int, int, int]]]
+"""Texts with their colours."""
+
+
+class Predict(Protocol):
+    """Acts as agents of Stable-Baselines3 do."""
+
+    def __call__(
+        self, observation: Any, *, state: Any, episode_start: Any, deterministic: bool
+    ) -> tuple[np.ndarray, Any]:
+        """Return an action, and the state to give back with the next observation."""
+        ...
+
+
 @dataclass(frozen=True)
-class Recording:
-    """What a skill did in one episode.
+class Episode:
+    """What an agent did in one episode.
 
     Pictures are kept as JPEG files of high quality, in a tenth of the memory.
     """
 
-    skill: Skill
+    label: Label
+    """What is written above the pictures."""
     fps: float
     """Pictures per second of the environment's time."""
     pictures: Sequence[bytes]
@@ -80,11 +95,48 @@ class Recording:
         return ImageEnhance.Brightness(self.picture(len(self) - 1)).enhance(0.5)
 
 
+@dataclass(frozen=True)
+class Recording(Episode):
+    """What a skill did in one episode."""
+
+    skill: Skill
+
+
 def record(skill: Skill, *, steps: int | None = None, seed: int = 0) -> Recording:
     """Let a skill act without noise from an ordinary reset, and keep the pictures.
 
     Args:
         skill: the skill; its environment needs the render mode ``"rgb_array"``.
+        steps: as of ``watch``.
+        seed: of the reset.
+
+    Raises:
+        InvalidValueError: if the environment cannot be drawn, or ``steps`` is less than 1.
+    """
+    _check_steps(steps)
+    policy = skill.policy
+    env = make_env(skill, "rgb_array")
+    known = skill.record
+    text = f"skill {skill.index} · {known.mean_reward:.3g} of {known.target:.3g} · "
+    label = [(text, _TEXT), ("live", _LIVE) if known.live else ("not live", _NOT_LIVE)]
+    episode = watch(env, policy.predict, label, steps=steps, seed=seed)
+    return Recording(episode.label, episode.fps, episode.pictures, episode.rewards, skill)
+
+
+def watch(
+    env: gym.Env[Any, Any],
+    predict: Predict,
+    label: str | Label,
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+) -> Episode:
+    """Let an agent act without noise from an ordinary reset, keep the pictures, close ``env``.
+
+    Args:
+        env: with the render mode ``"rgb_array"``.
+        predict: the agent's; a recurrent agent is given its state back.
+        label: to be written above the pictures.
         steps: the most steps to take, at least 1; None for ``SECONDS`` of the environment's time.
             The episode may end earlier.
         seed: of the reset.
@@ -92,19 +144,18 @@ def record(skill: Skill, *, steps: int | None = None, seed: int = 0) -> Recordin
     Raises:
         InvalidValueError: if the environment cannot be drawn, or ``steps`` is less than 1.
     """
-    if steps is not None and steps < 1:
-        raise InvalidValueError(f"steps should be at least 1. Received {steps}.")
-    policy, state = skill.policy, None
-    env = make_env(skill, "rgb_array")
+    _check_steps(steps)
     try:
         rate = steps_per_second(env)
         stride = math.ceil(rate / _MAX_FPS)
         observation, _ = env.reset(seed=seed)
         pictures = [_first_picture(env)]
         rewards: list[float | None] = [None]
-        recording = Recording(skill, rate / stride, pictures, rewards)
+        state = None
         for step in range(1, (round(SECONDS * rate) if steps is None else steps) + 1):
-            action, state = policy.predict(observation, state, deterministic=True)
+            action, state = predict(
+                observation, state=state, episode_start=np.array([step == 1]), deterministic=True
+            )
             # The index makes a NumPy integer of a discrete action, and leaves others as they are.
             observation, reward, terminated, truncated, _ = env.step(action[()])
             ended = terminated or truncated
@@ -115,11 +166,17 @@ def record(skill: Skill, *, steps: int | None = None, seed: int = 0) -> Recordin
                 break
     finally:
         env.close()
-    return recording
+    label = [(label, _TEXT)] if isinstance(label, str) else label
+    return Episode(label, rate / stride, pictures, rewards)
 
 
-def film(recording: Recording, *, width: int = _MAX_SIDE) -> Iterator[Image.Image]:
-    """Yield the frames of one skill's film, labelled, all of one even size.
+def _check_steps(steps: int | None) -> None:
+    if steps is not None and steps < 1:
+        raise InvalidValueError(f"steps should be at least 1. Received {steps}.")
+
+
+def film(recording: Episode, *, width: int = _MAX_SIDE) -> Iterator[Image.Image]:
+    """Yield the frames of one film, labelled, all of one even size.
 
     Args:
         recording: what to show.
@@ -128,7 +185,7 @@ def film(recording: Recording, *, width: int = _MAX_SIDE) -> Iterator[Image.Imag
     yield from map(_drawer(recording, width), range(len(recording)))
 
 
-def grid(recordings: Sequence[Recording], *, width: int = _MAX_GRID_WIDTH) -> Iterator[Image.Image]:
+def grid(recordings: Sequence[Episode], *, width: int = _MAX_GRID_WIDTH) -> Iterator[Image.Image]:
     """Yield the frames of a film of all recordings side by side, all of one even size.
 
     The film is as long as the longest recording; the others stay at their last picture, darker.
@@ -233,7 +290,7 @@ def _picture(env: gym.Env[Any, Any]) -> bytes:
     return file.getvalue()
 
 
-def _drawer(recording: Recording, width: int) -> Callable[[int], Image.Image]:
+def _drawer(recording: Episode, width: int) -> Callable[[int], Image.Image]:
     """Return a function that draws a frame: one of the recording's pictures below its label.
 
     Both sides of the frame are even, as H.264 wants them.
@@ -242,7 +299,7 @@ def _drawer(recording: Recording, width: int) -> Callable[[int], Image.Image]:
     if size[0] > width:
         size = width, round(size[1] * width / size[0])
     blank = Image.new("RGB", (_even(size[0]), _even(size[1] + _LABEL_HEIGHT)), _BACKGROUND)
-    label_end = _write_label(blank, recording.skill)
+    label_end = _write_label(blank, recording.label)
     font, middle = _font(), _LABEL_HEIGHT // 2
 
     def draw(index: int) -> Image.Image:
@@ -261,13 +318,10 @@ def _drawer(recording: Recording, width: int) -> Callable[[int], Image.Image]:
     return draw
 
 
-def _write_label(frame: Image.Image, skill: Skill) -> float:
-    """Write what is known of the skill at the top left, and return where it ends."""
-    known = skill.record
-    state = ("live", _LIVE) if known.live else ("not live", _NOT_LIVE)
-    text = f"skill {skill.index} · {known.mean_reward:.3g} of {known.target:.3g} · "
+def _write_label(frame: Image.Image, label: Label) -> float:
+    """Write a label at the top left, and return where it ends."""
     draw, font, end = ImageDraw.Draw(frame), _font(), float(_GAP)
-    for part, colour in ((text, _TEXT), state):
+    for part, colour in label:
         draw.text((end, _LABEL_HEIGHT // 2), part, colour, font, anchor="lm")
         end += font.getlength(part)
     return end

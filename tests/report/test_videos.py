@@ -18,7 +18,7 @@ from skillrl.envs import reward_for
 from skillrl.envs.maze import RIGHT
 from skillrl.errors import InvalidValueError, SkillrlError
 from skillrl.report import videos
-from skillrl.report.videos import Recording, film, grid, record, write_gif, write_mp4
+from skillrl.report.videos import film, grid, record, write_gif, write_mp4
 
 LABEL = 20  # Rows that a label takes.
 
@@ -78,7 +78,7 @@ def _registered() -> Iterator[None]:
 
 def acting(skill: Skill, action: Any) -> Skill:
     """The skill with a policy that always takes the same action."""
-    policy = SimpleNamespace(predict=lambda observation, deterministic: (np.array(action), None))
+    policy = SimpleNamespace(predict=lambda observation, **_: (np.array(action), None))
     skill.__dict__["policy"] = policy
     return skill
 
@@ -225,7 +225,7 @@ def test_the_label_shows_the_present_reward(tmp_path: Path) -> None:
     recording = record(make_skill(tmp_path / "0"), steps=2)
 
     def label(*rewards: float | None) -> list[np.ndarray]:
-        shown = Recording(recording.skill, recording.fps, recording.pictures, rewards)
+        shown = dataclasses.replace(recording, rewards=rewards)
         return [array(frame)[:LABEL] for frame in film(shown)]
 
     without, low, high = label(None, 1.0, 2.0)

@@ -1,0 +1,457 @@
+"""One seed of an ordinary training: its environments, its agent, and the files it leaves.
+
+::
+
+    seed-000/agent.zip           the agent at the end, in Stable-Baselines3's format
+             normalizer.npz      statistics of its observations and rewards, if they are normalised
+             best.zip            the agent at its best evaluation
+             evaluations.json    steps, returns and lengths of all evaluations
+             checkpoint.zip      where a training that was stopped goes on
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+from stable_baselines3.common.utils import safe_mean
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecMonitor,
+    VecNormalize,
+    sync_envs_normalization,
+)
+from torch import nn
+
+from skillrl.agents.normalizer import Normalizer
+from skillrl.agents.recipes import OFF_POLICY, AgentName, TrainRecipe
+from skillrl.agents.recurrent_ppo import RecurrentPPO
+from skillrl.agents.recurrent_sac import RecurrentSAC
+from skillrl.agents.saved import restore_agent, save_agent
+from skillrl.agents.skill_ppo import SkillPPO
+from skillrl.agents.spaces import SMALLEST_IMAGE
+from skillrl.envs import MaskVelocityVectorWrapper, SB3VecEnv, make_vec
+from skillrl.errors import DamagedFileError, DivergedError, InvalidValueError, RunStopped
+from skillrl.files import read_json, write_atomically, write_json
+
+AGENTS: dict[AgentName, type[BaseAlgorithm]] = {
+    "recurrent-ppo": RecurrentPPO,
+    "recurrent-sac": RecurrentSAC,
+    "ppo": PPO,
+    "sac": SAC,
+    "skill-ppo": SkillPPO,
+}
+
+CHECKPOINT_INTERVAL = 60.0
+"""Seconds between two checkpoints."""
+
+# What the constructors take and a recipe says in another place, or a training decides.
+_DECIDED = {
+    *("policy", "env", "seed", "policy_kwargs", "verbose", "tensorboard_log"),
+    *("stats_window_size", "_init_setup_model"),
+}
+_DECIDED_OF_POLICIES = {"observation_space", "action_space", "lr_schedule"}
+# Evaluations begin at the same resets, which no training does.
+_EVALUATION_SEED = 1_000_000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an agent earned without noise."""
+
+    steps: int
+    """Environment steps of training before it."""
+    returns: list[float]
+    """Undiscounted sums of rewards, one an episode."""
+    lengths: list[int]
+    """Steps of these episodes."""
+
+    @property
+    def mean(self) -> float:
+        """The mean return."""
+        return float(np.mean(self.returns))
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a training stands between two rollouts."""
+
+    steps: int
+    """Environment steps so far."""
+    mean_return: float | None
+    """Of the last 100 episodes, with noise; None as long as none has ended."""
+    evaluation: Evaluation | None
+    """The last one."""
+
+
+class Training:
+    """One seed: environments and agent, from the begin or from the folder's last checkpoint.
+
+    Args:
+        recipe: every setting.
+        folder: for the files; it is made when the first one is written.
+        seed: of everything random.
+        resume: go on from what is in the folder, if there is anything.
+
+    Raises:
+        InvalidValueError: if the environment, the agent or one of their arguments cannot be used.
+        DamagedFileError: if what is in the folder cannot be read.
+    """
+
+    def __init__(
+        self, recipe: TrainRecipe, folder: Path, seed: int, *, resume: bool = False
+    ) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.seed = seed
+        self.env = make_envs(recipe, recipe.num_envs)
+        self.evaluations: list[Evaluation] = []
+        try:
+            self.agent = make_agent(recipe, self.env, seed)
+            self._eval_env = make_envs(recipe, min(recipe.num_envs, recipe.eval_episodes))
+            if isinstance(self._eval_env, VecNormalize):
+                self._eval_env.training = self._eval_env.norm_reward = False
+        except BaseException:
+            self.env.close()
+            raise
+        if resume:
+            self._resume()
+
+    def _resume(self) -> None:
+        for name in ("checkpoint.zip", "agent.zip"):
+            if (self.folder / name).exists():
+                restore_agent(self.agent, self.folder / name)
+                break
+        else:
+            return
+        self.evaluations = [
+            each for each in read_evaluations(self.folder) if each.steps <= self.steps
+        ]
+        # With the same random numbers it would try again what it tried at first.
+        self.agent.set_random_seed(self.seed + self.steps)
+
+    @property
+    def steps(self) -> int:
+        """Environment steps so far."""
+        return self.agent.num_timesteps
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are taken, and the agent is evaluated and saved."""
+        evaluated = bool(self.evaluations) and self.evaluations[-1].steps == self.steps
+        enough = self.steps >= self.recipe.timesteps
+        return enough and evaluated and not (self.folder / "checkpoint.zip").exists()
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The evaluation with the highest mean return."""
+        return max(self.evaluations, key=lambda each: each.mean, default=None)
+
+    def normalizer(self) -> Normalizer | None:
+        """Return the present statistics, or None where nothing is normalised."""
+        env = self.agent.get_vec_normalize_env()
+        return None if env is None else Normalizer.of(env)
+
+    def learn(
+        self,
+        logger: Logger,
+        *,
+        on_status: Callable[[Status], None] = lambda status: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Train, evaluate and save until all steps are taken.
+
+        Args:
+            logger: takes the figures of training and evaluation.
+            on_status: called between two rollouts.
+            should_stop: asked there, too; where it says so, a checkpoint is written and
+                ``RunStopped`` raised.
+
+        Raises:
+            RunStopped: if ``should_stop`` said so.
+            DivergedError: if returns are no longer finite.
+        """
+        agent, between = self.agent, _Between(self, on_status, should_stop)
+        agent.set_logger(logger)
+        total = self.recipe.timesteps
+        if isinstance(agent, OffPolicyAlgorithm) and agent.learning_starts < self.steps < total:
+            # A resumed agent fills its empty replay buffer before it learns on.
+            often, agent.gradient_steps = agent.gradient_steps, 0
+            count = min(agent.learning_starts, total - self.steps)
+            agent.learn(count, between, reset_num_timesteps=False)
+            agent.gradient_steps = often
+        if self.steps < total:
+            agent.learn(total - self.steps, between, reset_num_timesteps=False)
+        if not self.evaluations or self.evaluations[-1].steps < self.steps:
+            self.evaluate()
+        on_status(self.status())
+        normalizer = self.normalizer()
+        if normalizer is not None:
+            _write_normalizer(normalizer, self.folder / "normalizer.npz")
+        save_agent(agent, self.folder / "agent.zip")
+        # Last: where there is none, the training is finished.
+        (self.folder / "checkpoint.zip").unlink(missing_ok=True)
+
+    def evaluate(self) -> None:
+        """Evaluate the agent, and keep it if it is the best so far."""
+        agent, best = self.agent, self.best
+        if isinstance(self._eval_env, VecNormalize):
+            sync_envs_normalization(self.env, self._eval_env)
+        self._eval_env.seed(_EVALUATION_SEED + self.seed)
+        returns, lengths = evaluate_policy(
+            agent, self._eval_env, self.recipe.eval_episodes, return_episode_rewards=True
+        )
+        assert isinstance(returns, list) and isinstance(lengths, list)
+        if not np.isfinite(returns).all():
+            raise DivergedError(
+                f"After {self.steps:,} steps the agent's returns are {returns}: look at the "
+                "rewards of the environment, or lower the learning rate."
+            )
+        evaluation = Evaluation(self.steps, [float(r) for r in returns], [int(n) for n in lengths])
+        self.evaluations.append(evaluation)
+        if best is None or evaluation.mean > best.mean:
+            save_agent(agent, self.folder / "best.zip")
+        columns = {
+            name: [getattr(each, name) for each in self.evaluations]
+            for name in ("steps", "returns", "lengths")
+        }
+        write_json(self.folder / "evaluations.json", columns)
+        logger = agent.logger
+        logger.record("eval/mean_reward", evaluation.mean)
+        logger.record("eval/mean_ep_length", float(np.mean(lengths)))
+        logger.record("time/total_timesteps", self.steps, exclude="tensorboard")
+        logger.dump(self.steps)
+
+    def save_checkpoint(self) -> None:
+        """Write down where to go on."""
+        save_agent(self.agent, self.folder / "checkpoint.zip")
+
+    def status(self) -> Status:
+        """Return where the training stands."""
+        episodes = self.agent.ep_info_buffer
+        returns = [episode["r"] for episode in episodes] if episodes else []
+        return Status(
+            self.steps,
+            float(safe_mean(returns)) if returns else None,
+            self.evaluations[-1] if self.evaluations else None,
+        )
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.env.close()
+        self._eval_env.close()
+
+
+class _Between(BaseCallback):
+    """What is done between two rollouts: evaluations, checkpoints, a stop."""
+
+    def __init__(
+        self,
+        training: Training,
+        on_status: Callable[[Status], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        super().__init__()
+        self._training_of = training
+        self._on_status = on_status
+        self._should_stop = should_stop
+        every = training.recipe.eval_every
+        self._next_evaluation = (training.steps // every + 1) * every
+        self._saved = time.monotonic()
+
+    def _on_rollout_start(self) -> None:
+        training, every = self._training_of, self._training_of.recipe.eval_every
+        evaluated = self.num_timesteps >= self._next_evaluation
+        if evaluated:
+            training.evaluate()
+            self._next_evaluation = (training.steps // every + 1) * every
+        stop = self._should_stop()
+        if stop or evaluated or time.monotonic() - self._saved > CHECKPOINT_INTERVAL:
+            training.save_checkpoint()
+            self._saved = time.monotonic()
+        if stop:
+            raise RunStopped("Stopped. The run can be resumed.")
+        self._on_status(training.status())
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def read_evaluations(folder: Path) -> list[Evaluation]:
+    """Return the evaluations of a seed, in their order.
+
+    Raises:
+        DamagedFileError: if there are none that can be read.
+    """
+    path = folder / "evaluations.json"
+    if not path.exists():
+        return []
+    columns = read_json(path)
+    try:
+        found = [
+            Evaluation(int(steps), [float(r) for r in returns], [int(n) for n in lengths])
+            for steps, returns, lengths in zip(
+                columns["steps"], columns["returns"], columns["lengths"], strict=True
+            )
+        ]
+        if not all(each.returns for each in found):
+            raise ValueError("an evaluation without episodes")
+    except (LookupError, TypeError, ValueError) as error:
+        raise DamagedFileError(f"{path} is damaged: {error}.") from None
+    return found
+
+
+def make_envs(recipe: TrainRecipe, num_envs: int) -> VecEnv:
+    """Make environments for agents of Stable-Baselines3.
+
+    Raises:
+        InvalidValueError: if there is no such environment, or an argument cannot be used.
+    """
+    envs = make_vec(
+        recipe.env, num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **recipe.env_kwargs
+    )
+    if recipe.mask_velocity:
+        envs = MaskVelocityVectorWrapper(envs)
+    vec_env: VecEnv = VecMonitor(SB3VecEnv(envs, info_keys=()))
+    if not recipe.normalize:
+        return vec_env
+    space = vec_env.observation_space
+    gamma = recipe.agent_kwargs.get("gamma", 0.99)
+    if isinstance(space, spaces.Dict):
+        keys = [key for key, part in space.spaces.items() if _is_real_vector(part)]
+        return VecNormalize(vec_env, norm_obs=bool(keys), norm_obs_keys=keys or None, gamma=gamma)
+    return VecNormalize(vec_env, norm_obs=_is_real_vector(space), gamma=gamma)
+
+
+def _is_real_vector(space: spaces.Space[Any]) -> bool:
+    return isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
+
+
+def make_agent(recipe: TrainRecipe, env: VecEnv, seed: int) -> BaseAlgorithm:
+    """Make a recipe's agent.
+
+    Raises:
+        InvalidValueError: if the spaces or an argument do not suit it.
+    """
+    kind = AGENTS[recipe.agent]
+    if recipe.agent in OFF_POLICY and not isinstance(env.action_space, spaces.Box):
+        raise InvalidValueError(
+            f"{recipe.agent} is for continuous actions, a Box. {recipe.env} has "
+            f"{env.action_space}: choose ppo or recurrent-ppo."
+        )
+    if recipe.agent == "ppo" and np.any(getattr(env.action_space, "start", 0)):
+        raise InvalidValueError(
+            f"ppo chooses actions that are numbered from 0. {recipe.env} has {env.action_space}: "
+            "choose skill-ppo."
+        )
+    name = policy_for(recipe.agent, env.observation_space)
+    policy = kind.policy_aliases[name]
+    _check_known(recipe.agent_kwargs, kind, _DECIDED, f"the agent {recipe.agent}", "agent_kwargs")
+    _check_known(
+        recipe.policy_kwargs, policy, _DECIDED_OF_POLICIES, f"the policy {name}", "policy_kwargs"
+    )
+    arguments = {"device": "cpu", **recipe.agent_kwargs}
+    try:
+        return kind(
+            name,
+            env,
+            seed=seed,
+            policy_kwargs=_with_activation(recipe.policy_kwargs),
+            **arguments,
+        )
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        if isinstance(e, InvalidValueError):
+            raise
+        reason = " ".join(str(e).split())
+        raise InvalidValueError(
+            f"{recipe.agent} cannot be made for {recipe.env} with the arguments "
+            f"{recipe.agent_kwargs} and the policy's {recipe.policy_kwargs}: {reason}"
+        ) from e
+
+
+def policy_for(agent: AgentName, space: spaces.Space[Any]) -> str:
+    """Return the name of the policy that suits an observation space.
+
+    >>> policy_for("recurrent-sac", spaces.Box(-1, 1, (3,)))
+    'MlpLruPolicy'
+    >>> policy_for("ppo", spaces.Box(0, 255, (64, 64, 3), np.uint8))
+    'CnnPolicy'
+    """
+    if agent == "skill-ppo":
+        return "SkillPolicy"
+    if isinstance(space, spaces.Dict):
+        kind = "MultiInput"
+    elif is_image_space(space):
+        shape = space.shape[1:] if is_image_space_channels_first(space) else space.shape[:2]  # type: ignore[index, arg-type]
+        # Smaller ones are too small for the convolutions.
+        kind = "Cnn" if min(shape) >= SMALLEST_IMAGE else "Mlp"
+    else:
+        kind = "Mlp"
+    return f"{kind}{'Lru' if agent.startswith('recurrent') else ''}Policy"
+
+
+def _check_known(
+    arguments: Mapping[str, Any], cls: type, decided: set[str], what: str, option: str
+) -> None:
+    """Refuse arguments that the constructor does not know, or that are not for it to decide."""
+    known = _parameters(cls) - decided
+    for name in arguments:
+        if name in decided:
+            raise InvalidValueError(
+                f"{option} takes no {name!r}: it is set by another option, or by the training."
+            )
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(sorted(known))}."
+            raise InvalidValueError(f"{what} has no argument {name!r} ({option}). {hint}")
+
+
+def _parameters(cls: type) -> set[str]:
+    """Names of a constructor's arguments, those that it passes on to its base classes included."""
+    found: set[str] = set()
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+        variadic = {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
+        found |= {each.name for each in parameters if each.kind not in variadic}
+        if not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
+            break
+    return found - {"self"}
+
+
+def _with_activation(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Policy arguments with the activation function itself in the place of its name."""
+    found = dict(arguments)
+    if "activation_fn" in found:
+        kind = getattr(nn, str(found["activation_fn"]), None)
+        if not (isinstance(kind, type) and kind.__module__ == "torch.nn.modules.activation"):
+            raise InvalidValueError(
+                "activation_fn should be the name of an activation function of torch.nn, such as "
+                f"'ReLU', 'Tanh' or 'SiLU'. Received {found['activation_fn']!r}."
+            )
+        found["activation_fn"] = kind
+    return found
+
+
+def _write_normalizer(normalizer: Normalizer, path: Path) -> None:
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            normalizer.write(file)
+
+    write_atomically(path, write)

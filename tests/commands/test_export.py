@@ -1,0 +1,128 @@
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import onnxruntime
+import pytest
+from stable_baselines3 import PPO
+
+from skillrl import cli
+from skillrl.agents.recipes import TrainRecipe
+from skillrl.agents.saved import read_normalizer, read_policy
+from skillrl.commands.export import export_policy
+from skillrl.commands.train import train
+from skillrl.discovery.library import load_skill
+from skillrl.errors import DamagedFileError, InvalidValueError
+
+RECIPE = TrainRecipe(
+    *("Echo-v0", "recurrent-ppo"),
+    timesteps=64,
+    n_envs=2,
+    eval_every=1_000,
+    eval_episodes=2,
+    normalize=True,
+    agent_kwargs={"n_steps": 8, "batch_size": 16, "chunk": 8, "n_epochs": 1},
+    policy_kwargs={"state_size": 4, "encoder": [8], "net_arch": [8]},
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _registered() -> Iterator[None]:
+    gym.register("Echo-v0", "echo:Echo", disable_env_checker=True)
+    yield
+    del gym.registry["Echo-v0"]
+
+
+@pytest.fixture(scope="module")
+def _run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "echo"
+    train(dataclasses.replace(RECIPE, env_kwargs={"paint": False}), run=run, progress=False)
+    return run
+
+
+@pytest.fixture
+def run(_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(_run, tmp_path / "echo"))
+
+
+def session(path: Path) -> Any:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def test_a_trained_agent_runs_its_environment_from_the_file(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "models/echo.onnx"
+    assert cli.main(["export", str(run / "seed-000"), "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert f"Wrote {out}" in text
+    assert "takes    observation (batch, 2) float" in text
+    assert "1,024 actions: the largest difference is" in text
+    assert "(allowed is 1e-04)" in text
+
+    model = session(out)
+    agent = run / "seed-000/agent.zip"
+    policy, normalizer = read_policy(agent), read_normalizer(agent)
+    assert normalizer is not None
+    env, state = gym.make("Echo-v0"), None
+    memory = np.zeros((1, 4, 2), np.float32)
+    ended, actions = True, []
+    for step in range(60):  # twelve episodes
+        if ended:
+            observation, _ = env.reset(seed=step)
+        inputs = {"observation": observation[None], "state": memory}
+        action, memory = model.run(None, {**inputs, "episode_start": np.array([ended])})
+        expected, state = policy.predict(
+            normalizer(observation), state, np.array([ended]), deterministic=True
+        )
+        np.testing.assert_allclose(action[0], expected, atol=1e-5)
+        actions.append(float(action[0, 0]))
+        observation, _, ended, _, _ = env.step(action[0])
+    # It does not do the same all the time.
+    assert np.ptp(actions) > 1e-3
+
+
+def test_a_skill_is_exported(tiny_run: Path, tmp_path: Path) -> None:
+    folder = tiny_run / "skills/001"
+    export_policy(folder, out=tmp_path / "skill.onnx")
+    observations = np.array([[1, 1], [3, 4], [7, 2]])
+    (actions,) = session(tmp_path / "skill.onnx").run(None, {"observation": observations})
+    expected, _ = load_skill(folder).policy.predict(observations, deterministic=True)
+    np.testing.assert_array_equal(actions, expected)
+
+
+def test_other_folders_are_refused_with_what_may_be_meant(
+    run: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    (run / "seed-001").mkdir()
+    shutil.copy(run / "seed-000/best.zip", run / "seed-001/best.zip")
+    for path, hint in (
+        (run, r" Did you mean .*seed-000\?"),
+        (run / "seed-001", r" Did you mean .*seed-001/best\.zip\?"),
+        (tiny_run, r" Did you mean .*skills/000\?"),
+        (tiny_run / "skills", ""),
+    ):
+        with pytest.raises(InvalidValueError, match=rf"no skill's folder.*agent\.zip\.{hint}$"):
+            export_policy(path, out=tmp_path / "x.onnx")
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DamagedFileError, match=r"agent\.zip does not exist"):
+        export_policy(tmp_path / "agent.zip", out=tmp_path / "x.onnx")
+
+
+def test_any_agent_of_stable_baselines3_is_exported(tmp_path: Path) -> None:
+    agent = PPO("MlpPolicy", "CartPole-v1", device="cpu", seed=0)
+    agent.save(tmp_path / "agent.zip")
+    text = export_policy(tmp_path / "agent.zip", out=tmp_path / "x.onnx")
+    assert "returns  action (batch) int64" in text
+    observations = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    (actions,) = session(tmp_path / "x.onnx").run(None, {"observation": observations})
+    expected, _ = agent.predict(observations, deterministic=True)
+    np.testing.assert_array_equal(actions, expected)
+    assert 0 < actions.mean() < 1

@@ -1,0 +1,33 @@
+"""A step by real numbers alone is the step that layers take otherwise."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from skillrl.recurrent import GRU, LRU, Carry, LinearRNN, LinearRTU, NonlinearRTU
+from streams import doubles
+
+
+@pytest.fixture(autouse=True)
+def in_doubles() -> Iterator[None]:
+    yield from doubles()
+
+
+@pytest.mark.parametrize("kind", [LRU, LinearRTU, NonlinearRTU, GRU, LinearRNN])
+def test_real_steps_are_the_layers_own(kind: Any) -> None:
+    layer = kind(3, 5)
+    inputs, starts = torch.randn(20, 4, 3), torch.rand(20, 4) < 0.2
+    assert starts[1:].any()
+    # From a state that is not zero.
+    carry = Carry({"state": torch.randn(4, *layer.carried()["state"])})
+    with torch.no_grad():
+        expected, last = layer(inputs, carry, starts)
+    step, state, found = layer.real_stepper(), carry["state"], []
+    for each, begins in zip(inputs, starts, strict=True):
+        outputs, state = step(each, state, begins)
+        found.append(outputs)
+    torch.testing.assert_close(torch.stack(found), expected)
+    torch.testing.assert_close(state, last["state"])
+    assert not state.requires_grad
