@@ -141,7 +141,7 @@ class Diayn:
         samples = self.recipe.samples
         envs = make_envs(self.recipe, samples.num_envs, num_threads=self.num_threads)
         untrained = self.policy(0)
-        visited, _ = gather_negatives(envs, untrained, samples, self._seed("untrained"))
+        visited = gather_negatives(envs, untrained, samples, self._seed("untrained")).visited
         envs.close()
         self.discriminator.standardise(torch.as_tensor(visited))
         self._set_schedules()

@@ -28,9 +28,17 @@ from skillrl.discovery.evaluation import Evaluation
 from skillrl.discovery.events import OnEvent, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
-from skillrl.discovery.progress import Progress, converged, ending, may_try_again, untouched
+from skillrl.discovery.progress import (
+    Progress,
+    converged,
+    ending,
+    may_try_again,
+    too_little,
+    untouched,
+)
 from skillrl.discovery.recipes import Recipe
 from skillrl.discovery.samples import (
+    Score,
     asked_for,
     component_of,
     gather_negatives,
@@ -133,9 +141,9 @@ class Discovery:
         """Let the untrained policy's normaliser see what the untrained policy does, and save it."""
         policy, seed = self.agent.policy, self._seed("untrained")
         if policy.normalizers:
-            visited, _ = gather_negatives(self.sample_env, policy, self.recipe.samples, seed)
+            followed = gather_negatives(self.sample_env, policy, self.recipe.samples, seed)
             for normalizer in policy.normalizers:
-                normalizer.update(torch.as_tensor(visited))
+                normalizer.update(torch.as_tensor(followed.visited))
         policy.save(self.library.untrained)
 
     def _steps_taken(self) -> int:
@@ -224,11 +232,16 @@ class Discovery:
         """
         started = time.monotonic()
         samples, envs = self.recipe.samples, self.sample_env
-        negatives, end = gather_negatives(envs, self.previous, samples, self._seed("negatives"))
+        # What the parent's own reward, which is not fitted to anything else yet, says of its way.
+        score = self._parents_score() if samples.earned > 0 else None
+        followed = gather_negatives(envs, self.previous, samples, self._seed("negatives"), score)
+        negatives = followed.visited
         if self.parent is not self.previous:
-            _, end = gather_negatives(envs, self.parent, samples, self._seed("parent's end"))
+            followed = gather_negatives(
+                envs, self.parent, samples, self._seed("parent's end"), score
+            )
         positives, explorations = gather_positives(
-            envs, self.parent, samples, end, self._seed("positives")
+            envs, self.parent, samples, followed, self._seed("positives"), score
         )
         if self.generation == 0:
             # Frozen from here on: a reward must mean the same in every generation.
@@ -245,6 +258,13 @@ class Discovery:
         self.progress.asked = asked
         self.progress.seconds += time.monotonic() - started
         return negatives, positives, others
+
+    def _parents_score(self) -> Score | None:
+        """What observations earn of the parent's reward, in targets; None if it has none."""
+        if self.parent_index < 0:
+            return None
+        reward = self.library[self.parent_index].reward
+        return lambda observations: reward.reward(observations) / reward.target
 
     def fit_reward(self, negatives: np.ndarray, positives: np.ndarray, others: np.ndarray) -> None:
         """Train the reward network on, to ask for the positives and for nothing seen before."""
@@ -292,7 +312,9 @@ class Discovery:
     def train(self) -> None:
         """Train the agent on the reward alone, until it has converged or is not worth it."""
         recipe, progress = self.recipe, self.progress
-        before, until = progress.seconds, progress.first_step + recipe.steps_per_skill
+        before = progress.seconds
+        until = progress.first_step + recipe.steps_per_skill
+        until += recipe.extensions * recipe.extension
 
         def checkpoint(seconds: float) -> None:
             progress.seconds = before + seconds
@@ -308,8 +330,13 @@ class Discovery:
             if progress.ending_from is None and converged(recipe, progress, steps):
                 progress.ending_from = steps
                 self._set_schedules()
-            if steps >= ending(recipe, progress)[1] or untouched(recipe, progress, steps):
+            if untouched(recipe, progress, steps):
                 break
+            if steps >= ending(recipe, progress)[1]:
+                if not too_little(recipe, progress):
+                    break
+                progress.extensions += 1
+                self._set_schedules()
 
     def finish_skill(self) -> bool:
         """Evaluate the skill beside those before it, from ordinary resets, and save it.

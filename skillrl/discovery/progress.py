@@ -46,6 +46,8 @@ class Progress:
     """Mean reward of each rollout."""
     ending_from: int | None = None
     """Steps of training after which it had converged."""
+    extensions: int = 0
+    """How often training went on because too little was earned."""
 
 
 def converged(recipe: Recipe, progress: Progress, steps: int) -> bool:
@@ -74,9 +76,21 @@ def converged(recipe: Recipe, progress: Progress, steps: int) -> bool:
 
 def ending(recipe: Recipe, progress: Progress) -> tuple[int, int]:
     """Return the steps after which the agent's noise begins to shrink, and its training ends."""
-    latest = int(recipe.agent.anneal_from * recipe.steps_per_skill)
+    steps = recipe.steps_per_skill + progress.extensions * recipe.extension
+    rest = recipe.steps_per_skill - int(recipe.agent.anneal_from * recipe.steps_per_skill)
+    latest = steps - rest
     begin = latest if progress.ending_from is None else min(progress.ending_from, latest)
-    return begin, begin + recipe.steps_per_skill - latest
+    return begin, begin + rest
+
+
+def too_little(recipe: Recipe, progress: Progress) -> bool:
+    """Whether training that would end now is to go on, because too little is earned."""
+    last = progress.rewards[-math.ceil(len(progress.rewards) / 10) :]
+    return (
+        progress.extensions < recipe.extensions
+        and progress.ending_from is None
+        and float(np.mean(last)) < recipe.extend_below * recipe.reward.target
+    )
 
 
 def may_try_again(recipe: Recipe, progress: Progress) -> bool:

@@ -20,7 +20,9 @@ class RandomRewards(Discovery):
     def ask_for_something_new(self) -> None:
         """Draw a reward at random, and let the agent begin to train on it."""
         samples = self.recipe.samples
-        seen, _ = gather_negatives(self.sample_env, self.previous, samples, self._seed("negatives"))
+        seen = gather_negatives(
+            self.sample_env, self.previous, samples, self._seed("negatives")
+        ).visited
         if self.generation == 0:
             self.reward.standardise(torch.as_tensor(seen))
         self.draw_reward(seen)

@@ -90,6 +90,10 @@ class SampleRecipe(_Checked):
     """Steps of exploration that follow the finished skill: their observations are the positives."""
     positive_repeats: int = _at_least(1, 8)
     """Times that every environment gathers positives."""
+    earned: float = _at_least(0.0, 0.0)
+    """What an episode must have earned when its exploration begins, in steps of full reward, for
+    its positives to count, so that they lie beyond what the skill is for; 0 lets all count, and so
+    does a skill that nowhere earns as much."""
     exploration: Literal["scaled-noise", "parameter-noise", "uniform"] = "scaled-noise"
     """How positives are explored. "scaled-noise": with the policy's own noise, shifted until its
     largest standard deviation is `exploration_std`, as in the paper. "parameter-noise": in each
@@ -281,6 +285,12 @@ class Recipe(_Checked):
     """Skills to discover."""
     steps_per_skill: int = _at_least(1, 1_000_000)
     """The most environment steps that a skill is trained for."""
+    extension: int = _at_least(1, 500_000)
+    """Environment steps by which the training of a skill that earns too little goes on."""
+    extensions: int = _at_least(0, 0)
+    """How often it goes on at most."""
+    extend_below: float = _in(0.0, 1.0, 0.5)
+    """It goes on if in the last tenth of its steps it earned less than this share of the target."""
     patience: float = _in(0.0, 0.5, 0.1)
     """A skill's training begins to end as soon as the reward during this share of
     `steps_per_skill` is no better than during the share before it; 0 lets every skill take all of
@@ -396,7 +406,48 @@ MAZE = Recipe(
     ),
 )
 
-RECIPES = {recipe.env: recipe for recipe in (HALF_CHEETAH, HOPPER, WALKER, ANT, HUMANOID, MAZE)}
+# The paper's settings; episodes end after 500 steps or with the first life lost.
+MONTEZUMA = Recipe(
+    env="skillrl/MontezumaRevenge-v5",
+    env_kwargs={"max_episode_steps": 500},
+    steps_per_skill=500_000,
+    extension=250_000,
+    extensions=4,
+    patience=0.0,
+    attempts=1,
+    reward=RewardRecipe(
+        target=0.05, hidden=256, steps=1_500, max_fits=1, batch_size=729, weight_decay=1e-5
+    ),
+    samples=SampleRecipe(
+        num_envs=32,
+        negative_steps=451,
+        positive_steps=49,
+        positive_repeats=10,
+        earned=20.0,
+        exploration="uniform",
+        archived=2_500,
+        archive_size=50_000,
+    ),
+    guide=GuideRecipe(max_steps=450),
+    agent=AgentRecipe(
+        num_envs=32,
+        n_steps=128,
+        batch_size=1_024,
+        n_epochs=4,
+        learning_rate=3e-4,
+        hidden_learning_rate=1.0,
+        ent_coef=0.003,
+        ent_coef_rewarded=0.03,
+        reward_scale=1.0,
+        hidden=(256,),
+    ),
+    transfer=TransferRecipe(head="zero"),
+)
+
+RECIPES = {
+    recipe.env: recipe
+    for recipe in (HALF_CHEETAH, HOPPER, WALKER, ANT, HUMANOID, MAZE, MONTEZUMA)
+}
 
 
 def recipe_for(env: str) -> Recipe:

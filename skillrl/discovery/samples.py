@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -100,9 +100,24 @@ def disturbed(policy: BaseSkillPolicy, std: float) -> Act:
     return act
 
 
+# Rewards ``(batch,)`` of observations ``(batch, *shape)``, as shares of the target.
+Score = Callable[[np.ndarray], np.ndarray]
+
+
+class Followed(NamedTuple):
+    """What following a policy led through and to."""
+
+    visited: np.ndarray
+    """All observations, ``(n, *shape)``."""
+    last: np.ndarray
+    """The last ones, ``(num_envs, *shape)``, from which the environments go on."""
+    earned: np.ndarray
+    """What the present episodes have earned so far, in targets, ``(num_envs,)``."""
+
+
 def gather_negatives(
-    env: Envs, policy: BaseSkillPolicy, recipe: SampleRecipe, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+    env: Envs, policy: BaseSkillPolicy, recipe: SampleRecipe, seed: int, score: Score | None = None
+) -> Followed:
     """Follow ``policy`` for ``negative_steps`` from ordinary resets.
 
     Somewhat shorter, where the time limit would leave too little of the last episode to explore.
@@ -115,10 +130,7 @@ def gather_negatives(
         policy: the finished skill's.
         recipe: of the samples.
         seed: of the environments.
-
-    Returns:
-        All observations visited ``(n, *shape)``, and the last ones ``(num_envs, *shape)``, from
-        which the environments go on.
+        score: what observations earn; None for nothing.
     """
     observations, _ = env.reset(seed=seed)
     half = env.num_envs // 2
@@ -129,11 +141,14 @@ def gather_negatives(
         return np.concatenate([first, noiseless(observations[half:], starts[half:])])
 
     visited, starts = [observations], np.ones(env.num_envs, bool)
+    earned = np.zeros(env.num_envs)
     for _ in range(_following_steps(recipe, episode_limit(env))):
         observations, _, terminations, truncations, infos = env.step(act(observations, starts))
         starts = terminations | truncations
         visited.append(_final_observations(observations, infos))
-    return np.concatenate(visited), observations
+        if score is not None:
+            earned = np.where(starts, 0.0, earned + score(visited[-1]))
+    return Followed(np.concatenate(visited), observations, earned)
 
 
 def gather_states(
@@ -181,34 +196,40 @@ def episode_limit(env: Envs) -> int | None:
 
 
 def gather_positives(
-    env: Envs, policy: BaseSkillPolicy, recipe: SampleRecipe, observations: np.ndarray, seed: int
+    env: Envs,
+    policy: BaseSkillPolicy,
+    recipe: SampleRecipe,
+    followed: Followed,
+    seed: int,
+    score: Score | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Explore from where ``gather_negatives`` left the environments, until an episode ends.
 
     Exploration is repeated from the same states where the environments can restore them, and
-    otherwise after following the policy anew.
+    otherwise after following the policy anew. Where some episodes had earned ``recipe.earned``,
+    what was reached from the others does not count.
 
     Args:
         env: environments in which the policy was followed.
         policy: the finished skill's.
         recipe: of the samples.
-        observations: the last ones of ``gather_negatives``.
+        followed: what ``gather_negatives`` returned.
         seed: of the environments.
+        score: what it was called with.
 
     Returns:
         The observations reached, ``(n, *shape)``, and the number of the exploration, of which there
         are ``num_envs * positive_repeats``, that reached each of them, ``(n,)``.
     """
     state = env.get_state() if hasattr(env, "get_state") else None
-    start = observations
-    reached, explorations = [], []
+    reached, explorations, counts = [], [], []
     for repeat in range(recipe.positive_repeats):
         act = explore(policy, recipe, env.single_action_space)
         if repeat > 0 and state is not None:
             env.set_state(state)  # type: ignore[attr-defined]
         elif repeat > 0:
-            _, start = gather_negatives(env, policy, recipe, seed + repeat * env.num_envs)
-        observations = start
+            followed = gather_negatives(env, policy, recipe, seed + repeat * env.num_envs, score)
+        observations, enough = followed.last, followed.earned >= recipe.earned
         alive, starts = np.ones(env.num_envs, bool), np.ones(env.num_envs, bool)
         for _ in range(recipe.positive_steps):
             observations, _, terminations, truncations, _ = env.step(act(observations, starts))
@@ -216,7 +237,10 @@ def gather_positives(
             alive &= ~starts
             reached.append(observations[alive])
             explorations.append(repeat * env.num_envs + np.flatnonzero(alive))
-    return np.concatenate(reached), np.concatenate(explorations)
+            counts.append(enough[alive])
+    count = np.concatenate(counts)
+    count |= not count.any()
+    return np.concatenate(reached)[count], np.concatenate(explorations)[count]
 
 
 def asked_for(

@@ -168,6 +168,20 @@ def test_a_skill_that_has_converged_ends_early_and_the_next_one_goes_on_from_the
         assert_same_skills(run, tmp_path / "run")
 
 
+def test_a_skill_that_earns_too_little_is_trained_on_also_after_it_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_INTERVAL", 0.0)
+    # Three rollouts of 128 steps, and twice one more: nothing earns the whole target.
+    recipe = dataclasses.replace(CHEETAH, extension=128, extensions=2, extend_below=1.0)
+    library = discover(recipe, tmp_path / "whole", seed=3)
+    assert [skill.record.steps for skill in library] == [5 * 128] * 2
+    with pytest.raises(Killed):
+        discover(recipe, tmp_path / "killed", seed=3, on_event=kill_at(Trained, 4))
+    discover(recipe, tmp_path / "killed", seed=3, resume=True)
+    assert_same_skills(tmp_path / "killed", tmp_path / "whole")
+
+
 def test_a_reward_that_is_never_met_is_given_up_for_another_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,14 @@ import dataclasses
 import pytest
 
 from runs import small
-from skillrl.discovery.progress import Progress, converged, ending, may_try_again, untouched
+from skillrl.discovery.progress import (
+    Progress,
+    converged,
+    ending,
+    may_try_again,
+    too_little,
+    untouched,
+)
 from skillrl.discovery.recipes import RestartRecipe
 
 # Rollouts of 128 steps: windows of two of them.
@@ -76,3 +83,23 @@ def test_a_reward_is_given_up_when_it_is_not_met(
     progress = Progress(0, 0, attempt=attempt, rewards=(0.0, best, 0.01))
     assert untouched(RECIPE, progress, steps) is expected
     assert may_try_again(RECIPE, progress) is (attempt < 2)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "extensions", "expected"),
+    [
+        ((0.0,) * 18 + (2.4, 2.4), 0, True),  # the last tenth earns less than half of 5
+        ((0.0,) * 18 + (2.6, 2.6), 0, False),
+        ((9.0,) * 18 + (2.4, 2.4), 1, True),
+        ((2.4,) * 20, 2, False),  # as often as allowed
+    ],
+)
+def test_training_goes_on_while_too_little_is_earned(
+    rewards: tuple[float, ...], extensions: int, expected: bool
+) -> None:
+    recipe = dataclasses.replace(UNGUIDED, extensions=2, extension=640, extend_below=0.5)
+    progress = Progress(0, 0, rewards=rewards, extensions=extensions)
+    assert too_little(recipe, progress) is expected
+    # Noise shrinks at the end of what there is, as long as it would have otherwise.
+    begin, end = ending(recipe, Progress(0, 0))
+    assert ending(recipe, progress) == (begin + 640 * extensions, end + 640 * extensions)

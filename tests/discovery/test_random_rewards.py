@@ -26,7 +26,7 @@ def test_every_generation_has_another_reward_on_the_scale_of_the_target(
     for seed in (0, 1):
         method.begin(0)
         torch.manual_seed(seed)
-        visited, _ = gather_negatives(method.sample_env, method.previous, recipe.samples, 0)
+        visited = gather_negatives(method.sample_env, method.previous, recipe.samples, 0).visited
         method.reward.standardise(torch.as_tensor(visited))
         method.draw_reward(visited)
         with torch.no_grad():

@@ -56,7 +56,7 @@ def maze_policy() -> SkillPolicy:
 
 
 def test_negatives_are_all_that_the_policy_visits(lines: MakeLines) -> None:
-    visited, last = gather_negatives(lines(4), walker(1.0), RECIPE, seed=20)
+    visited, last, _ = gather_negatives(lines(4), walker(1.0), RECIPE, seed=20)
     # Environment i starts at i and walks three steps of 1; the start is visited too.
     expected = [[i + step, step] for step in range(4) for i in range(4)]
     np.testing.assert_allclose(visited, expected, atol=1e-5)
@@ -65,7 +65,7 @@ def test_negatives_are_all_that_the_policy_visits(lines: MakeLines) -> None:
 
 def test_negatives_hold_what_an_episode_ended_with(lines: MakeLines) -> None:
     recipe = dataclasses.replace(RECIPE, negative_steps=7)
-    visited, last = gather_negatives(lines(4, limit=3), walker(1.0), recipe, seed=20)
+    visited, last, _ = gather_negatives(lines(4, limit=3), walker(1.0), recipe, seed=20)
     steps = visited[:, 1].reshape(8, 4)
     assert steps[:, 0].tolist() == [0, 1, 2, 3, 1, 2, 3, 1]
     assert visited[:, 0].reshape(8, 4)[3].tolist() == pytest.approx([3, 4, 5, 6])
@@ -75,7 +75,7 @@ def test_negatives_hold_what_an_episode_ended_with(lines: MakeLines) -> None:
 
 def test_half_of_the_negatives_are_without_noise(lines: MakeLines) -> None:
     recipe = dataclasses.replace(RECIPE, num_envs=8, negative_steps=10)
-    visited, _ = gather_negatives(lines(8), walker(0.5, noise=1.0), recipe, seed=0)
+    visited = gather_negatives(lines(8), walker(0.5, noise=1.0), recipe, seed=0).visited
     place = visited[:, 0].reshape(11, 8) - np.arange(8)
     np.testing.assert_allclose(place[:, 4:], np.arange(11)[:, None].repeat(4, 1) * 0.5, atol=1e-4)
     assert (np.abs(place[1:, :4] - place[1:, 4:]) > 1e-3).all()
@@ -84,8 +84,8 @@ def test_half_of_the_negatives_are_without_noise(lines: MakeLines) -> None:
 def test_positives_begin_where_the_policy_led_and_end_with_the_episode(lines: MakeLines) -> None:
     # Three steps are followed, the fourth is explored, the fifth ends the episode.
     env = lines(4, limit=5)
-    _, last = gather_negatives(env, walker(1.0), RECIPE, seed=20)
-    positives, _ = gather_positives(env, walker(1.0), RECIPE, last, seed=20)
+    followed = gather_negatives(env, walker(1.0), RECIPE, seed=20)
+    positives, _ = gather_positives(env, walker(1.0), RECIPE, followed, seed=20)
     # Two repeats of four environments; without saved states the second one starts anew, with
     # seeds of its own: 24 to 27.
     assert positives[:, 1].tolist() == [4] * 8
@@ -96,11 +96,35 @@ def test_positives_begin_where_the_policy_led_and_end_with_the_episode(lines: Ma
 def test_positives_are_cut_at_the_first_termination_of_each_environment(lines: MakeLines) -> None:
     recipe = dataclasses.replace(RECIPE, positive_repeats=1, exploration_std=0.01)
     env = lines(4, end=6.5)
-    _, last = gather_negatives(env, walker(1.0), recipe, seed=20)
-    positives, _ = gather_positives(env, walker(1.0), recipe, last, seed=20)
+    followed = gather_negatives(env, walker(1.0), recipe, seed=20)
+    positives, _ = gather_positives(env, walker(1.0), recipe, followed, seed=20)
     # Environment i is at 3 + i and goes on by 1: 3, 2, 1 and 0 observations before 6.5.
     expected = [[4, 4], [5, 4], [6, 4], [5, 5], [6, 5], [6, 6]]
     np.testing.assert_allclose(positives, expected, atol=1e-4)
+
+
+def test_positives_follow_episodes_that_have_earned_enough(lines: MakeLines) -> None:
+    # Environment i starts at i, walks to i + 3 and earns 1 where it is beyond 3.5: 0, 1, 2 and 3
+    # in all, the first one nothing.
+    def score(seen: np.ndarray) -> np.ndarray:
+        return (seen[:, 0] > 3.5).astype(float)
+
+    recipe = dataclasses.replace(RECIPE, positive_repeats=1, exploration_std=0.01)
+    for earned, counted in ((0.0, {0, 1, 2, 3}), (1.0, {1, 2, 3}), (2.5, {3}), (9.0, {0, 1, 2, 3})):
+        recipe = dataclasses.replace(recipe, earned=earned)
+        env = lines(4)
+        followed = gather_negatives(env, walker(1.0), recipe, 20, score)
+        assert followed.earned.tolist() == [0, 1, 2, 3]
+        _, explorations = gather_positives(env, walker(1.0), recipe, followed, 20, score)
+        assert {*explorations.tolist()} == counted
+
+
+def test_what_earlier_episodes_earned_does_not_count(lines: MakeLines) -> None:
+    recipe = dataclasses.replace(RECIPE, negative_steps=7)
+    env = lines(4, limit=3)
+    followed = gather_negatives(env, walker(1.0), recipe, 20, lambda seen: np.ones(len(seen)))
+    # Two episodes of three steps are over, and one step of the third is done.
+    assert followed.earned.tolist() == [1] * 4
 
 
 class Recorded(MazeVectorEnv):
@@ -120,15 +144,15 @@ def test_exploration_is_repeated_from_the_same_states_where_they_can_be_restored
     recipe = SampleRecipe(
         num_envs=50, negative_steps=9, positive_steps=6, positive_repeats=3, exploration="uniform"
     )
-    _, last = gather_negatives(env, maze_policy(), recipe, seed=0)
-    positives, _ = gather_positives(env, maze_policy(), recipe, last, seed=0)
+    followed = gather_negatives(env, maze_policy(), recipe, seed=0)
+    positives, _ = gather_positives(env, maze_policy(), recipe, followed, seed=0)
     assert positives.shape == (3 * 6 * 50, 2)
     # The policy was followed once only.
     assert len(env.steps) == 9 + 3 * 6
     repeats = [env.steps[9 + 6 * repeat] for repeat in range(3)]
     for position, _ in repeats:
-        np.testing.assert_array_equal(position, last)
-    assert len(np.unique(last, axis=0)) > 5
+        np.testing.assert_array_equal(position, followed.last)
+    assert len(np.unique(followed.last, axis=0)) > 5
     # Each repeat tries something else.
     assert not np.array_equal(repeats[0][1], repeats[1][1])
     assert not np.array_equal(repeats[1][1], repeats[2][1])
@@ -166,9 +190,9 @@ def test_samples_depend_on_torchs_seed_alone(lines: MakeLines) -> None:
         recipe = SampleRecipe(num_envs=20, negative_steps=5, exploration="uniform")
         policy = maze_policy()
         torch.manual_seed(seed)
-        visited, last = gather_negatives(env, policy, recipe, seed=0)
-        positives, _ = gather_positives(env, policy, recipe, last, seed=0)
-        return np.concatenate([visited, positives])
+        followed = gather_negatives(env, policy, recipe, seed=0)
+        positives, _ = gather_positives(env, policy, recipe, followed, seed=0)
+        return np.concatenate([followed.visited, positives])
 
     np.testing.assert_array_equal(gather(1), gather(1))
     assert not np.array_equal(gather(1), gather(2))
@@ -227,9 +251,9 @@ def test_an_episode_has_room_left_to_explore(limit: int | None, steps: int) -> N
     recipe = SampleRecipe(num_envs=2, negative_steps=300, positive_steps=40)
     env = Counting(2, autoreset_mode=AutoresetMode.SAME_STEP, max_episode_steps=limit or -1)
     assert episode_limit(env) == limit
-    visited, last = gather_negatives(env, maze_policy(), recipe, seed=0)
-    assert (env.count, len(visited)) == (steps, 2 * (steps + 1))
-    positives, _ = gather_positives(env, maze_policy(), recipe, last, seed=0)
+    followed = gather_negatives(env, maze_policy(), recipe, seed=0)
+    assert (env.count, len(followed.visited)) == (steps, 2 * (steps + 1))
+    positives, _ = gather_positives(env, maze_policy(), recipe, followed, seed=0)
     if limit is None or limit > 40:
         # All but the last step of those that end just then.
         assert len(positives) >= 8 * 2 * 39
@@ -252,8 +276,8 @@ def test_explorations_are_told_apart(lines: MakeLines) -> None:
     # Walkers 0 to 3 begin at 0 to 3; the fastest ends its episode before the others.
     env = lines(4, end=8.5)
     recipe = dataclasses.replace(RECIPE, positive_steps=3, exploration_std=0.01)
-    _, last = gather_negatives(env, walker(1.0), recipe, seed=20)
-    positives, explorations = gather_positives(env, walker(1.0), recipe, last, seed=20)
+    followed = gather_negatives(env, walker(1.0), recipe, seed=20)
+    positives, explorations = gather_positives(env, walker(1.0), recipe, followed, seed=20)
     assert len(explorations) == len(positives)
     for repeat in range(2):
         for index in range(4):
