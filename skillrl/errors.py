@@ -12,6 +12,10 @@ class InvalidValueError(SkillrlError, ValueError):
     """An argument, a space or an observation that cannot be used as it is."""
 
 
+class UnsupportedOperationError(InvalidValueError):
+    """A network whose symmetries are unknown because of one of its operations."""
+
+
 class DamagedFileError(SkillrlError, OSError):
     """A file that is missing, incomplete, or not what its name says."""
 
