@@ -26,3 +26,7 @@ class DivergedError(SkillrlError, ArithmeticError):
 
 class RunStopped(SkillrlError):
     """A run that was asked to stop; it can be resumed."""
+
+
+class NotEquivalentError(SkillrlError, ArithmeticError):
+    """A transformed network that does not compute what the network did."""

@@ -105,9 +105,7 @@ class Units:
         first = len(self._kinds)
         kind = int(self._kinds.max()) + 1
         self._kinds = np.concatenate([self._kinds, np.full(size, kind)])
-        return Axis(
-            np.arange(first, first + size), np.zeros(size, np.int64), np.full(size, scaled)
-        )
+        return Axis(np.arange(first, first + size), np.zeros(size, np.int64), np.full(size, scaled))
 
     def forbid(self, axis: Axis, *freedoms: Freedom) -> None:
         """Say that an operation bears no other factors than 1 on an axis."""
@@ -262,11 +260,12 @@ def _refined(kinds: np.ndarray, edges: list[tuple[np.ndarray, np.ndarray]]) -> n
     rows, columns = rows[inner], columns[inner]
     graph = coo_array((np.ones(len(rows), np.int64), (rows, columns)), shape=(count, count)).tocsr()
     random = np.random.default_rng(0)
+    kinds = np.unique(kinds, return_inverse=True)[1].reshape(-1)
     while True:
         numbers = random.integers(0, 2**40, count)
         pairs = np.stack([kinds, graph @ numbers[kinds]], 1)
         _, refined = np.unique(pairs, axis=0, return_inverse=True)
-        if refined.max() == np.unique(kinds).size - 1:
+        if refined.max() == kinds.max():
             return kinds
         kinds = refined.reshape(-1)
 

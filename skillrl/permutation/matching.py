@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,10 +16,85 @@ from skillrl.permutation.transformation import Element, Transformation
 
 State = Mapping[str, Tensor]
 
+Method = Literal["activations", "weights", "both"]
+"""What tells which units are alike:
+
+- ``"activations"``: what they do on the same observations, one pass over all groups (Benzing et al.
+  2022, arXiv 2209.07509);
+- ``"weights"``: the parameters around them, group after group until nothing changes (Ainsworth et
+  al. 2022, Git Re-Basin, arXiv 2209.04836);
+- ``"both"``: the sum of the two cosines, beginning with the activations'.
+"""
+
 # Below this share of its mean square a unit's variance is rounding: the unit is constant.
 _CONSTANT = 1e-9
-# Sweeps of coordinate descent; it ends by itself long before.
+# Sweeps of coordinate descent at most: where units act on themselves it may not end by itself.
 _SWEEPS = 100
+# What the similarity of a pair with an idle unit is lowered by, so that it is matched last.
+_LAST = -4.0
+# Smaller gains than this share are rounding.
+_GAIN = 1e-6
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about a network.
+
+    Attributes:
+        state: parameters and buffers.
+        activations: of every group, ``(units, observations)``.
+    """
+
+    state: State
+    activations: tuple[Tensor, ...]
+
+    def transformed(self, transformation: Transformation) -> Evidence:
+        """Return what is known about the transformed network."""
+        pairs = zip(transformation.elements, self.activations, strict=True)
+        return Evidence(
+            transformation.of(self.state), tuple(element.of(units) for element, units in pairs)
+        )
+
+    @staticmethod
+    def mean(evidences: Sequence[Evidence]) -> Evidence:
+        """Return the mean of what is known about several networks in the same coordinates."""
+        each = zip(*(evidence.activations for evidence in evidences), strict=True)
+        return Evidence(
+            mean_state([evidence.state for evidence in evidences]),
+            tuple(torch.stack(units).mean(0) for units in each),
+        )
+
+    def scales(self, groups: Sequence[Group]) -> Transformation:
+        """Return what gives all units that can be scaled a root mean square of one."""
+        elements = []
+        for group, units, silent in zip(groups, self.activations, self.idle(), strict=True):
+            element = Element.identity(group)
+            if "scale" in group.symmetries:
+                size = units.abs().double().square().mean(1).sqrt().cpu().numpy()
+                factor = element.factor / np.where(silent, 1.0, size)
+                element = Element(element.permutation, factor, element.conjugated)
+            elements.append(element)
+        return Transformation(tuple(groups), tuple(elements))
+
+    def idle(self) -> list[np.ndarray]:
+        """Return for every group which units never fire, or never change, ``(units,)`` bool."""
+        return [_idle(units) for units in self.activations]
+
+
+def _idle(units: Tensor) -> np.ndarray:
+    size = units.abs().square().mean(1)
+    variance = (units - units.mean(1, keepdim=True)).abs().square().mean(1)
+    return (variance <= _CONSTANT * size.clamp_min(_CONSTANT * float(size.max()))).cpu().numpy()
+
+
+def mean_state(states: Sequence[State]) -> dict[str, Tensor]:
+    """Return the mean of parameters and buffers; what counts in integers is the first's."""
+    return {
+        name: torch.stack([state[name] for state in states]).mean(0)
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in states[0].items()
+    }
 
 
 @dataclass(frozen=True)
@@ -38,6 +114,28 @@ class Similarity:
         if self.mirrored is not None and other.mirrored is not None:
             mirrored = self.mirrored + other.mirrored
         return Similarity(self.still + other.still, self.turning + other.turning, mirrored)
+
+    def divided(self, target: Tensor, source: Tensor) -> Similarity:
+        """Return the similarities divided by sizes of the units, ``(units,)`` each."""
+        sizes = torch.outer(target, source).clamp_min(1e-30)
+        mirrored = None if self.mirrored is None else self.mirrored.divided(target, source)
+        return Similarity(self.still / sizes, self.turning / sizes, mirrored)
+
+    def plus(self, number: float) -> Similarity:
+        """Return all similarities raised by a number."""
+        mirrored = None if self.mirrored is None else self.mirrored.plus(number)
+        return Similarity(self.still + number, self.turning, mirrored)
+
+    def where(self, condition: Tensor, other: Similarity) -> Similarity:
+        """Return these similarities where the condition holds, and others elsewhere."""
+        mirrored = None
+        if self.mirrored is not None and other.mirrored is not None:
+            mirrored = self.mirrored.where(condition, other.mirrored)
+        return Similarity(
+            torch.where(condition, self.still, other.still),
+            torch.where(condition, self.turning, other.turning),
+            mirrored,
+        )
 
     def best(self, group: Group) -> Tensor:
         """Return the similarities with the best factors of magnitude one."""
@@ -85,24 +183,29 @@ def of_activations(target: Tensor, source: Tensor) -> Similarity:
     Source: Benzing et al. 2022 (arXiv 2209.07509). Of complex units, the cosine with a factor f is
     ``Re(f · ⟨source, target⟩)``.
     """
-    target, source = (each / _norms(each).clamp_min(1e-30).unsqueeze(1) for each in (target, source))
-    still = torch.zeros(len(target), len(source))
+    target, source = (
+        units / torch.linalg.vector_norm(units, dim=1, keepdim=True).clamp_min(1e-30)
+        for units in (target, source)
+    )
+    still = torch.zeros_like((target[:, :1] @ source[:, :1].mT).real)
     if not target.is_complex():
         return Similarity(still, target @ source.mT)
     mirrored = Similarity(still, target.conj() @ source.conj().mT)
     return Similarity(still, target.conj() @ source.mT, mirrored)
 
 
-def of_weights(group: Group, target: State, source: State) -> Similarity:
-    """Return the products between the weights of units, in and out.
+def of_weights(
+    group: Group, target: State, source: State, sites: Sequence[Site] | None = None
+) -> Similarity:
+    """Return the products between the weights of units, in and out, or at some sites alone.
 
     Their sum over all pairs is, but for a constant, minus half of the squared distance between the
     two networks. Source: Ainsworth et al. 2022 (Git Re-Basin, arXiv 2209.04836).
     """
     found: Similarity | None = None
-    for site in group.sites:
+    for site in group.sites if sites is None else sites:
         a, b = (_entries(state[site.tensor], site, group) for state in (target, source))
-        zeros = torch.zeros(group.size, group.size)
+        zeros = a.new_zeros(group.size, group.size).real
         if site.tensor == group.angle:
             found = _sum(found, _of_angles(a, b))
         elif site.power == 0:
@@ -125,7 +228,7 @@ def _sum(found: Similarity | None, more: Similarity) -> Similarity:
 def _of_angles(a: Tensor, b: Tensor) -> Similarity:
     """Distances, because those of conjugated units are others: −½ (a − b)²."""
     opposite = torch.remainder(-b.exp(), 2 * torch.pi).log()
-    zeros = torch.zeros(len(a), len(b))
+    zeros = torch.zeros_like(a - b.mT)
     mirrored = Similarity(-0.5 * (a - opposite.mT).square(), zeros)
     return Similarity(-0.5 * (a - b.mT).square(), zeros, mirrored)
 
@@ -141,6 +244,121 @@ def _entries(tensor: Tensor, site: Site, group: Group) -> Tensor:
 
 def assign(similarity: Similarity, group: Group) -> Element:
     """Return the element whose pairs have the largest sum of similarities."""
-    best = similarity.best(group).double().numpy()
+    best = similarity.best(group).double().cpu().numpy()
     _, permutation = linear_sum_assignment(best, maximize=True)
     return similarity.element(group, permutation)
+
+
+def match(
+    groups: Sequence[Group],
+    target: Evidence,
+    source: Evidence,
+    method: Method,
+    start: Transformation | None = None,
+) -> Transformation:
+    """Return what brings the source closest to the target.
+
+    Args:
+        groups: of both networks.
+        target: to which the source is brought.
+        source: what is transformed.
+        method: how.
+        start: from which weights are matched; what the activations say if None and method is
+            ``"both"``, and nothing transformed if it is ``"weights"``.
+    """
+    # Scales have a closed form, and disturb the rest: all is compared at the same scale.
+    to, of = target.scales(groups), source.scales(groups)
+    target, source = target.transformed(to), source.transformed(of)
+    if start is not None:
+        start = to.after(start).after(of.inverse())
+    seen = [
+        _seen(group, target, source, number) if method != "weights" else None
+        for number, group in enumerate(groups)
+    ]
+    found = start
+    if method == "activations" or (method == "both" and start is None):
+        found = Transformation(tuple(groups), tuple(map(assign, filter(None, seen), groups)))
+    if method != "activations":
+        found = _descend(groups, target, source, seen, found or _outwards(groups, target, source))
+    assert found is not None
+    return to.inverse().after(found).after(of)
+
+
+def _outwards(groups: Sequence[Group], target: Evidence, source: Evidence) -> Transformation:
+    """Match weights beginning with those at inputs, outputs and biases.
+
+    Each group is compared where all that it stands beside is matched already.
+    """
+    found, waiting = Transformation.identity(groups), dict(enumerate(groups))
+    while waiting:
+        sites = {
+            number: [
+                site
+                for site in group.sites
+                if not any(
+                    other.tensor == site.tensor and other.axis != site.axis
+                    for neighbour in waiting.values()
+                    for other in neighbour.sites
+                )
+            ]
+            for number, group in waiting.items()
+        }
+        # In the order of the layers, or all that is there of one that acts on itself alone.
+        number = next((number for number, known in sites.items() if known), next(iter(waiting)))
+        group = waiting.pop(number)
+        others = found.of(source.state, but=number)
+        similarity = of_weights(group, target.state, others, sites[number] or None)
+        found = found.replaced(number, assign(similarity, group))
+    return found
+
+
+def _descend(
+    groups: Sequence[Group],
+    target: Evidence,
+    source: Evidence,
+    seen: Sequence[Similarity | None],
+    found: Transformation,
+) -> Transformation:
+    """Match the weights of group after group, given all others, until nothing gets better."""
+    for _ in range(_SWEEPS):
+        changed = False
+        for number, (group, activations) in enumerate(zip(groups, seen, strict=True)):
+            others = found.of(source.state, but=number)
+            similarity = of_weights(group, target.state, others)
+            if activations is not None:
+                similarity = activations + similarity.divided(
+                    _sizes(group, target.state), _sizes(group, others)
+                )
+            element = assign(similarity, group)
+            before, after = similarity.of(found.elements[number]), similarity.of(element)
+            if after > before + _GAIN * abs(before):
+                found, changed = found.replaced(number, element), True
+        if not changed:
+            break
+    return found
+
+
+def _seen(group: Group, target: Evidence, source: Evidence, number: int) -> Similarity:
+    """The cosines of activations; of units that are idle the weights', below all others."""
+    found = of_activations(target.activations[number], source.activations[number])
+    rows, columns = (
+        torch.as_tensor(_idle(each.activations[number]), device=found.still.device)
+        for each in (target, source)
+    )
+    unknown = rows.unsqueeze(1) | columns
+    if not unknown.any():
+        return found
+    weights = of_weights(group, target.state, source.state).divided(
+        _sizes(group, target.state), _sizes(group, source.state)
+    )
+    return found.where(~unknown, weights.plus(_LAST))
+
+
+def _sizes(group: Group, state: State) -> Tensor:
+    """The norm of all weights around each unit."""
+    squares = [
+        _entries(state[site.tensor], site, group).abs().square().sum(1)
+        for site in group.sites
+        if site.tensor != group.angle
+    ]
+    return torch.stack(squares).sum(0).sqrt()

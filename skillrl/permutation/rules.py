@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ class Analysis:
                     self.units.tie(axis, Axis.of_fixed(len(axis)))
             return None
         if node.target is operator.getitem:
-            listed, index = map_arg(node.args, self._value)
+            listed, index = cast(Any, map_arg(node.args, self._value))
             return listed[index] if isinstance(listed, list) else None
         args = map_arg(node.args, self._value)
         kwargs = map_arg(node.kwargs, self._value)
@@ -284,7 +284,7 @@ def _homogeneous(analysis: Analysis, node: Node, value: Value, *args: Any, **kwa
 
 
 @_rule("prelu", "_prelu_kernel")
-def _prelu(analysis: Analysis, node: Node, value: Value, weight: Value) -> Value:
+def _prelu(analysis: Analysis, node: Node, value: Value, weight: Value) -> Result:
     slopes = weight.axes[0]
     if len(slopes) == 1:
         analysis.demand(slopes, node)
@@ -586,7 +586,7 @@ def _still(analysis: Analysis, axis: Axis) -> Axis:
 def _biased(analysis: Analysis, value: Value, bias: Value, place: int) -> Value:
     axes = list(value.axes)
     axes[place] = analysis.units.tie(axes[place], bias.axes[-1])
-    return Value(tuple(axes), value.node, value.constant)
+    return Value(tuple(axes), value.node, value.constant and bias.constant)
 
 
 @_rule("conv1d", "conv2d", "conv3d", "convolution")
@@ -656,6 +656,8 @@ def _reduce(analysis: Analysis, node: Node, value: Value, *args: Any, **kwargs: 
     out = []
     same = len(shape_of(node)) == len(value.axes)
     for at, axis in enumerate(value.axes):
+        if at in dims and not axis.fixed:
+            analysis.reads.append(Read(value.node, at, axis))
         if at in dims or not linear:
             axis = _still(analysis, axis)
         if at not in dims or "softmax" in name_of(node):

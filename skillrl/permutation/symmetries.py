@@ -1,4 +1,4 @@
-"""The symmetries of a network: what can be done to its hidden units without changing its function."""
+"""The symmetries of a network: what its hidden units bear without a change of its function."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ class Group:
 
     def without(self, *symmetries: Symmetry) -> Group:
         """Return the group with fewer symmetries."""
-        return Group(
-            self.name, self.size, self.symmetries - {*symmetries}, self.sites, self.angle
-        )
+        return Group(self.name, self.size, self.symmetries - {*symmetries}, self.sites, self.angle)
 
     def to_json(self) -> dict[str, Any]:
         """Return a description that JSON can hold."""
@@ -131,6 +129,11 @@ class Symmetries(Sequence[Group]):
             + ", ".join(f"{site.tensor}[{site.axis}]" for site in group.sites)
             for group in self.groups
         )
+
+    def without(self, *symmetries: Symmetry) -> Symmetries:
+        """Return the groups with fewer symmetries."""
+        groups = [group.without(*symmetries) for group in self.groups]
+        return Symmetries(groups, self._readings, self._trace)
 
     def activations(self, state: Mapping[str, Tensor], inputs: Any) -> list[Tensor]:
         """Return what the units of every group do, as the next layers see it.
@@ -251,7 +254,7 @@ def _group(
         if index.size:
             readings.append(Reading(read.node, read.axis, index))
             seen.append(read.units.at(index[0, :1]))
-    if not places:
+    if not places or not readings:
         return None
     symmetries: set[Symmetry] = {"permutation"}
     powers = np.zeros(len(places), int)
@@ -269,7 +272,7 @@ def _group(
             freedom for freedom in ("sign", "scale") if not found.forbidden[freedom][sample]
         }
         # The factors are those of what is read: its power is 1.
-        own = found.inverted[seen[0].units[0] if seen else sample]
+        own = found.inverted[seen[0].units[0]]
         powers[free] = np.where(found.inverted[first[free]] == own, 1, -1)
         if found.complex[sample] and not found.forbidden["phase"][sample]:
             located = [_parts(found, place, analysis.parameters[place.tensor]) for place in places]

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skillrl.errors import DamagedFileError, InvalidValueError
-from skillrl.files import read_tensors, write_tensors
+from skillrl.errors import InvalidValueError
 from skillrl.permutation.symmetries import Group, Site
 from skillrl.permutation.trace import state_of, with_state
 
@@ -166,36 +164,36 @@ class Transformation:
                 transformed[group.angle] = _mirrored(transformed[group.angle], site, element)
         return transformed
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the transformation to a safetensors file, which describes the groups in full."""
+    def same_as(self, other: Transformation) -> bool:
+        """Whether the same units are exchanged, flipped and conjugated."""
+        return all(
+            np.array_equal(one.permutation, another.permutation)
+            and np.array_equal(one.conjugated, another.conjugated)
+            and bool((np.abs(one.factor / another.factor - 1) < 1e-3).all())
+            for one, another in zip(self.elements, other.elements, strict=True)
+        )
+
+    def packed(self) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+        """Return tensors and, for JSON, a description of the groups."""
         tensors = {
             f"{number}.{name}": value
             for number, element in enumerate(self.elements)
             for name, value in _arrays(element).items()
         }
-        groups = [group.to_json() for group in self.groups]
-        write_tensors(Path(path), tensors, {"format": "transformation", "groups": groups})
+        return tensors, [group.to_json() for group in self.groups]
 
     @staticmethod
-    def load(path: str | PathLike[str]) -> Transformation:
-        """Return the transformation saved in ``path``. Runs no code of the file.
+    def unpacked(
+        tensors: Mapping[str, Tensor], descriptions: Sequence[dict[str, Any]]
+    ) -> Transformation:
+        """Return the transformation that was packed.
 
         Raises:
-            DamagedFileError: if the file is missing, damaged, or no transformation.
+            LookupError, TypeError, ValueError: if it is none.
         """
-        tensors, description = read_tensors(Path(path))
-        if description.get("format") != "transformation":
-            raise DamagedFileError(
-                f"{path} holds no transformation but {description.get('format')!r}."
-            )
-        try:
-            groups = tuple(map(Group.from_json, description["groups"]))
-            elements = tuple(
-                _element(tensors, number, group) for number, group in enumerate(groups)
-            )
-        except (LookupError, TypeError, ValueError) as error:
-            raise DamagedFileError(f"{path} is damaged: {error}.") from None
-        return Transformation(groups, elements)
+        groups = tuple(map(Group.from_json, descriptions))
+        elements = (_element(tensors, number, group) for number, group in enumerate(groups))
+        return Transformation(groups, tuple(elements))
 
 
 def _moved(tensor: Tensor, site: Site, element: Element) -> Tensor:
