@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skillrl.permutation.alignment import Alignment, align, verify
+    from skillrl.permutation.connectivity import Modes, modes
     from skillrl.permutation.interpolation import (
         Path,
         barrier,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
         walk,
     )
     from skillrl.permutation.many import Alignments, align_many
-    from skillrl.permutation.modes import Modes, modes
     from skillrl.permutation.symmetries import Group, Symmetries, symmetry_groups
     from skillrl.permutation.transformation import Element, Transformation
 
@@ -31,7 +31,7 @@ _MODULES = {
     "Alignments": "many",
     "Element": "transformation",
     "Group": "symmetries",
-    "Modes": "modes",
+    "Modes": "connectivity",
     "Path": "interpolation",
     "Symmetries": "symmetries",
     "Transformation": "transformation",
@@ -39,7 +39,7 @@ _MODULES = {
     "align_many": "many",
     "barrier": "interpolation",
     "interpolate": "interpolation",
-    "modes": "modes",
+    "modes": "connectivity",
     "recalculate_batch_norm": "interpolation",
     "repair": "interpolation",
     "symmetry_groups": "symmetries",

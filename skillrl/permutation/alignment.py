@@ -163,19 +163,15 @@ def _compared(
     """Return how similar matched units are, and which are idle, group by group."""
     moved = b.transformed(transformation)
     similarity = []
-    for pair, still in zip(
-        zip(a.activations, moved.activations, strict=True),
-        zip(a.idle(), moved.idle(), strict=True),
-        strict=True,
-    ):
-        cosines = of_activations(*pair).turning.real.diagonal().cpu().numpy()
-        active = cosines[~(still[0] | still[1])]
+    for number, idle in enumerate(a.idle):
+        cosines = of_activations(a.directions[number], moved.directions[number]).turning.real
+        active = cosines.diagonal().cpu().numpy()[~(idle | moved.idle[number])]
         similarity.append(float(active.mean()) if active.size else 0.0)
-    idle = tuple(
+    idle_units = tuple(
         (tuple(np.flatnonzero(of_a).tolist()), tuple(np.flatnonzero(of_b).tolist()))
-        for of_a, of_b in zip(a.idle(), b.idle(), strict=True)
+        for of_a, of_b in zip(a.idle, b.idle, strict=True)
     )
-    return tuple(similarity), idle
+    return tuple(similarity), idle_units
 
 
 def observe(
@@ -203,10 +199,16 @@ def observe(
             f"{type(networks[0]).__name__} has no hidden units that could be aligned."
         )
     evidences = []
-    for network in networks:
+    for number, network in enumerate(networks):
         state = state_of(network)
-        evidences.append(Evidence(state, tuple(symmetries.activations(state, inputs))))
-    _check_observations(evidences)
+        activations = symmetries.activations(state, inputs)
+        _check_activations(number, activations)
+        evidences.append(Evidence.of(state, activations))
+        if all(idle.all() for idle in evidences[-1].idle):
+            raise InvalidValueError(
+                f"No unit of network {number} changes from observation to observation. Give "
+                "observations that differ, such as those of some episodes."
+            )
     return symmetries, evidences
 
 
@@ -242,23 +244,17 @@ def _check_alike(networks: Sequence[nn.Module]) -> None:
                 )
 
 
-def _check_observations(evidences: Sequence[Evidence]) -> None:
-    fewest = min(units.shape[1] for units in evidences[0].activations)
+def _check_activations(number: int, activations: Sequence[torch.Tensor]) -> None:
+    fewest = min(units.shape[1] for units in activations)
     if fewest < _OBSERVATIONS:
         raise InvalidValueError(
             f"{fewest} observation(s) are too few to compare units by. Give at least "
             f"{_OBSERVATIONS}, better as many as there are units."
         )
-    for number, evidence in enumerate(evidences):
-        if not all(bool(torch.isfinite(units).all()) for units in evidence.activations):
-            raise InvalidValueError(
-                f"Network {number} has activations that are not finite on these observations."
-            )
-        if all(idle.all() for idle in evidence.idle()):
-            raise InvalidValueError(
-                f"No unit of network {number} changes from observation to observation. Give "
-                "observations that differ, such as those of some episodes."
-            )
+    if not all(bool(torch.isfinite(units).all()) for units in activations):
+        raise InvalidValueError(
+            f"Network {number} has activations that are not finite on these observations."
+        )
 
 
 @torch.no_grad()

@@ -126,7 +126,7 @@ def barrier(
     gap = max(gap, 0.0)
     if random is None:
         return gap
-    better = (heights[0] + heights[-1]) / 2 - random
+    better = float(heights[0] + heights[-1]) / 2 - random
     if losses or better <= 0:
         raise InvalidValueError(
             "A barrier relative to a random policy is one of returns that are better than it. "

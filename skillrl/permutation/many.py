@@ -18,7 +18,7 @@ from skillrl.permutation.trace import Forward, call, state_of, with_state
 from skillrl.permutation.transformation import Transformation
 
 # Rounds over all networks at most; they end by themselves when nothing gets closer.
-_ROUNDS = 20
+_ROUNDS = 10
 
 
 @dataclass(frozen=True)
@@ -125,13 +125,17 @@ def align_many(
     found = [Transformation.identity(groups)]
     found += [match(groups, evidences[0], each, method) for each in evidences[1:]]
     shared = [each.transformed(done) for each, done in zip(evidences, found, strict=True)]
+    count = len(networks)
+    mean = Evidence.combined(shared, [1 / count] * count)
     for _ in range(_ROUNDS):
         settled = True
         for number, evidence in enumerate(evidences):
-            others = Evidence.mean([*shared[:number], *shared[number + 1 :]])
+            weights = [count / (count - 1), -1 / (count - 1)]
+            others = Evidence.combined([mean, shared[number]], weights)
             better = match(groups, others, evidence, method, start=found[number])
             if not better.same_as(found[number]):
                 found[number], shared[number] = better, evidence.transformed(better)
+                mean = Evidence.combined([others, shared[number]], [1 - 1 / count, 1 / count])
                 settled = False
         if settled:
             break

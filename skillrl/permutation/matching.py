@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,43 +42,84 @@ class Evidence:
 
     Attributes:
         state: parameters and buffers.
-        activations: of every group, ``(units, observations)``.
+        directions: for every group, the activations of each unit with a norm of one,
+            ``(units, observations)``.
+        sizes: for every group, the root mean squares of the activations, ``(units,)``.
+        idle: for every group, which units never fire, or never change, ``(units,)`` bool.
     """
 
     state: State
-    activations: tuple[Tensor, ...]
+    directions: tuple[Tensor, ...]
+    sizes: tuple[np.ndarray, ...]
+    idle: tuple[np.ndarray, ...]
+
+    @staticmethod
+    def of(state: State, activations: Sequence[Tensor]) -> Evidence:
+        """Return what the activations ``(units, observations)`` of all groups say."""
+        norms = [torch.linalg.vector_norm(units, dim=1, keepdim=True) for units in activations]
+        directions = [
+            units / torch.where(norm > 0, norm, 1)
+            for units, norm in zip(activations, norms, strict=True)
+        ]
+        sizes = [
+            (norm / units.shape[1] ** 0.5).flatten().double().cpu().numpy()
+            for units, norm in zip(activations, norms, strict=True)
+        ]
+        return Evidence(state, tuple(directions), tuple(sizes), tuple(map(_idle, activations)))
 
     def transformed(self, transformation: Transformation) -> Evidence:
         """Return what is known about the transformed network."""
-        pairs = zip(transformation.elements, self.activations, strict=True)
+        elements = transformation.elements
+        turns = [
+            Element(each.permutation, each.factor / np.abs(each.factor), each.conjugated)
+            for each in elements
+        ]
         return Evidence(
-            transformation.of(self.state), tuple(element.of(units) for element, units in pairs)
+            transformation.of(self.state),
+            tuple(turn.of(units) for turn, units in zip(turns, self.directions, strict=True)),
+            tuple(
+                np.abs(each.factor) * size[each.permutation]
+                for each, size in zip(elements, self.sizes, strict=True)
+            ),
+            tuple(still[each.permutation] for each, still in zip(elements, self.idle, strict=True)),
         )
 
     @staticmethod
-    def mean(evidences: Sequence[Evidence]) -> Evidence:
-        """Return the mean of what is known about several networks in the same coordinates."""
-        each = zip(*(evidence.activations for evidence in evidences), strict=True)
+    def combined(evidences: Sequence[Evidence], weights: Sequence[float]) -> Evidence:
+        """Return a weighted sum of what is known about networks in the same coordinates."""
+
+        def total(parts: Sequence[Any]) -> Any:
+            return sum(weight * part for weight, part in zip(weights, parts, strict=True))
+
+        first, groups = evidences[0], range(len(evidences[0].sizes))
         return Evidence(
-            mean_state([evidence.state for evidence in evidences]),
-            tuple(torch.stack(units).mean(0) for units in each),
+            {
+                name: total([each.state[name] for each in evidences])
+                if tensor.is_floating_point()
+                else tensor
+                for name, tensor in first.state.items()
+            },
+            tuple(total([each.directions[group] for each in evidences]) for group in groups),
+            tuple(total([each.sizes[group] for each in evidences]) for group in groups),
+            tuple(np.all([each.idle[group] for each in evidences], 0) for group in groups),
         )
 
     def scales(self, groups: Sequence[Group]) -> Transformation:
-        """Return what gives all units that can be scaled a root mean square of one."""
-        elements = []
-        for group, units, silent in zip(groups, self.activations, self.idle(), strict=True):
-            element = Element.identity(group)
-            if "scale" in group.symmetries:
-                size = units.abs().double().square().mean(1).sqrt().cpu().numpy()
-                factor = element.factor / np.where(silent, 1.0, size)
-                element = Element(element.permutation, factor, element.conjugated)
-            elements.append(element)
-        return Transformation(tuple(groups), tuple(elements))
+        """Return what gives all units that can be scaled a root mean square of one.
 
-    def idle(self) -> list[np.ndarray]:
-        """Return for every group which units never fire, or never change, ``(units,)`` bool."""
-        return [_idle(units) for units in self.activations]
+        What is never on gets weights with a norm of one instead.
+        """
+        found = Transformation.identity(groups)
+        for number, (group, size) in enumerate(zip(groups, self.sizes, strict=True)):
+            if "scale" in group.symmetries:
+                if not size.all():
+                    makers = [site for site in group.sites if site.power > 0]
+                    weights = _sizes(group, found.of(self.state), makers).double().cpu().numpy()
+                    size = np.where(size > 0, size, np.where(weights > 0, weights, 1.0))
+                element = found.elements[number]
+                scaled = Element(element.permutation, element.factor / size, element.conjugated)
+                found = found.replaced(number, scaled)
+        return found
 
 
 def _idle(units: Tensor) -> np.ndarray:
@@ -178,15 +219,16 @@ class Similarity:
 
 
 def of_activations(target: Tensor, source: Tensor) -> Similarity:
-    """Return the cosines between units' activations ``(units, observations)``, not centred.
+    """Return the cosines between units' activations, not centred.
 
     Source: Benzing et al. 2022 (arXiv 2209.07509). Of complex units, the cosine with a factor f is
     ``Re(f · ⟨source, target⟩)``.
+
+    Args:
+        target: directions ``(units, observations)``; of a mean of directions, what is returned is
+            the mean of the cosines.
+        source: directions ``(units, observations)``.
     """
-    target, source = (
-        units / torch.linalg.vector_norm(units, dim=1, keepdim=True).clamp_min(1e-30)
-        for units in (target, source)
-    )
     still = torch.zeros_like((target[:, :1] @ source[:, :1].mT).real)
     if not target.is_complex():
         return Similarity(still, target @ source.mT)
@@ -340,25 +382,21 @@ def _descend(
 
 def _seen(group: Group, target: Evidence, source: Evidence, number: int) -> Similarity:
     """The cosines of activations; of units that are idle the weights', below all others."""
-    found = of_activations(target.activations[number], source.activations[number])
-    rows, columns = (
-        torch.as_tensor(_idle(each.activations[number]), device=found.still.device)
-        for each in (target, source)
-    )
-    unknown = rows.unsqueeze(1) | columns
+    found = of_activations(target.directions[number], source.directions[number])
+    unknown = torch.as_tensor(target.idle[number][:, None] | source.idle[number])
     if not unknown.any():
         return found
     weights = of_weights(group, target.state, source.state).divided(
         _sizes(group, target.state), _sizes(group, source.state)
     )
-    return found.where(~unknown, weights.plus(_LAST))
+    return found.where(~unknown.to(found.still.device), weights.plus(_LAST))
 
 
-def _sizes(group: Group, state: State) -> Tensor:
-    """The norm of all weights around each unit."""
+def _sizes(group: Group, state: State, sites: Sequence[Site] | None = None) -> Tensor:
+    """The norm of all weights around each unit, or of those at some sites."""
     squares = [
         _entries(state[site.tensor], site, group).abs().square().sum(1)
-        for site in group.sites
+        for site in (group.sites if sites is None else sites)
         if site.tensor != group.angle
     ]
     return torch.stack(squares).sum(0).sqrt()

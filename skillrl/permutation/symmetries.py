@@ -303,7 +303,8 @@ def _positions(
     at = np.flatnonzero(np.isin(along, classes))
     rank = np.searchsorted(classes, along[at])
     at = at[np.lexsort((at if order is None else order[at], rank))]
-    return at.reshape(len(classes), -1)
+    index = at.reshape(len(classes), -1)
+    return index[:, np.argsort(index[0])]
 
 
 def _alike(found: Resolved, units: np.ndarray) -> list[np.ndarray]:

@@ -76,11 +76,15 @@ class Element:
 
     def of(self, units: Tensor) -> Tensor:
         """Return the transformed activations ``(units, observations)``."""
-        moved = units[torch.as_tensor(self.permutation)]
-        if moved.is_complex():
+        moved = units
+        if not np.array_equal(self.permutation, np.arange(len(units))):
+            moved = units[torch.as_tensor(self.permutation)]
+        if self.conjugated.any():
             conjugated = torch.as_tensor(self.conjugated, device=units.device).unsqueeze(1)
             moved = torch.where(conjugated, moved.conj(), moved)
-        return moved * torch.as_tensor(self.factor).to(units).unsqueeze(1)
+        if (self.factor != 1).any():
+            moved = moved * torch.as_tensor(self.factor).to(units).unsqueeze(1)
+        return moved
 
 
 @dataclass(frozen=True)
