@@ -3,6 +3,11 @@
 A rule says which axes an operation ties to one another, which freedoms of their units it bears, and
 which axes its result has. An operation without a rule is understood only where all of its inputs
 are fixed, as what is computed from a network's outputs.
+
+To add one, write a function for the operation's ATen name and register it with ``_rule``. The rules
+say more than the dependency graphs of pruning libraries do (torch-pruning's, for one): those take
+whatever they do not know for an operation on single entries, and know nothing of signs, scales and
+phases.
 """
 
 from __future__ import annotations
@@ -742,7 +747,7 @@ def _diagonal_recurrence(
     Conjugating a state conjugates what turns it: where that is a parameter's exponential, it can.
     """
     units = inputs.axes[-2]
-    analysis.units.tie(units.unscaled(), _still_moved(analysis, decay.axes[0]))
+    analysis.units.tie(units.unscaled(), _still(analysis, decay.axes[0]))
     units = analysis.units.tie(units, initial.axes[-2])
     for value in (inputs, initial):
         analysis.units.forbid(value.axes[-1], "sign", "scale")
@@ -752,11 +757,6 @@ def _diagonal_recurrence(
     analysis.units.are_complex(units)
     analysis.angles_of(node.all_input_nodes[0])
     return Value((*inputs.axes[:-2], units, Axis.of_parts()), node.name)
-
-
-def _still_moved(analysis: Analysis, axis: Axis) -> Axis:
-    analysis.units.forbid(axis, "sign", "scale")
-    return axis.unscaled()
 
 
 _MAKES_UNITS = (_zeros, _filled)

@@ -61,7 +61,7 @@ def test_networks_lie_closer_together_than_before() -> None:
 
     def spread(each: list[nn.Module]) -> float:
         rows = torch.stack([nn.utils.parameters_to_vector(one.parameters()) for one in each])
-        return float((rows - rows.mean(0)).square().sum())
+        return (rows - rows.mean(0)).square().sum().item()
 
     alignments = align_many(networks, observations(), method="weights")
     assert spread([alignments.apply(n) for n in range(5)]) < 0.9 * spread([*networks])
