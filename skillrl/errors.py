@@ -12,6 +12,10 @@ class InvalidValueError(SkillrlError, ValueError):
     """An argument, a space or an observation that cannot be used as it is."""
 
 
+class UnsupportedOperationError(InvalidValueError):
+    """A network whose symmetries are unknown because of one of its operations."""
+
+
 class DamagedFileError(SkillrlError, OSError):
     """A file that is missing, incomplete, or not what its name says."""
 
@@ -22,3 +26,7 @@ class DivergedError(SkillrlError, ArithmeticError):
 
 class RunStopped(SkillrlError):
     """A run that was asked to stop; it can be resumed."""
+
+
+class NotEquivalentError(SkillrlError, ArithmeticError):
+    """A transformed network that does not compute what the network did."""

@@ -1,0 +1,152 @@
+"""Whether networks lie in one mode: barriers between all pairs, before and after alignment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from skillrl.errors import InvalidValueError
+from skillrl.permutation.interpolation import Path, Score, interpolate
+from skillrl.permutation.many import Alignments
+from skillrl.permutation.trace import Forward, call, copy_of, evaluate
+
+Matrix = list[list[float]]
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Barriers and distances between N networks; matrices are ``(N, N)``, symmetric.
+
+    Attributes:
+        scores: of the networks themselves.
+        alphas: where the paths were scored.
+        paths: scores along the path from network i to network j, by ``"i-j"``, before and after.
+        before: barriers between the networks as they were.
+        after: barriers between the aligned networks.
+        threshold: below which two networks count as connected.
+        clusters: for each network, the number of its mode, from 0: networks that are connected,
+            directly or by way of others, have the same.
+        linkage: of the hierarchical clustering by barriers after alignment, as SciPy's
+            ``linkage`` returns it, for a dendrogram.
+        functional_distance: norm of the difference between outputs on the same inputs, relative to
+            the mean of their norms.
+        parameter_distance: norm of the difference between the parameters, relative to the mean of
+            their norms, before alignment.
+        aligned_parameter_distance: the same, after alignment.
+    """
+
+    scores: list[float]
+    alphas: list[float]
+    paths: dict[str, dict[str, list[float]]]
+    before: Matrix
+    after: Matrix
+    threshold: float
+    clusters: list[int]
+    linkage: Matrix
+    functional_distance: Matrix
+    parameter_distance: Matrix
+    aligned_parameter_distance: Matrix
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a description that JSON can hold."""
+        return asdict(self)
+
+
+def modes(
+    alignments: Alignments,
+    score: Score,
+    inputs: Any,
+    *,
+    threshold: float,
+    alphas: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+    losses: bool = False,
+    random: float | None = None,
+    forward: Forward = call,
+) -> Modes:
+    """Score the paths between all pairs of networks, before and after alignment.
+
+    Args:
+        alignments: of the networks, by ``align_many``.
+        score: from a network to a number, such as a mean return over the same episodes.
+        inputs: on which outputs are compared.
+        threshold: barriers up to this connect two networks.
+        alphas: where paths are scored.
+        losses: whether smaller scores are better.
+        random: return of a random policy, see ``barrier``.
+        forward: what the networks compute, for the functional distance.
+
+    Raises:
+        InvalidValueError: if the threshold is negative, or as ``barrier`` does.
+    """
+    if not threshold >= 0:
+        raise InvalidValueError(f"threshold should be at least 0. Received {threshold}.")
+    networks = alignments.networks
+    aligned = [alignments.apply(number) for number in range(len(networks))]
+    scores = [float(score(network)) for network in networks]
+    paths: dict[str, dict[str, list[float]]] = {"before": {}, "after": {}}
+    barriers = {key: np.zeros((len(networks), len(networks))) for key in paths}
+    inner = [alpha for alpha in alphas if 0 < alpha < 1]
+    places = (0.0, *inner, 1.0)
+    for (i, j), (key, each) in (
+        (pair, kind)
+        for pair in combinations(range(len(networks)), 2)
+        for kind in (("before", networks), ("after", aligned))
+    ):
+        # The scores of the ends are known: the networks are the same before and after.
+        between = (float(score(interpolate(each[i], each[j], alpha))) for alpha in inner)
+        path = Path(places, (scores[i], *between, scores[j]))
+        paths[key][f"{i}-{j}"] = list(path.scores)
+        barriers[key][i, j] = barriers[key][j, i] = path.barrier(losses=losses, random=random)
+    # Single linkage: who is connected by way of others belongs together.
+    tree = linkage(squareform(barriers["after"], checks=False), method="single")
+    clusters = fcluster(tree, threshold, criterion="distance")
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters.tolist()))}
+    return Modes(
+        scores=scores,
+        alphas=list(places),
+        paths=paths,
+        before=barriers["before"].tolist(),
+        after=barriers["after"].tolist(),
+        threshold=threshold,
+        clusters=[numbers[name] for name in clusters.tolist()],
+        linkage=tree.tolist(),
+        functional_distance=_functional_distances(networks, inputs, forward),
+        parameter_distance=_parameter_distances(networks),
+        aligned_parameter_distance=_parameter_distances(aligned),
+    )
+
+
+@torch.no_grad()
+def _functional_distances(networks: Sequence[nn.Module], inputs: Any, forward: Forward) -> Matrix:
+    outputs = []
+    for network in networks:
+        # Whatever is drawn is drawn alike.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            leaves = pytree.tree_leaves(evaluate(copy_of(network).eval(), inputs, forward))
+        outputs.append(torch.cat([leaf.flatten().double() for leaf in leaves]))
+    return _relative_distances(torch.stack(outputs))
+
+
+def _parameter_distances(networks: Sequence[nn.Module]) -> Matrix:
+    rows = [
+        torch.cat([parameter.detach().flatten().double() for parameter in network.parameters()])
+        for network in networks
+    ]
+    return _relative_distances(torch.stack(rows))
+
+
+def _relative_distances(rows: Tensor) -> Matrix:
+    """Distances between all pairs of rows, relative to the mean of their norms."""
+    norms = rows.norm(dim=1)
+    means = (norms.unsqueeze(0) + norms.unsqueeze(1)).clamp_min(1e-30) / 2
+    return (torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist") / means).tolist()

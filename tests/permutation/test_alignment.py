@@ -1,0 +1,242 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from architectures import ARCHITECTURES, Architecture
+from skillrl.errors import (
+    DamagedFileError,
+    InvalidValueError,
+    NotEquivalentError,
+    UnsupportedOperationError,
+)
+from skillrl.permutation import Alignment, Element, Transformation, align, symmetry_groups, verify
+from skillrl.permutation.symmetries import Group, Site
+from skillrl.permutation.trace import state_of
+
+
+def mlp(seed: int, width: int = 12, activation: type[nn.Module] = nn.Tanh) -> nn.Sequential:
+    torch.manual_seed(seed)
+    layers = nn.Linear(3, width), activation(), nn.Linear(width, width), activation()
+    return nn.Sequential(*layers, nn.Linear(width, 2))
+
+
+def observations(count: int = 200) -> Tensor:
+    return torch.randn(count, 3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("method", ["activations", "weights", "both"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES)
+def test_a_transformed_network_is_brought_back(architecture: Architecture, method: Any) -> None:
+    network, inputs = architecture.network(), architecture.batch()
+    groups = symmetry_groups(network, inputs, architecture.forward).groups
+    done = Transformation.random(groups, np.random.default_rng(0))
+    alignment = align(
+        network,
+        done.apply(network),
+        inputs,
+        method=method,
+        scales=True,
+        forward=architecture.forward,
+    )
+    undone = alignment.transformation.after(done)
+    for group, element, (idle, _) in zip(groups, undone.elements, alignment.idle, strict=True):
+        active = np.setdiff1d(np.arange(group.size), idle)
+        assert len(active) > 0
+        assert element.permutation[active].tolist() == active.tolist()
+        assert not element.conjugated[active].any()
+        np.testing.assert_allclose(element.factor[active], 1, rtol=0, atol=1e-9)
+    assert min(alignment.similarity) > 1 - 1e-9
+
+
+def test_signs_scales_and_phases_are_left_alone_where_not_wanted() -> None:
+    network = ARCHITECTURES["recurrent-lru"]
+    a, b, inputs = network.network(0), network.network(1), network.batch()
+    alignment = align(a, b, inputs, signs=False, phases=False, forward=network.forward)
+    for element in alignment.transformation.elements:
+        assert (element.factor == 1).all()
+        assert not element.conjugated.any()
+    alignment = align(a, b, inputs, phases=False, forward=network.forward)
+    factors = np.concatenate([element.factor for element in alignment.transformation.elements])
+    assert set(factors.tolist()) == {-1.0, 1.0}
+
+
+def test_alignment_lies_closer_than_what_it_began_with() -> None:
+    a, b = mlp(0), mlp(1)
+
+    def distance(other: nn.Module) -> float:
+        here, there = (nn.utils.parameters_to_vector(each.parameters()) for each in (a, other))
+        return float((here - there).detach().norm())
+
+    for method in ("weights", "both"):
+        alignment = align(a, b, observations(), method=method)
+        assert distance(alignment.apply(b)) < distance(b)
+
+
+def test_the_midpoint_is_half_way_between_what_is_matched() -> None:
+    a, b = mlp(0), mlp(1)
+    alignment = align(a, b, observations())
+    moved = alignment.apply(b).state_dict()
+    for name, tensor in alignment.interpolate(0.5).state_dict().items():
+        torch.testing.assert_close(tensor, (a.state_dict()[name] + moved[name]) / 2)
+    torch.testing.assert_close(alignment.interpolate(1).state_dict(), moved)
+
+
+def test_units_that_never_fire_are_reported_and_matched_last() -> None:
+    a = mlp(0, activation=nn.ReLU)
+    with torch.no_grad():
+        a.get_parameter("0.bias")[[2, 7]] = -100.0
+        a.get_parameter("0.bias")[5] = 3.0
+        a.get_parameter("0.weight")[5] = 0.0  # it is on, and never changes
+    groups = symmetry_groups(a, observations()).groups
+    done = Transformation.random(groups, np.random.default_rng(1)).elements[0]
+    first = Transformation(groups, (done, Element.identity(groups[1])))
+    alignment = align(a, first.apply(a), observations(), scales=True)
+    of_a, of_b = alignment.idle[0]
+    assert of_a == (2, 5, 7)
+    assert sorted(done.permutation[list(of_b)].tolist()) == [2, 5, 7]
+    # All others are found, and those are matched with one another.
+    undone = alignment.transformation.elements[0].after(done)
+    active = [unit for unit in range(12) if unit not in of_a]
+    assert undone.permutation[active].tolist() == active
+    assert alignment.similarity[0] == pytest.approx(1)
+
+
+def test_a_wrong_specification_is_caught() -> None:
+    network = mlp(0).double()
+    (group, _) = symmetry_groups(network, observations().double())
+    forgotten = Group(group.name, group.size, group.symmetries, group.sites[:-1])
+    permutation = np.roll(np.arange(12), 1)
+    wrong = Transformation((forgotten,), (Element.permuting(permutation, forgotten),))
+    with pytest.raises(NotEquivalentError, match="computes something else"):
+        verify(network, wrong, observations().double())
+    # Scaling what stands before a tanh is wrong, too, and a site too many.
+    scaled = Element(np.arange(12), np.full(12, 2.0), np.zeros(12, bool))
+    with pytest.raises(NotEquivalentError):
+        verify(network, Transformation((group,), (scaled,)), observations())
+    more = Group(
+        group.name,
+        group.size,
+        group.symmetries,
+        (*group.sites, Site("2.weight", 0, np.arange(12)[:, None], 0)),
+    )
+    many = Transformation((more,), (Element.permuting(permutation, more),))
+    with pytest.raises(NotEquivalentError):
+        verify(network, many, observations())
+
+
+def test_a_branch_that_was_not_traced_is_caught() -> None:
+    class Switching(nn.Module):
+        """Flipping units is right for what it does with one batch, and wrong for another."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 2)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            hidden = self.first(inputs)
+            odd = len(inputs) == 200
+            return self.last(torch.tanh(hidden) if odd else torch.relu(hidden))
+
+    torch.manual_seed(0)
+    a, b = Switching(), Switching()
+    alignment = align(a, b, observations(200))
+    assert alignment.verify(observations(200)) < 1e-9
+    with pytest.raises(NotEquivalentError):
+        alignment.verify(observations(100))
+
+
+def test_an_alignment_survives_a_file(tmp_path: Path) -> None:
+    architecture = ARCHITECTURES["recurrent-lru"]
+    a, b, inputs = architecture.network(0), architecture.network(1), architecture.batch()
+    alignment = align(a, b, inputs, forward=architecture.forward)
+    alignment.save(tmp_path / "alignment.safetensors")
+    again = Alignment.load(tmp_path / "alignment.safetensors", a, b, architecture.forward)
+    assert again.idle == alignment.idle
+    assert again.similarity == alignment.similarity
+    expected = state_of(alignment.interpolate(0.3))
+    for name, tensor in state_of(again.interpolate(0.3)).items():
+        assert torch.equal(tensor, expected[name])
+    assert again.verify(inputs) < 1e-9
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    from skillrl.files import write_tensors
+
+    a, b = mlp(0), mlp(1)
+    path = tmp_path / "alignment.safetensors"
+    with pytest.raises(DamagedFileError, match="does not exist"):
+        Alignment.load(path, a, b)
+    write_tensors(path, {}, {"format": "carry"})
+    with pytest.raises(DamagedFileError, match="holds no alignment but 'carry'"):
+        Alignment.load(path, a, b)
+    alignment = align(a, b, observations())
+    tensors, groups = alignment.transformation.packed()
+    description = {"format": "alignment", "groups": groups, "similarity": [], "idle": []}
+    for name, value in (
+        ("0.permutation", np.zeros(12, np.int64)),
+        ("0.factor", np.zeros((12, 2))),
+        ("0.factor", np.ones((3, 2))),
+    ):
+        write_tensors(path, {**tensors, name: value}, description)
+        with pytest.raises(DamagedFileError, match="group 0"):
+            Alignment.load(path, a, b)
+    write_tensors(path, {}, description)
+    with pytest.raises(DamagedFileError, match="damaged"):
+        Alignment.load(path, a, b)
+
+
+def test_different_architectures_are_refused() -> None:
+    with pytest.raises(InvalidValueError, match=r"0\.weight is .*12.* and .*13"):
+        align(mlp(0), mlp(1, 13), observations())
+    with pytest.raises(InvalidValueError, match="1 is a Tanh and a ReLU"):
+        align(mlp(0), mlp(1, activation=nn.ReLU), observations())
+    with pytest.raises(InvalidValueError, match="different architectures"):
+        align(mlp(0), nn.Sequential(*mlp(1), nn.Linear(2, 2)), observations())
+
+
+def test_weights_that_are_not_finite_are_refused() -> None:
+    broken = mlp(1)
+    with torch.no_grad():
+        broken.get_parameter("2.weight")[3, 4] = torch.nan
+    with pytest.raises(InvalidValueError, match=r"2\.weight of network 1 .* not finite"):
+        align(mlp(0), broken, observations())
+
+
+def test_observations_that_say_nothing_are_refused() -> None:
+    with pytest.raises(InvalidValueError, match=r"9 observation\(s\) are too few"):
+        align(mlp(0), mlp(1), observations(9))
+    with pytest.raises(InvalidValueError, match="observations that differ"):
+        align(mlp(0), mlp(1), torch.ones(200, 3))
+    with pytest.raises(InvalidValueError, match="activations that are not finite"):
+        align(mlp(0), mlp(1), torch.full((200, 3), torch.inf))
+
+
+def test_what_cannot_be_aligned_is_refused() -> None:
+    with pytest.raises(InvalidValueError, match="no hidden units"):
+        align(nn.Linear(3, 2), nn.Linear(3, 2), observations())
+    with pytest.raises(InvalidValueError, match="method should be one of activations, weights"):
+        align(mlp(0), mlp(1), observations(), method="by hand")  # type: ignore[arg-type]
+
+    class Sorted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 2)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.last(self.first(inputs).sort(-1).values)
+
+    with pytest.raises(UnsupportedOperationError, match="'sort'"):
+        align(Sorted(), Sorted(), observations())
+
+
+def test_flipped_units_are_worse_matched_by_permutations_alone() -> None:
+    a = mlp(0)
+    groups = symmetry_groups(a, observations()).groups
+    b = Transformation.random(groups, np.random.default_rng(0)).apply(a)
+    signed, unsigned = (align(a, b, observations(), signs=signs) for signs in (True, False))
+    assert min(signed.similarity) == pytest.approx(1, abs=1e-4)
+    assert max(unsigned.similarity) < 0.95

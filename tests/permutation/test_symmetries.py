@@ -1,0 +1,210 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from architectures import ACTIVATIONS, ARCHITECTURES, chunk
+from skillrl.errors import InvalidValueError, UnsupportedOperationError
+from skillrl.permutation import symmetry_groups
+from skillrl.permutation.symmetries import Group
+
+
+def groups_of(name: str) -> tuple[Group, ...]:
+    architecture = ARCHITECTURES[name]
+    network = architecture.network()
+    return symmetry_groups(network, architecture.batch(), architecture.forward).groups
+
+
+def sites(group: Group) -> list[tuple[str, int, int]]:
+    return [(site.tensor, site.axis, site.power) for site in group.sites]
+
+
+@pytest.mark.parametrize(
+    ("activation", "symmetries"),
+    [
+        ("relu", {"scale"}),
+        ("leaky-relu", {"scale"}),
+        ("tanh", {"sign"}),
+        ("hardtanh", {"sign"}),
+        ("silu", set()),
+        ("gelu", set()),
+        ("elu", set()),
+        ("sigmoid", set()),
+        ("softplus", set()),
+        ("prelu", {"scale"}),
+    ],
+)
+def test_the_activation_decides(activation: str, symmetries: set[str]) -> None:
+    network = nn.Sequential(nn.Linear(5, 4), ACTIVATIONS[activation](), nn.Linear(4, 2))
+    (group,) = symmetry_groups(network, torch.zeros(1, 5))
+    assert group.size == 4
+    assert group.symmetries == {"permutation", *symmetries}
+    power = 1 if symmetries else 0
+    assert sites(group) == [
+        ("0.weight", 0, power),
+        ("0.bias", 0, power),
+        ("2.weight", 1, -power),
+    ]
+
+
+def test_slopes_move_with_their_units() -> None:
+    network = nn.Sequential(nn.Linear(5, 4), nn.PReLU(4), nn.Linear(4, 2))
+    (group,) = symmetry_groups(network, torch.zeros(1, 5))
+    assert ("1.weight", 0, 0) in sites(group)
+
+
+def test_a_flattened_image_has_slots() -> None:
+    first, second, dense = groups_of("convolutions")
+    # Behind a batch norm units cannot be scaled, and relu lets none be flipped.
+    assert first.symmetries == {"permutation"}
+    assert {"1.weight", "1.bias", "1.running_mean", "1.running_var"} <= {
+        site.tensor for site in first.sites
+    }
+    assert second.symmetries == {"permutation", "scale"}
+    flattened = next(site for site in second.sites if site.tensor == "8.weight")
+    assert flattened.axis == 1
+    # Each of 5 channels has 2 × 2 pixels, next to one another.
+    assert flattened.index.tolist() == torch.arange(20).view(5, 4).tolist()
+    assert dense.symmetries == {"permutation", "sign"}
+
+
+def test_a_residual_stream_is_one_group() -> None:
+    stream, inner = groups_of("residual")
+    assert stream.symmetries == {"permutation"}  # a layer norm subtracts the mean
+    assert {(site.tensor, site.axis) for site in stream.sites} == {
+        ("encoder.weight", 0),
+        ("encoder.bias", 0),
+        ("norm.weight", 0),
+        ("norm.bias", 0),
+        ("inner.weight", 1),
+        ("outer.weight", 0),
+        ("outer.bias", 0),
+        ("head.weight", 1),
+    }
+    head = next(site for site in inner.sites if site.tensor == "head.weight")
+    assert head.index.flatten().tolist() == list(range(8, 18))
+
+
+def test_halves_of_a_gated_linear_unit_go_together() -> None:
+    _, gated = groups_of("gated")
+    assert gated.size == 6
+    # The linear half can be flipped and scaled, the gate can not.
+    linear, gate = (site for site in gated.sites if site.tensor == "gate.weight")
+    assert (linear.power, linear.index.flatten().tolist()) == (1, [0, 1, 2, 3, 4, 5])
+    assert (gate.power, gate.index.flatten().tolist()) == (0, [6, 7, 8, 9, 10, 11])
+
+
+def test_a_batch_norm_before_tanh_lets_units_be_flipped() -> None:
+    network = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2)).eval()
+    (group,) = symmetry_groups(network, torch.zeros(2, 5))
+    assert group.symmetries == {"permutation", "sign"}
+    assert {tensor: power for tensor, _, power in sites(group)} == {
+        "0.weight": 1,
+        "0.bias": 1,
+        "1.weight": 0,
+        "1.bias": 1,
+        "1.running_mean": 1,
+        "1.running_var": 0,
+        "3.weight": -1,
+    }
+
+
+def test_actor_and_critic_have_groups_of_their_own() -> None:
+    groups = groups_of("actor-critic")
+    assert [group.name for group in groups] == [
+        f"mlp_extractor.{part}_net.{layer}.weight"
+        for part in ("policy", "value")
+        for layer in (0, 2)
+    ]
+    assert all(group.symmetries == {"permutation", "sign"} for group in groups)
+
+
+def test_states_of_a_linear_recurrent_unit_have_phases() -> None:
+    states = groups_of("recurrent-shared")[1]
+    layer = "recurrences.shared.layer"
+    assert states.size == 7
+    assert states.symmetries == {"permutation", "sign", "scale", "phase", "conjugation"}
+    assert states.angle == f"{layer}.theta_log"
+    assert {site.tensor: (site.axis, site.power, site.parts) for site in states.sites} == {
+        f"{layer}.input_weight": (1, 1, 2),
+        f"{layer}.nu_log": (0, 0, None),
+        f"{layer}.theta_log": (0, 0, None),
+        f"{layer}.gamma_log": (0, 0, None),
+        f"{layer}.output_weight": (0, -1, 1),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "symmetries"),
+    [
+        ("recurrent-linear-rtu", {"permutation", "scale"}),  # relu
+        ("stack-rtu", {"permutation", "sign"}),  # tanh
+        ("recurrent-nonlinear-rtu", {"permutation", "sign"}),
+        ("recurrent-gru", {"permutation"}),
+        ("stack-rnn", {"permutation", "sign", "scale"}),
+    ],
+)
+def test_other_recurrent_units(name: str, symmetries: set[str]) -> None:
+    found = [group for group in groups_of(name) if group.size in (5, 7)]
+    assert found
+    assert all(group.symmetries == symmetries for group in found)
+
+
+class Cumulative(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after = nn.Linear(3, 8), nn.Linear(8, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.after(self.before(inputs).cumsum(-1))
+
+
+def test_an_operation_that_is_not_understood_is_refused_by_name() -> None:
+    expected = r"'cumsum' is applied to hidden units \(of before\.weight, before\.bias\)"
+    with pytest.raises(UnsupportedOperationError, match=expected):
+        symmetry_groups(Cumulative(), torch.zeros(1, 3))
+
+
+def test_what_is_done_to_outputs_does_not_matter() -> None:
+    network = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 4))
+    (group,) = symmetry_groups(network, torch.zeros(2, 3), lambda m, x: m(x).sort(-1).values)
+    assert group.size == 8
+
+
+def test_grouped_convolutions_are_refused() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1, groups=2))
+    with pytest.raises(UnsupportedOperationError, match="'conv2d'"):
+        symmetry_groups(
+            nn.Sequential(network, nn.Flatten(), nn.Linear(4, 1)), torch.zeros(1, 1, 1, 1)
+        )
+
+
+def test_a_computation_that_depends_on_values_is_refused() -> None:
+    class Branching(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return inputs if inputs.sum() > 0 else -inputs
+
+    with pytest.raises(InvalidValueError, match="Branching cannot be traced"):
+        symmetry_groups(Branching(), torch.zeros(1, 3))
+
+
+def test_a_policy_is_refused_without_a_forward_and_understood_with_one() -> None:
+    policy = ARCHITECTURES["recurrent-lru"].network()
+    observations = torch.zeros(3, 2, 5, dtype=torch.float64)
+    with pytest.raises(InvalidValueError, match="cannot be traced"):
+        symmetry_groups(policy, observations)
+    assert len(symmetry_groups(policy, observations, chunk)) == 6
+
+
+def test_a_network_is_left_as_it_was() -> None:
+    network = ARCHITECTURES["convolutions"].network().train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    symmetry_groups(network, ARCHITECTURES["convolutions"].batch())
+    assert network.training
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_groups_survive_json() -> None:
+    for group in groups_of("recurrent-shared"):
+        again = Group.from_json(group.to_json())
+        assert str(again.to_json()) == str(group.to_json())
