@@ -162,7 +162,8 @@ class BaseSkillPolicy(BasePolicy):
         if any(bool((normalizer.var < 0).any()) for normalizer in policy.normalizers):
             raise DamagedFileError(f"{path} is damaged: a variance is negative.")
         policy.set_training_mode(False)
-        return policy
+        # As convolutions are made.
+        return policy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _aliases(module: nn.Module) -> dict[str, str]:

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
+from torch.nn.functional import conv2d
 
 # Integer observations with at most this many values a component are encoded one-hot.
 ONE_HOT_VALUES = 64
@@ -75,10 +77,36 @@ class OneHot(BaseFeaturesExtractor):
         return features.scatter_(1, observations.long() + self.offsets, 1.0)
 
 
+class ConvolvedImage(BaseFeaturesExtractor):
+    """Two convolutions and a dense layer, as in Mnih et al. 2013 (arXiv 1312.5602).
+
+    It takes bytes, and turns them into numbers in [0, 1] in one pass: divided by 255 are the first
+    convolution's weights, which are fewer. A third of the arithmetic of Stable-Baselines3's
+    ``NatureCNN``; channels come last in memory, which on a CPU is faster.
+    """
+
+    def __init__(self, observation_space: spaces.Box) -> None:
+        super().__init__(observation_space, 256)
+        channels, *size = observation_space.shape
+        self.first = nn.Conv2d(channels, 16, kernel_size=8, stride=4)
+        self.second = nn.Conv2d(16, 32, kernel_size=4, stride=2)
+        rows, columns = (((side - 8) // 4 + 1 - 4) // 2 + 1 for side in size)
+        self.dense = nn.Linear(32 * rows * columns, self.features_dim)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Return the features ``(batch, 256)`` of images ``(batch, channels, rows, columns)``."""
+        weight = self.first.weight
+        images = observations.to(weight.dtype, memory_format=torch.channels_last)
+        hidden = conv2d(images, weight / 255.0, self.first.bias, self.first.stride).relu()
+        hidden = self.second(hidden).relu()
+        return self.dense(hidden.flatten(1)).relu()
+
+
 def features_for(space: spaces.Space[Any]) -> type[BaseFeaturesExtractor]:
     """Return the feature extractor that suits an observation space."""
     if is_image_space(space):
-        return NatureCNN
+        return ConvolvedImage
     if is_one_hot(space):
         return OneHot
     return NormalizedVector

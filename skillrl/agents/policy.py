@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import MlpExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
 from skillrl.agents.base_skill_policy import ACTIVATIONS, check_network
 from skillrl.agents.distributions import ActionDistribution
-from skillrl.agents.features import NormalizedVector, features_for
+from skillrl.agents.features import ConvolvedImage, NormalizedVector, features_for
 from skillrl.agents.squashed_actor import SquashedActor
 from skillrl.errors import InvalidValueError
 
@@ -63,6 +63,7 @@ class SkillPolicy(SquashedActor):
             net_arch={"pi": list(hidden), "vf": list(hidden)},
             activation_fn=ACTIVATIONS[activation],
             features_extractor_class=features_for(observation_space),
+            normalize_images=False,  # the extractor does so itself
         )
 
     def settings(self) -> dict[str, Any]:
@@ -121,11 +122,11 @@ class SkillPolicy(SquashedActor):
 
     def features(self, observations: torch.Tensor) -> torch.Tensor:
         """Return what actor and critic see of observations: normalised, one-hot or convolved."""
-        # Without SB3's preprocessing, which would look up the space's kind at every step: images
-        # are the one kind that needs it.
-        if isinstance(self.features_extractor, NatureCNN):
-            observations = observations / 255.0
-        return self.features_extractor(observations.float())
+        # Without SB3's preprocessing, which would look up the space's kind at every step. Images
+        # stay bytes until they are convolved.
+        if not isinstance(self.features_extractor, ConvolvedImage):
+            observations = observations.float()
+        return self.features_extractor(observations)
 
     def predict_values(self, obs: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """Return the values ``(batch, 1)``."""

@@ -60,6 +60,7 @@ class RecurrentSkillPolicy(SquashedActor, RecurrentPolicy):
             net_arch={"pi": list(hidden), "vf": list(hidden)},
             activation_fn=ACTIVATIONS[activation],
             features_extractor_class=features_for(observation_space),
+            normalize_images=False,  # the extractor does so itself
             cell=cell,
             state_size=state_size,
             rule="snap1" if cell == "gru" else "online",

@@ -174,7 +174,7 @@ class SkillPPO(OnPolicySkillAgent, PPO):
         chosen: list[tuple[torch.Tensor, torch.Tensor]] = []
         callback.on_rollout_start()
         for step in range(n_rollout_steps):
-            observations = torch.as_tensor(last_obs, device=self.device).float()
+            observations = torch.as_tensor(last_obs, device=self.device)
             with torch.no_grad():
                 parameters = self.policy.action_parameters(observations)
                 actions = self.policy.distribution(parameters).sample()

@@ -114,6 +114,7 @@ class SkillSACPolicy(_SkillOfSAC):
             net_arch=list(hidden),
             activation_fn=ACTIVATIONS[activation],
             features_extractor_class=features_for(observation_space),
+            normalize_images=False,  # the extractor does so itself
         )
 
     def settings(self) -> dict[str, Any]:
@@ -164,6 +165,7 @@ class RecurrentSkillSACPolicy(_SkillOfSAC, RecurrentSACPolicy):
             net_arch=list(hidden),
             activation_fn=ACTIVATIONS[activation],
             features_extractor_class=features_for(observation_space),
+            normalize_images=False,  # the extractor does so itself
             cell=cell,
             state_size=state_size,
             rule="snap1" if cell == "gru" else "online",

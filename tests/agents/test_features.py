@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import NatureCNN
+from torch import nn
 
-from skillrl.agents.features import NormalizedVector, OneHot, features_for, is_one_hot
+from skillrl.agents.features import (
+    ConvolvedImage,
+    NormalizedVector,
+    OneHot,
+    features_for,
+    is_one_hot,
+)
 
 
 def normalizer(size: int = 3) -> NormalizedVector:
@@ -106,9 +112,24 @@ def test_one_hot_features_worked_by_hand(dtype: Any) -> None:
         (spaces.Box(-(2**63), 2**63 - 1, (2,), np.int64), NormalizedVector),
         (spaces.Box(0, 3, (2, 2), np.int64), NormalizedVector),
         (spaces.Box(0.0, 31.0, (2,)), NormalizedVector),
-        (spaces.Box(0, 255, (4, 84, 84), np.uint8), NatureCNN),
+        (spaces.Box(0, 255, (4, 84, 84), np.uint8), ConvolvedImage),
     ],
 )
 def test_the_extractor_suits_the_space(space: spaces.Box, extractor: type) -> None:
     assert features_for(space) is extractor
     assert is_one_hot(space) is (extractor is OneHot)
+
+
+@pytest.mark.parametrize("shape", [(4, 84, 84), (3, 36, 50)])
+def test_images_are_convolved_as_numbers_between_0_and_1(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    extractor = ConvolvedImage(spaces.Box(0, 255, shape, np.uint8))
+    images = torch.randint(256, (5, *shape), dtype=torch.uint8)
+    plain = nn.Sequential(
+        extractor.first, nn.ReLU(), extractor.second, nn.ReLU(), nn.Flatten(), extractor.dense
+    )
+    with torch.no_grad():
+        expected = plain(images.float() / 255).relu()
+        torch.testing.assert_close(extractor(images), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(extractor(images.float()), expected, rtol=1e-4, atol=1e-5)
+    assert expected.std() > 0

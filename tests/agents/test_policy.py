@@ -6,6 +6,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from skillrl.agents.features import ConvolvedImage
 from skillrl.agents.policy import SkillPolicy
 from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.files import read_tensors, write_tensors
@@ -137,7 +138,10 @@ def test_images_are_seen_between_0_and_1() -> None:
     images = observed(IMAGE, 5)
     with torch.no_grad():
         values = policy.predict_values(torch.as_tensor(images))
-        features = policy.features_extractor(torch.as_tensor(images).float() / 255)
+        extractor = policy.features_extractor
+        assert isinstance(extractor, ConvolvedImage)
+        hidden = extractor.second(extractor.first(torch.as_tensor(images) / 255).relu()).relu()
+        features = extractor.dense(hidden.flatten(1)).relu()
         expected = policy.value_net(policy.mlp_extractor.forward_critic(features))
     torch.testing.assert_close(values, expected)
 
