@@ -42,15 +42,16 @@ _GIF_FPS = 15.0
 # In pixels: the largest side of one picture, and of a film of many.
 _MAX_SIDE = 320
 _MAX_GRID_WIDTH = 1280
-# Narrower pictures have no room for a label.
+# Narrower cells of a grid have no room for a label.
 _MIN_WIDTH = 160
 
-_LABEL_HEIGHT = 20
+_LABEL_HEIGHT, _CURVE_HEIGHT = 20, 24
 _FONT_SIZE = 12
 _GAP = 4
 _BACKGROUND = (28, 30, 36)
 _TEXT = (228, 230, 235)
 _FAINT_TEXT = (150, 154, 165)
+_CURVE_AHEAD = (70, 74, 84)
 _LIVE, _NOT_LIVE = (120, 214, 140), (222, 150, 130)
 _GIF_COLOURS = 64
 
@@ -280,9 +281,8 @@ def _picture(env: gym.Env[Any, Any]) -> bytes:
         )
     image = Image.fromarray(array).convert("RGB")
     image.thumbnail((_MAX_SIDE, _MAX_SIDE), Image.Resampling.BOX)
-    if image.width < _MIN_WIDTH:
-        # By a whole number, so that pixels stay square and sharp.
-        factor = math.ceil(_MIN_WIDTH / image.width)
+    # By a whole number, so that pixels stay square and sharp.
+    if (factor := _MAX_SIDE // image.width) > 1:
         size = image.width * factor, image.height * factor
         image = image.resize(size, Image.Resampling.NEAREST)
     file = BytesIO()
@@ -291,15 +291,19 @@ def _picture(env: gym.Env[Any, Any]) -> bytes:
 
 
 def _drawer(recording: Episode, width: int) -> Callable[[int], Image.Image]:
-    """Return a function that draws a frame: one of the recording's pictures below its label.
+    """Return a function that draws a frame: label, picture, and the reward up to this moment.
 
     Both sides of the frame are even, as H.264 wants them.
     """
     size = recording.picture(0).size
     if size[0] > width:
         size = width, round(size[1] * width / size[0])
-    blank = Image.new("RGB", (_even(size[0]), _even(size[1] + _LABEL_HEIGHT)), _BACKGROUND)
+    height = _LABEL_HEIGHT + size[1] + _CURVE_HEIGHT
+    blank = Image.new("RGB", (_even(size[0]), _even(height)), _BACKGROUND)
     label_end = _write_label(blank, recording.label)
+    curve = _curve(recording, size[0], _LABEL_HEIGHT + size[1])
+    if len(curve) > 1:
+        ImageDraw.Draw(blank).line(curve, _CURVE_AHEAD)
     font, middle = _font(), _LABEL_HEIGHT // 2
 
     def draw(index: int) -> Image.Image:
@@ -308,6 +312,8 @@ def _drawer(recording: Episode, width: int) -> Callable[[int], Image.Image]:
             picture = picture.resize(size, Image.Resampling.BOX)
         frame = blank.copy()
         frame.paste(picture, (0, _LABEL_HEIGHT))
+        if len(so_far := curve[:index]) > 1:
+            ImageDraw.Draw(frame).line(so_far, _TEXT)
         reward = recording.rewards[min(index, len(recording) - 1)]
         text = "" if reward is None else f"{reward:.3g}"
         if label_end + 3 * _GAP + font.getlength(text) <= frame.width:
@@ -316,6 +322,16 @@ def _drawer(recording: Episode, width: int) -> Callable[[int], Image.Image]:
         return frame
 
     return draw
+
+
+def _curve(recording: Episode, width: int, top: int) -> list[tuple[float, float]]:
+    """Points of the reward over the episode, the first of the step after the reset."""
+    rewards = [reward for reward in recording.rewards if reward is not None]
+    low, high = min([0.0, *rewards]), max([0.0, *rewards])
+    across = (width - 1) / max(1, len(rewards) - 1)
+    up = (_CURVE_HEIGHT - 2 * _GAP) / ((high - low) or 1.0)
+    bottom = top + _CURVE_HEIGHT - _GAP
+    return [(i * across, bottom - (reward - low) * up) for i, reward in enumerate(rewards)]
 
 
 def _write_label(frame: Image.Image, label: Label) -> float:

@@ -28,8 +28,8 @@ def test_films_every_skill_and_all_of_them(
     ]
     assert names(out / "tiny") == ["all.mp4", "skill-000.mp4", "skill-001.mp4"]
     single, grid = decode(paths[1]), decode(paths[2])
-    assert single.frames.shape == (6, 276, 256, 3)
-    assert grid.frames.shape == (6, 276, 516, 3)
+    assert single.frames.shape == (6, 300, 256, 3)
+    assert grid.frames.shape == (6, 300, 516, 3)
     # The second skill is at the right.
     difference = grid.frames[:, :, 260:].astype(int) - single.frames
     assert np.abs(difference).mean() < 2

@@ -20,7 +20,7 @@ from skillrl.errors import InvalidValueError, SkillrlError
 from skillrl.report import videos
 from skillrl.report.videos import film, grid, record, write_gif, write_mp4
 
-LABEL = 20  # Rows that a label takes.
+LABEL, CURVE = 20, 24  # Rows that a label and the curve of the reward take.
 
 
 class Counter(gym.Env[np.ndarray, np.int64]):
@@ -138,7 +138,12 @@ def test_without_a_usable_rate_thirty_is_taken(fps: Any, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("size", "drawn"),
-    [((200, 100), (200, 100)), ((600, 400), (320, 213)), ((40, 30), (160, 120))],
+    [
+        ((200, 100), (200, 100)),
+        ((600, 400), (320, 213)),
+        ((40, 30), (320, 240)),
+        ((160, 210), (320, 420)),
+    ],
 )
 def test_pictures_are_neither_large_nor_tiny(
     size: tuple[int, int], drawn: tuple[int, int], tmp_path: Path
@@ -162,7 +167,7 @@ def test_no_steps_are_refused(tmp_path: Path) -> None:
         record(make_skill(tmp_path / "0"), steps=0)
 
 
-@pytest.mark.parametrize(("size", "even"), [((200, 100), (200, 120)), ((201, 121), (202, 142))])
+@pytest.mark.parametrize(("size", "even"), [((200, 100), (200, 144)), ((201, 121), (202, 166))])
 def test_a_film_is_h264_that_browsers_play(
     size: tuple[int, int], even: tuple[int, int], tmp_path: Path, decode: Any
 ) -> None:
@@ -186,17 +191,19 @@ def test_a_grid_holds_the_films_side_by_side(tmp_path: Path) -> None:
     films = [list(film(recording)) for recording in recordings]
     assert [len(each) for each in films] == [3, 5, 7]
     assert len(frames) == 7
-    corners = [(0, 0), (204, 0), (0, 124)]
+    corners = [(0, 0), (204, 0), (0, 148)]
     for index, frame in enumerate(frames):
-        assert frame.size == (404, 244)
+        assert frame.size == (404, 292)
         for (left, top), cell in zip(corners, films, strict=True):
-            shown = frame.crop((left, top, left + 200, top + 120))
+            shown = frame.crop((left, top, left + 200, top + 144))
             last = array(cell[-1])
             if index < len(cell):
                 np.testing.assert_array_equal(array(shown), array(cell[index]))
             else:  # The episode has ended: its last picture, darker, below the same label.
-                np.testing.assert_array_equal(array(shown)[:LABEL], last[:LABEL])
-                np.testing.assert_allclose(array(shown)[LABEL:], last[LABEL:] / 2, atol=1)
+                picture = slice(LABEL, LABEL + 100)
+                np.testing.assert_allclose(array(shown)[picture], last[picture] / 2, atol=1)
+                for same in (slice(0, LABEL), slice(LABEL + 100, None)):
+                    np.testing.assert_array_equal(array(shown)[same], last[same])
 
 
 def test_a_wide_grid_has_smaller_cells(tmp_path: Path) -> None:
@@ -205,7 +212,7 @@ def test_a_wide_grid_has_smaller_cells(tmp_path: Path) -> None:
     # 4 × 317, 5 × 252, and 10 × 160 + 9 × 4: no narrower, for the sake of the labels.
     assert [width for width, _ in sizes] == [4 * 318 + 12, 5 * 252 + 16, 1636]
     small = next(grid([recording] * 4, width=400))
-    assert small.size == (2 * 198 + 4, 2 * (148 + LABEL) + 4)
+    assert small.size == (2 * 198 + 4, 2 * (148 + LABEL + CURVE) + 4)
 
 
 def test_labels_tell_skills_apart(tmp_path: Path) -> None:
@@ -234,6 +241,22 @@ def test_the_label_shows_the_present_reward(tmp_path: Path) -> None:
     assert (without[:, 160:] == without[0, -1]).all()
 
 
+def test_the_reward_so_far_is_drawn_below_the_picture(tmp_path: Path) -> None:
+    recording = record(make_skill(tmp_path / "0", length=4), steps=4)
+    shown = dataclasses.replace(recording, rewards=(None, 0.0, 1.0, 1.0, 0.5))
+    below = [array(frame)[-CURVE:].max(axis=-1) for frame in film(shown)]
+    # All of the curve is there from the beginning, and brighter where it has come to.
+    bright = [strip.max() > 200 for strip in below]
+    assert bright == [False, False, True, True, True]
+    for strip, reached in zip(below[2:], (1 / 3, 2 / 3, 1.0), strict=True):
+        columns = np.flatnonzero((strip > 200).any(axis=0))
+        assert columns.max() == pytest.approx(199 * reached, abs=1)
+    # It rises from the lowest row to the highest, stays there, and ends half way.
+    rows = [np.flatnonzero(below[-1][:, column] > 200).mean() for column in (0, 70, 130, 199)]
+    assert rows[0] > rows[3] > rows[1] == pytest.approx(rows[2], abs=0.6)
+    assert rows[3] == pytest.approx((rows[0] + rows[1]) / 2, abs=1)
+
+
 def test_a_gif_is_reduced(tmp_path: Path) -> None:
     path = tmp_path / "film.gif"
     recording = record(make_skill(tmp_path / "0", fps=30, length=20))
@@ -245,7 +268,7 @@ def test_a_gif_is_reduced(tmp_path: Path) -> None:
         seconds = 0.0
         for index in range(11):
             image.seek(index)
-            assert image.size == (200, 120)
+            assert image.size == (200, 144)
             # 15 frames a second, in the hundredths of a second that the format has.
             assert image.info["duration"] in (60, 70)
             seconds += image.info["duration"] / 1000
