@@ -20,7 +20,7 @@ import gymnasium as gym
 
 from skillrl import __version__
 from skillrl.cli.agents import Export, Train
-from skillrl.cli.discovery import Discover, Gallery, List, Render
+from skillrl.cli.discovery import Discover, Gallery, List, Map, Render
 from skillrl.cli.info import Info
 from skillrl.cli.sequence import Sequence
 from skillrl.cli.verb import Verb
@@ -48,7 +48,7 @@ examples:
 
 VERBS: dict[str, type[Verb]] = {
     verb.__name__.lower(): verb
-    for verb in (*(Discover, List, Render, Gallery, Train, Export, Sequence, Info),)
+    for verb in (*(Discover, List, Render, Gallery, Map, Train, Export, Sequence, Info),)
 }
 
 

@@ -199,3 +199,30 @@ class Gallery(Parsed):
         from skillrl.commands.gallery import gallery
 
         print(gallery(self.run, seed=self.seed))
+
+
+@dataclass(frozen=True)
+class Map(Parsed):
+    """Draw where the skills of a game go: rooms, positions, what they pick up.
+
+    All of it is read from the console's memory, which agents never see. Written are map.png and
+    map.json, into the run's folder. For Montezuma's Revenge, Private Eye and Pitfall.
+
+    Examples:
+      skillrl map runs/montezumarevenge-v5-seed0
+    """
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Folder of the run."""
+    episodes: int = 10
+    """Episodes that each skill plays."""
+    seed: int = 0
+    """Seed of the first one's reset."""
+
+    def execute(self) -> None:
+        """Write the map, and print what each skill did."""
+        from skillrl.commands.map_places import map_places, table
+
+        path, visited = map_places(self.run, episodes=self.episodes, seed=self.seed)
+        print(table(visited))
+        print(path)

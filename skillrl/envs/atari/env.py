@@ -62,6 +62,7 @@ class AtariEnv(gym.Env[NDArray[np.uint8], np.int64]):
         if render_mode not in (None, "rgb_array"):
             raise InvalidValueError(f"render_mode={render_mode!r}: choose 'rgb_array' or None.")
         self.render_mode = render_mode
+        self.game = game
         self._memory = known(game).memory
         self._hidden = hidden_rows(game, hide_status)
         self._emulator = Emulator(

@@ -32,10 +32,14 @@ class Game:
         status: first and last row of the screen with the score, the time or the lives, in pixels
             of the console; None where they are unknown, and stay visible.
         memory: addresses of the console's memory, 0 … 127, by what is there.
+        ground: row of the screen that y = 0 stands for, where y grows upwards.
+        items: what the bits of the inventory stand for, from the lowest.
     """
 
     status: tuple[int, int] | None = None
     memory: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    ground: int | None = None
+    items: tuple[str, ...] = ()
 
 
 # Rows: those of the picture that change with the score, the clock and the lives. Addresses: Anand
@@ -49,6 +53,8 @@ KNOWN: Mapping[str, Game] = MappingProxyType(
                 # y grows upwards; the lives are those that are left after the present one
                 {"room": 3, "x": 42, "y": 43, "level": 57, "lives": 58, "inventory": 65}
             ),
+            ground=314,
+            items=("mallet", "key", "key", "key", "key", "sword", "sword", "torch"),
         ),
         "private_eye": Game(
             status=(8, 26), memory=MappingProxyType({"room": 92, "x": 63, "y": 86})
@@ -58,9 +64,6 @@ KNOWN: Mapping[str, Game] = MappingProxyType(
     }
 )
 """The games of which something is known."""
-
-MONTEZUMA_ITEMS = ("mallet", "key", "key", "key", "key", "sword", "sword", "torch")
-"""What the bits of Montezuma's inventory stand for, from the lowest."""
 
 
 def known(game: str) -> Game:

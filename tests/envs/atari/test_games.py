@@ -8,8 +8,10 @@ import pytest
 
 from skillrl.envs.atari import replay
 from skillrl.envs.atari.env import hidden_rows
-from skillrl.envs.atari.games import KNOWN, MONTEZUMA_ITEMS, available, rom_path
+from skillrl.envs.atari.games import KNOWN, available, rom_path
 from skillrl.errors import InvalidValueError, SkillrlError
+
+MONTEZUMA_ITEMS = KNOWN["montezuma_revenge"].items
 
 # Addresses whose bytes are shown: score, time and lives.
 SHOWN = {

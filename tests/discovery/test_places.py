@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from PIL import Image
+
+from records import new_record
+from skillrl.agents import SkillPolicy
+from skillrl.commands.map_places import map_places, table
+from skillrl.discovery.library import SkillLibrary
+from skillrl.discovery.places import places
+from skillrl.discovery.recipes import recipe_for
+from skillrl.envs.atari.replay import replay
+from skillrl.errors import InvalidValueError
+from skillrl.files import read_json
+from skillrl.rewards import NeuralReward
+
+NOTHING, LEFT = 0, 4
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> SkillLibrary:
+    """A run of Montezuma's Revenge with a skill that waits and one that goes to the left."""
+    recipe = recipe_for("skillrl/MontezumaRevenge-v5")
+    library = SkillLibrary.create(tmp_path / "run", recipe, seed=0)
+    space = spaces.Box(0, 255, (4, 84, 84), np.uint8)
+    for index, action in enumerate((NOTHING, LEFT)):
+        policy = SkillPolicy(space, spaces.Discrete(18), lambda _: 0.0, hidden=(4,))
+        with torch.no_grad():
+            policy.action_net.weight.zero_()
+            policy.action_net.bias.copy_(torch.eye(18)[action])
+        record = new_record(index, env=recipe.env, env_kwargs=recipe.env_kwargs)
+        library.add(policy, NeuralReward((4, 84, 84), "image", hidden=4), record)
+    return library
+
+
+def test_places_are_those_of_the_same_actions_played_again(library: SkillLibrary) -> None:
+    found, pictures = places(library[1], episodes=1, steps=8, seed=7)
+    again = replay("montezuma_revenge", [LEFT] * 8, seed=7)
+    where = zip(*(again.probe[name][1:].tolist() for name in ("room", "x", "y")), strict=True)
+    counts: dict[tuple[int, int, int], int] = {}
+    for place in where:
+        counts[place] = counts.get(place, 0) + 1
+    assert {(room, x, y): n for room, x, y, n in found.steps} == counts
+    assert len(counts) > 3
+    assert found.rooms == (1,) and found.items == () and found.score == 0
+    np.testing.assert_array_equal(pictures[1], again.frames[1])
+
+
+def test_a_map_is_drawn_of_all_skills(library: SkillLibrary) -> None:
+    path, visited = map_places(library.path, episodes=1)
+    with Image.open(path) as image:
+        assert image.format == "PNG" and min(image.size) > 300
+    described = read_json(library.path / "map.json")["skills"]
+    assert [each["rooms"] for each in described] == [[1], [1]]
+    assert [each["skill"] for each in described] == [0, 1]
+    assert table(visited).splitlines()[1] == "skill 1: rooms 1; picked up: nothing; score 0"
+
+
+def test_of_other_environments_there_is_no_map(tiny_run: Path) -> None:
+    with pytest.raises(InvalidValueError, match=r"Where the agent is in .* is not known"):
+        map_places(tiny_run)
