@@ -231,6 +231,27 @@ def discover_masked(results: dict[str, Any]) -> str:
     return table(["agent", *(heading for _, heading, _ in columns)], rows)
 
 
+def discover_montezuma(results: dict[str, Any]) -> str:
+    """What the skills of each seed visited and picked up, all together."""
+    rows = [
+        [
+            str(seed["seed"]),
+            f"{seed['live']} of {len(seed['skills'])}",
+            ", ".join(map(str, seed["rooms"])),
+            f"{seed['positions']:,}",
+            ", ".join(seed["items"]) or "nothing",
+            f"{seed['hours']:.1f}",
+        ]
+        for seed in results["seeds"]
+    ]
+    return table(["seed", "live", "rooms", "positions", "picked up", "hours"], rows)
+
+
+def discover_second_game(results: dict[str, Any]) -> str:
+    """See ``discover_montezuma``."""
+    return discover_montezuma(results)
+
+
 def _outcomes(contenders: dict[str, Any], key: str, form: str) -> list[list[str]]:
     """A row for each contender: the mean over seeds, and each seed."""
     rows = []
@@ -284,6 +305,8 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
         online_gradient,
         recurrent_throughput,
         discover_masked,
+        discover_montezuma,
+        discover_second_game,
         skill_actions,
         zero_shot_half_cheetah,
     )

@@ -32,7 +32,7 @@ def record(name: str, figures: Mapping[str, Any], *, quick: bool) -> None:
     """
     result = {
         **figures,
-        "command": " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]]),
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": {"cpu": _processor(), "cores": os.cpu_count(), "system": platform.system()},
     }

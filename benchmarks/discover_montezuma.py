@@ -1,0 +1,92 @@
+"""Discovery from pixels: Montezuma's Revenge, and another game with the same recipe.
+
+Recorded of every skill of every seed: the reward it reached, the rooms and positions it visits in
+10 episodes from ordinary resets, and what it picks up; all but the reward read from the console's
+memory, which agents never see.
+
+    python benchmarks/discover_montezuma.py                     resumes where it was stopped
+    python benchmarks/discover_montezuma.py --seeds 2 --skills 10 --runs runs/montezuma
+    python benchmarks/discover_montezuma.py --game PrivateEye --runs runs/private-eye
+    python benchmarks/discover_montezuma.py --quick             under 60 seconds, nothing recorded
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from comparison import parse, parser, run_all, seeds_of
+from record import record
+from skillrl.discovery.library import SkillLibrary
+from skillrl.discovery.places import places
+from skillrl.discovery.recipes import Recipe, recipe_for
+
+GAMES = ("MontezumaRevenge", "PrivateEye", "Pitfall")
+
+
+def where(library: SkillLibrary) -> dict[str, Any]:
+    """Where each skill goes."""
+    episodes = library.recipe.evaluation_episodes
+    return {"places": [places(skill, episodes=episodes)[0].to_json() for skill in library]}
+
+
+def figures(runs: list[dict[str, Any]], recipe: Recipe) -> dict[str, Any]:
+    """What each skill of each seed did, and what a seed's skills did together."""
+    seeds = []
+    for run in runs:
+        went = run["more"]["places"]
+        seeds.append(
+            {
+                "seed": run["seed"],
+                "rooms": sorted({room for each in went for room in each["rooms"]}),
+                "items": sorted({item for each in went for item in each["items"]}),
+                "positions": len({tuple(place[:3]) for each in went for place in each["steps"]}),
+                "live": sum(skill["live"] for skill in run["skills"]),
+                "hours": sum(skill["seconds"] for skill in run["skills"]) / 3_600,
+                "skills": [
+                    {
+                        **{key: skill[key] for key in ("mean_reward", "live", "steps", "seconds")},
+                        "rooms": each["rooms"],
+                        "items": each["items"],
+                        "positions": len(each["steps"]),
+                        "score": each["score"],
+                    }
+                    for skill, each in zip(run["skills"], went, strict=True)
+                ],
+            }
+        )
+    return {"recipe": dataclasses.asdict(recipe), "seeds": seeds}
+
+
+def main() -> None:
+    made = parser(__doc__, seeds=2, skills=10, runs="runs/montezuma")
+    made.add_argument(
+        "--game", default="MontezumaRevenge", choices=["MontezumaRevenge", "PrivateEye", "Pitfall"]
+    )
+    options = parse(made)
+    recipe = dataclasses.replace(
+        recipe_for("skillrl/MontezumaRevenge-v5"),
+        env=f"skillrl/{options.game}-v5",
+        generations=options.skills,
+    )
+    if options.quick:
+        recipe = dataclasses.replace(
+            recipe,
+            generations=1,
+            steps_per_skill=1_024,
+            extensions=0,
+            evaluation_episodes=1,
+            evaluation_steps=50,
+            reward=dataclasses.replace(recipe.reward, steps=20),
+            samples=dataclasses.replace(
+                recipe.samples, num_envs=4, negative_steps=40, positive_repeats=1
+            ),
+            agent=dataclasses.replace(recipe.agent, num_envs=8, n_epochs=1),
+        )
+    runs = run_all(recipe, options.runs, seeds_of(options), where)
+    name = "discover_montezuma" if options.game == GAMES[0] else "discover_second_game"
+    record(name, figures(runs, recipe), quick=options.quick)
+
+
+if __name__ == "__main__":
+    main()
