@@ -7,13 +7,20 @@ ratio is the median of those within one turn. ALE's own and EnvPool return float
 rewards and infos as they are; EnvPool goes on with the same game when a life is lost, and so
 emulates fewer resets.
 
-    python benchmarks/atari_throughput.py            about 2 minutes on two cores
+Then acting (the vector environment with a policy's actions), and the whole loop of PPO on the
+game's own reward against Stable-Baselines3's with its Atari wrappers: equal environments, rollout,
+batch, epochs and network, each with the better of one and two torch threads, Stable-Baselines3 with
+the faster of its two vector environments, which a trial before the comparison decides. Beside them
+the loop of discovery, whose reward is a network, too.
+
+    python benchmarks/atari_throughput.py            about 15 minutes on two cores
     python benchmarks/atari_throughput.py --quick    under 60 seconds
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -21,9 +28,20 @@ from typing import Any
 
 import ale_py
 import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_atari_env
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
+from torch import nn
 
 from record import record
+from skillrl.agents import SkillPPO
+from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.training import make_agent, make_envs
 from skillrl.envs.atari import AtariVectorEnv
+from skillrl.rewards import NeuralReward
 
 try:
     import envpool
@@ -87,6 +105,130 @@ CONTENDERS: dict[str, Callable[[], Any]] = {
 }
 
 
+class PlainConvolutions(BaseFeaturesExtractor):
+    """The layers of ``skillrl.agents.features.ConvolvedImage`` as one would write them."""
+
+    def __init__(self, observation_space: spaces.Box) -> None:
+        super().__init__(observation_space, 256)
+        self.layers = nn.Sequential(
+            nn.Conv2d(4, 16, 8, 4),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 4, 2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(32 * 9 * 9, 256),
+            nn.ReLU(),
+        )
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return self.layers(observations)
+
+
+def our_agent(recipe: Recipe, reward: NeuralReward | None = None) -> SkillPPO:
+    envs = make_envs(recipe, NUM_ENVS, reward, NUM_THREADS)
+    agent = make_agent(recipe, envs)
+    assert isinstance(agent, SkillPPO)
+    agent.start_from_reset(SEED)
+    return agent
+
+
+def their_agent(recipe: Recipe, kind: type[DummyVecEnv] | type[SubprocVecEnv]) -> PPO:
+    settings = recipe.agent
+    envs = VecFrameStack(
+        make_atari_env(
+            "MontezumaRevengeNoFrameskip-v4",
+            NUM_ENVS,
+            seed=SEED,
+            wrapper_kwargs={"clip_reward": False},
+            vec_env_cls=kind,
+        ),
+        n_stack=4,
+    )
+    return PPO(
+        "CnnPolicy",
+        envs,
+        learning_rate=settings.learning_rate,
+        n_steps=settings.n_steps,
+        batch_size=settings.batch_size,
+        n_epochs=settings.n_epochs,
+        gamma=settings.gamma,
+        ent_coef=settings.ent_coef,
+        policy_kwargs={
+            "features_extractor_class": PlainConvolutions,
+            "net_arch": list(settings.hidden),
+            "activation_fn": nn.SiLU,
+        },
+        device="cpu",
+    )
+
+
+def acting(agent: SkillPPO, seconds: float) -> float:
+    """Steps of one game per second with the agent's own actions."""
+    envs, done = agent.get_env(), 0
+    assert envs is not None
+    observations = envs.reset()
+    started = time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        actions, _ = agent.predict(observations)  # type: ignore[arg-type]
+        observations = envs.step(actions)[0]
+        done += 1
+    return done * NUM_ENVS / (time.perf_counter() - started)
+
+
+def learning(agent: PPO, rollouts: int, threads: int) -> float:
+    """Steps of one game per second of rollouts and updates."""
+    torch.set_num_threads(threads)
+    steps = rollouts * agent.n_steps * NUM_ENVS
+    started = time.perf_counter()
+    agent.learn(steps, reset_num_timesteps=False)
+    return steps / (time.perf_counter() - started)
+
+
+def loops(quick: bool) -> dict[str, Any]:
+    """Steps per second of acting and of whole loops."""
+    recipe = recipe_for("skillrl/MontezumaRevenge-v5")
+    if quick:
+        agent = dataclasses.replace(recipe.agent, n_steps=8, batch_size=128, n_epochs=1)
+        recipe = dataclasses.replace(recipe, agent=agent)
+    reward = NeuralReward((4, 84, 84), "image", target=recipe.target, hidden=recipe.reward.hidden)
+    agents: dict[str, PPO] = {
+        "skillrl": our_agent(recipe),
+        "discovery": our_agent(recipe, reward),
+        "sb3, DummyVecEnv": their_agent(recipe, DummyVecEnv),
+    }
+    if not quick:
+        agents["sb3, SubprocVecEnv"] = their_agent(recipe, SubprocVecEnv)
+    trial = {
+        (name, threads): learning(agent, 1, threads)
+        for name, agent in agents.items()
+        for threads in ((2,) if quick else (1, 2))
+    }
+    theirs = max((key for key in trial if key[0].startswith("sb3")), key=lambda key: trial[key])
+    chosen = {"sb3": theirs}
+    for name in ("skillrl", "discovery"):
+        chosen[name] = max((k for k in trial if k[0] == name), key=lambda key: trial[key])
+    speeds: dict[str, list[float]] = {name: [] for name in chosen}
+    for _ in range(1 if quick else 3):
+        for name, (key, threads) in chosen.items():
+            speeds[name].append(learning(agents[key], 1 if quick else 2, threads))
+    ours = agents["skillrl"]
+    assert isinstance(ours, SkillPPO)
+    medians = {name: statistics.median(each) for name, each in speeds.items()}
+    found = {
+        "vs_sb3": medians["skillrl"] / medians["sb3"],
+        "discovery_vs_sb3": medians["discovery"] / medians["sb3"],
+        "loop_steps_per_second": medians,
+        "acting_steps_per_second": acting(ours, 2.0 if quick else 20.0),
+        "loop_raw": speeds,
+        "loop_chosen": {name: list(key) for name, key in chosen.items()},
+    }
+    for each in agents.values():
+        envs = each.get_env()
+        assert envs is not None
+        envs.close()
+    return found
+
+
 def speed(envs: Any, actions: np.ndarray, seconds: float) -> float:
     """Steps of one game per second, over ``seconds`` or a little longer."""
     done, started = 0, time.perf_counter()
@@ -100,7 +242,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under 60 seconds, nothing recorded")
     quick = parser.parse_args().quick
-    turns, seconds = (3, 1.0) if quick else (10, 2.0)
+    turns, seconds = (1, 1.0) if quick else (10, 2.0)
     actions = np.random.default_rng(SEED).integers(0, NUM_ACTIONS, (512, NUM_ENVS))
     envs = {name: make() for name, make in CONTENDERS.items()}
     for each in envs.values():
@@ -129,6 +271,7 @@ def main() -> None:
             "game": GAME,
             "num_envs": NUM_ENVS,
             "num_threads": NUM_THREADS,
+            **loops(quick),
             "turns": turns,
             "seconds": seconds,
             "seeds": [SEED],
