@@ -21,6 +21,7 @@ PACKAGES = (
     "numpy",
     "envpool",
     "sb3-contrib",
+    "popgym",
 )
 
 
