@@ -46,6 +46,8 @@ class Problem:
     gamma: float = 0.99
     gae_lambda: float = 0.95
     ent_coef: float = 0.0
+    normalize_advantage: bool = True
+    adam_eps: float = 1e-5
     num_envs: int = 16
     episodes: int = 50
     """Of the evaluation."""
@@ -65,46 +67,40 @@ def popgym(game: str) -> Task:
     return Task(f"popgym:popgym-{game}Easy-v0", flattened=True)
 
 
-def maze(length: int) -> Task:
-    """A T-maze (Bakker 2002)."""
-    return Task("skillrl/TMaze-v0", {"length": length})
+def maze(length: int, **changes: Any) -> Problem:
+    """A T-maze (Bakker 2002), whose one reward comes at the end."""
+    return Problem(
+        # A walk at random takes four times as long.
+        Task("skillrl/TMaze-v0", {"length": length}, staggered=4 * length),
+        gamma=0.999,
+        ent_coef=0.01,
+        # Both would blow up noise where a batch sees no end of an episode, or drown its gradient.
+        normalize_advantage=False,
+        adam_eps=1e-8,
+        cell={"horizon": 3 * length},
+        truncated=True,
+        **changes,
+    )
 
 
 PROBLEMS = {
-    "CartPole": Problem(hidden("CartPole-v1"), 100_000, batch_size=256, num_envs=8),
+    "CartPole": Problem(hidden("CartPole-v1"), 100_000, num_envs=8),
     "Pendulum": Problem(hidden("Pendulum-v1"), 150_000, gamma=0.9),
-    "HalfCheetah": Problem(hidden("HalfCheetah-v5"), 300_000, episodes=16),
-    "Hopper": Problem(hidden("Hopper-v5"), 300_000, episodes=16),
+    "HalfCheetah": Problem(hidden("HalfCheetah-v5"), 200_000, batch_size=1_024, episodes=16),
+    "Hopper": Problem(hidden("Hopper-v5"), 200_000, batch_size=1_024, episodes=16),
     "RepeatPrevious": Problem(popgym("RepeatPrevious"), 300_000),
     "CountRecall": Problem(popgym("CountRecall"), 300_000),
-    "Autoencode": Problem(popgym("Autoencode"), 300_000),
-    "T-maze 10": Problem(
-        maze(10),
-        100_000,
-        gamma=0.999,
-        ent_coef=0.01,
-        cell={"horizon": 10},
-        truncated=True,
-    ),
-    "T-maze 100": Problem(
-        maze(100),
-        300_000,
+    "Autoencode": Problem(popgym("Autoencode"), 300_000, batch_size=1_024),
+    "T-maze 10": maze(10, steps=100_000),
+    "T-maze 100": maze(100, steps=300_000, n_steps=256, n_epochs=5),
+    "T-maze 1000": maze(
+        1_000,
+        steps=1_200_000,
+        num_envs=64,
         n_steps=256,
-        gamma=0.999,
-        ent_coef=0.01,
-        cell={"horizon": 100},
-        truncated=True,
-    ),
-    "T-maze 1000": Problem(
-        maze(1_000),
-        1_000_000,
-        n_steps=1_024,
-        batch_size=2_048,
-        gamma=0.999,
-        ent_coef=0.01,
+        batch_size=1_024,
+        n_epochs=5,
         episodes=32,
-        cell={"horizon": 1_000},
-        truncated=True,
     ),
 }
 
@@ -112,17 +108,18 @@ PROBLEMS = {
 def contenders(problem: Problem) -> dict[str, Training]:
     """The agents that are compared on a task."""
     names = ("n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "ent_coef")
-    common = {name: getattr(problem, name) for name in names}
+    common = {name: getattr(problem, name) for name in (*names, "normalize_advantage")}
+    adam = {"optimizer_kwargs": {"eps": problem.adam_eps}}
 
     def ours(rule: str) -> dict[str, Any]:
-        memory = {"state_size": UNITS, "rule": rule, "cell_kwargs": problem.cell}
+        memory = {"state_size": UNITS, "rule": rule, "cell_kwargs": problem.cell, **adam}
         return {"chunk": CHUNK, "policy_kwargs": memory}
 
-    lstm = {"policy_kwargs": {"lstm_hidden_size": UNITS}}
+    lstm = {"policy_kwargs": {"lstm_hidden_size": UNITS, **adam}}
     agents: dict[str, tuple[str, dict[str, Any]]] = {
         "skillrl": ("skillrl RecurrentPPO", ours("online")),
         "sb3-contrib": ("sb3-contrib RecurrentPPO", lstm),
-        "memoryless": ("PPO", {}),
+        "memoryless": ("PPO", {"policy_kwargs": adam}),
     }
     if problem.truncated:
         agents["truncated"] = ("skillrl RecurrentPPO", ours("truncated"))

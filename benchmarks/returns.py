@@ -14,9 +14,11 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -44,6 +46,31 @@ SEARCH_SEED = 1_000
 POINTS = 20
 
 
+class Staggered(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment whose first episode is cut after a random number of steps.
+
+    Long episodes of equal length would end all at once, and most rollouts would see no end.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], within: int) -> None:
+        super().__init__(env)
+        self._within, self._left = within, -1
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        # Once: later episodes count down from below zero.
+        self._left = int(self.np_random.integers(self._within)) + 1 if self._within else -1
+        self._within = 0
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._left -= 1
+        return observation, reward, terminated, truncated or self._left == 0, info
+
+
 @dataclass(frozen=True)
 class Task:
     """Environments, and what is done to what they show; the same for all agents."""
@@ -58,6 +85,8 @@ class Task:
     """Whether the last action and reward are observed."""
     normalized: bool = False
     """Whether observations and rewards are normalised by running statistics."""
+    staggered: int = 0
+    """Steps within which each environment's first episode is cut, so that they end at any time."""
 
     def make_vec(
         self, num_envs: int, autoreset_mode: AutoresetMode | str = "SameStep"
@@ -67,6 +96,9 @@ class Task:
         if self.flattened:
             # Gymnasium's checker warns of popgym's infos, which are not used here.
             more |= {"wrappers": [FlattenObservation], "disable_env_checker": True}
+        if self.staggered:
+            wrapper = partial(Staggered, within=self.staggered)
+            more["wrappers"] = [*more.get("wrappers", []), wrapper]
         envs = make_vec(self.env, num_envs, num_threads=1, autoreset_mode=autoreset_mode, **more)
         if self.masked:
             envs = MaskVelocityVectorWrapper(envs)

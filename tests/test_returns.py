@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 from gymnasium import spaces
 
@@ -87,3 +88,15 @@ def test_all_agents_have_the_same_settings_on_a_task() -> None:
         ]
         assert all(each == common[0] for each in common)
         assert len({(t.steps, t.num_envs, t.episodes) for t in agents.values()}) == 1
+
+
+def test_staggered_environments_cut_their_first_episode_alone() -> None:
+    envs = Task("skillrl/TMaze-v0", {"length": 3}, staggered=8).make_vec(64)
+    envs.reset(seed=0)
+    bump, ends = np.zeros(64, int), []
+    for step in range(1, 49):
+        ended = envs.step(bump)[3]
+        ends += [step] * int(ended.sum())
+    # Somewhere in the first 8 steps, and then 40 steps later, the environment's own limit.
+    assert {*ends[:64]} == {*range(1, 9)}
+    assert ends[64:] == [end + 40 for end in ends[:64]]
