@@ -53,7 +53,8 @@ benchmarks-quick: .venv/installed-benchmarks
 	for script in env_throughput atari_throughput discovery_throughput discover_half_cheetah \
 		discover_ant discover_humanoid ablations_half_cheetah skill_actions \
 		zero_shot_half_cheetah online_gradient online_cost copy_task delayed_recall \
-		long_range recurrent_throughput discover_masked discover_montezuma; do \
+		long_range recurrent_throughput memory_tasks memory_sac rules_in_ppo \
+		discover_masked discover_montezuma; do \
 		$(BIN)/python benchmarks/$$script.py --quick || exit 1; done
 
 clean:

@@ -289,6 +289,49 @@ def long_range(results: dict[str, Any]) -> str:
     return table(["", "right", "seeds", "learning rate"], rows)
 
 
+def memory_tasks(results: dict[str, Any]) -> str:
+    """Returns, a row for each task, a column for each agent."""
+    agents = list(dict.fromkeys(agent for found in results["tasks"].values() for agent in found))
+    headings = {
+        "skillrl": "skillrl",
+        "sb3-contrib": "sb3-contrib, LSTM",
+        "memoryless": "PPO without memory",
+        "truncated": "skillrl, truncated",
+    }
+    rows = [
+        [task, *(interval(found[agent]) if agent in found else "" for agent in agents)]
+        for task, found in results["tasks"].items()
+    ]
+    return table(["", *(headings[agent] for agent in agents)], rows)
+
+
+def memory_sac(results: dict[str, Any]) -> str:
+    """Returns, a row for each task, a column for each agent."""
+    agents = list(next(iter(results["tasks"].values())))
+    rows = [
+        [task, *(interval(found[agent]) for agent in agents)]
+        for task, found in results["tasks"].items()
+    ]
+    return table(["", *agents], rows)
+
+
+def rules_in_ppo(results: dict[str, Any]) -> str:
+    """Returns, a row for each rule or refresh, a column for each task."""
+    tasks = results["tasks"]
+    rows = [
+        [name, *(interval(found[name]) for found in tasks.values())]
+        for name in next(iter(tasks.values()))
+    ]
+    return table(["", *tasks], rows)
+
+
+def interval(found: dict[str, Any]) -> str:
+    """An inter-quartile mean over seeds, and its interval."""
+    low, high = found["interval"]
+    form = ",.0f" if max(abs(low), abs(high)) >= 20 else ".2f"
+    return f"{found['mean']:{form}} ({low:{form}} to {high:{form}})"
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     table.__name__: table
     for table in (
@@ -301,12 +344,15 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
         discovery_throughput,
         env_throughput,
         long_range,
+        memory_sac,
+        memory_tasks,
         online_cost,
         online_gradient,
         recurrent_throughput,
         discover_masked,
         discover_montezuma,
         discover_second_game,
+        rules_in_ppo,
         skill_actions,
         zero_shot_half_cheetah,
     )

@@ -22,6 +22,7 @@ PACKAGES = (
     "numpy",
     "envpool",
     "sb3-contrib",
+    "popgym",
 )
 
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from skillrl.envs.maze import MazeEnv, MazeVectorEnv
     from skillrl.envs.mujoco import MujocoVectorEnv
     from skillrl.envs.neural_reward import NeuralRewardVectorWrapper, NeuralRewardWrapper
+    from skillrl.envs.previous_action_reward import (
+        PreviousActionReward,
+        PreviousActionRewardVectorWrapper,
+    )
     from skillrl.envs.restarts import RestartVectorWrapper
     from skillrl.envs.sb3 import SB3VecEnv
     from skillrl.envs.skill_actions import SkillActionWrapper
@@ -29,6 +33,8 @@ _MODULES = {
     "MujocoVectorEnv": "mujoco",
     "NeuralRewardVectorWrapper": "neural_reward",
     "NeuralRewardWrapper": "neural_reward",
+    "PreviousActionReward": "previous_action_reward",
+    "PreviousActionRewardVectorWrapper": "previous_action_reward",
     "RestartVectorWrapper": "restarts",
     "SB3VecEnv": "sb3",
     "SkillActionWrapper": "skill_actions",
@@ -47,6 +53,8 @@ __all__ = [
     "MujocoVectorEnv",
     "NeuralRewardVectorWrapper",
     "NeuralRewardWrapper",
+    "PreviousActionReward",
+    "PreviousActionRewardVectorWrapper",
     "RestartVectorWrapper",
     "SB3VecEnv",
     "SkillActionWrapper",
