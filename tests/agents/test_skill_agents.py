@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from skillrl.agents import RecurrentSkillPPO, RecurrentSkillSAC, SkillAgent, SkillPPO, SkillSAC
+from skillrl.agents import (
+    RecurrentSkillPPO,
+    RecurrentSkillSAC,
+    SkillAgent,
+    SkillPPO,
+    SkillSAC,
+    sequence_replay,
+)
 from skillrl.errors import InvalidValueError
 
 ON_POLICY: dict[str, Any] = {"n_steps": 16, "batch_size": 32}
@@ -51,6 +58,25 @@ def test_an_agent_learns_is_saved_and_goes_on(
     assert isinstance(seen, np.ndarray)
     loaded.learn(64, reset_num_timesteps=False)
     assert loaded.num_timesteps == 128
+
+
+# Bytes: two observations of three numbers, an action, and a reward, an end and a time limit …
+WITHOUT_MEMORY = 4_000 * (2 * 12 + 4 + 3 * 4)
+# … or a reward and three bools; every 16 steps the states of three layers, 64 complex numbers each.
+WITH_MEMORY = 4_000 * (2 * 12 + 4 + 4 + 3) + 4_000 // 16 * 3 * 64 * 8
+
+
+@pytest.mark.parametrize(
+    ("kind", "needed"), [(SkillSAC, WITHOUT_MEMORY), (RecurrentSkillSAC, WITH_MEMORY)]
+)
+def test_a_replay_buffer_has_to_fit_into_memory(
+    kind: Any, needed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequence_replay, "available_memory", lambda: needed - 1)
+    with pytest.raises(InvalidValueError, match="make buffer_size smaller than 4,000"):
+        kind("SkillPolicy", paying(0.0), buffer_size=4_000, device="cpu")
+    monkeypatch.setattr(sequence_replay, "available_memory", lambda: needed)
+    kind("SkillPolicy", paying(0.0), buffer_size=4_000, device="cpu")
 
 
 @pytest.mark.parametrize("kind", [RecurrentSkillPPO, RecurrentSkillSAC])
