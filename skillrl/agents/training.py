@@ -126,11 +126,11 @@ class Training:
             self._eval_env = make_envs(recipe, min(recipe.num_envs, recipe.eval_episodes))
             if isinstance(self._eval_env, VecNormalize):
                 self._eval_env.training = self._eval_env.norm_reward = False
+            if resume:
+                self._resume()
         except BaseException:
             self.env.close()
             raise
-        if resume:
-            self._resume()
 
     def _resume(self) -> None:
         for name in ("checkpoint.zip", "agent.zip"):
