@@ -108,6 +108,9 @@ def test_other_folders_are_refused_with_what_may_be_meant(
     ):
         with pytest.raises(InvalidValueError, match=rf"no skill's folder.*agent\.zip\.{hint}$"):
             export_policy(path, out=tmp_path / "x.onnx")
+    part = tiny_run / "skills/000/policy.safetensors"
+    with pytest.raises(InvalidValueError, match=r"part of a skill\. Did you mean .*skills/000\?$"):
+        export_policy(part, out=tmp_path / "x.onnx")
     assert not (tmp_path / "x.onnx").exists()
 
 
