@@ -42,9 +42,9 @@ from skillrl.agents.normalizer import Normalizer
 from skillrl.agents.recipes import OFF_POLICY, AgentName, TrainRecipe
 from skillrl.agents.recurrent_ppo import RecurrentPPO
 from skillrl.agents.recurrent_sac import RecurrentSAC
-from skillrl.agents.saved import restore_agent, save_agent
 from skillrl.agents.skill_ppo import SkillPPO
 from skillrl.agents.spaces import SMALLEST_IMAGE
+from skillrl.agents.zip_files import restore_agent, save_agent
 from skillrl.envs import MaskVelocityVectorWrapper, SB3VecEnv, make_vec
 from skillrl.errors import DamagedFileError, DivergedError, InvalidValueError, RunStopped
 from skillrl.files import read_json, write_atomically, write_json

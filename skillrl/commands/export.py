@@ -8,7 +8,7 @@ from stable_baselines3.common.policies import BasePolicy
 
 from skillrl.agents.export import TOLERANCE, export
 from skillrl.agents.normalizer import Normalizer
-from skillrl.agents.saved import read_normalizer, read_policy
+from skillrl.agents.zip_files import read_normalizer, read_zip_policy
 from skillrl.discovery.library import load_skill
 from skillrl.errors import DamagedFileError, InvalidValueError
 
@@ -60,7 +60,7 @@ def _load(path: Path) -> tuple[BasePolicy, Normalizer | None]:
         raise InvalidValueError(
             f"{path} is not an agent's .zip, but a part of a skill.{_hint(path)}"
         )
-    return read_policy(path), read_normalizer(path)
+    return read_zip_policy(path), read_normalizer(path)
 
 
 def _hint(path: Path) -> str:

@@ -103,7 +103,7 @@ def restore_agent(agent: BaseAlgorithm, path: Path) -> None:
         ) from None
 
 
-def read_policy(path: str | PathLike[str]) -> BasePolicy:
+def read_zip_policy(path: str | PathLike[str]) -> BasePolicy:
     """Return the policy of an agent that Stable-Baselines3 or ``save_agent`` saved.
 
     Its spaces and the names of its classes are unpickled; where the file holds anything else in
