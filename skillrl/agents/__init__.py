@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from skillrl.agents.recurrent_sac import RecurrentSAC
     from skillrl.agents.recurrent_sac_policy import RecurrentSACPolicy
     from skillrl.agents.recurrent_skill_policy import RecurrentSkillPolicy
-    from skillrl.agents.saved import read_policy
     from skillrl.agents.skill_agent import OffPolicySkillAgent, OnPolicySkillAgent, SkillAgent
     from skillrl.agents.skill_agents import RecurrentSkillPPO, RecurrentSkillSAC, SkillSAC
     from skillrl.agents.skill_ppo import SkillPPO
     from skillrl.agents.skill_sac_policies import RecurrentSkillSACPolicy, SkillSACPolicy
+    from skillrl.agents.zip_files import read_zip_policy
 
 # Imported when first used: recipes are read by the command line, which must not load torch.
 _MODULES = {
@@ -45,7 +45,7 @@ _MODULES = {
     "TrainRecipe": "recipes",
     "fix_inputs": "conditioning",
     "load_policy": "loading",
-    "read_policy": "saved",
+    "read_zip_policy": "zip_files",
 }
 
 __all__ = [
@@ -70,7 +70,7 @@ __all__ = [
     "TrainRecipe",
     "fix_inputs",
     "load_policy",
-    "read_policy",
+    "read_zip_policy",
 ]
 
 

@@ -128,17 +128,16 @@ class BaseSkillPolicy(BasePolicy):
             DamagedFileError: if the file is missing, damaged, or no policy of this kind.
         """
         path = Path(path)
-        tensors, description = read_tensors(path)
+        return cls.from_file(path, *read_tensors(path)).to(device)
+
+    @classmethod
+    def from_file(cls, path: Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> Self:
+        """Return the policy that a file describes; see ``load``."""
         if description.get("format") != cls.format:
             raise DamagedFileError(
                 f"{path} holds no policy but {description.get('format')!r}. "
                 "Give the policy.safetensors of a skill."
             )
-        return cls.from_file(path, tensors, description).to(device)
-
-    @classmethod
-    def from_file(cls, path: Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> Self:
-        """Return the policy that a file describes; see ``load``."""
         fields = {"format", "observation_space", "action_space"}
         try:
             settings = {n: value for n, value in description.items() if n not in fields}

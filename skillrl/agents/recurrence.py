@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 import torch
@@ -32,8 +32,15 @@ CELLS: dict[str, Callable[..., RecurrentLayer]] = {
 }
 
 
-def check_policy_name(policy: Any, observation_space: spaces.Space[Any]) -> None:
+def check_policy_name(
+    policy: Any, names: Collection[str], observation_space: spaces.Space[Any]
+) -> None:
     """Refuse a policy's name that does not suit the observations.
+
+    Args:
+        policy: a name, or a class, which is taken as it is.
+        names: those that the agent knows.
+        observation_space: of the environment.
 
     Raises:
         InvalidValueError: naming the one that does.
@@ -43,11 +50,13 @@ def check_policy_name(policy: Any, observation_space: spaces.Space[Any]) -> None
         wanted = "MultiInputLruPolicy"
     elif is_image_space(observation_space):
         wanted = "CnnLruPolicy"
+    # Agents of skills have one policy for all observations.
+    suited = wanted if wanted in names else next(iter(names))
     # Images may be flattened, if someone wants that.
-    fits = {wanted, "MlpLruPolicy"} if wanted == "CnnLruPolicy" else {wanted}
+    fits = {suited, "MlpLruPolicy"} if suited == "CnnLruPolicy" else {suited}
     if isinstance(policy, str) and policy not in fits:
         raise InvalidValueError(
-            f"For observations {observation_space} the policy is {wanted!r}. Received {policy!r}."
+            f"For observations {observation_space} the policy is {suited!r}. Received {policy!r}."
         )
 
 

@@ -132,7 +132,7 @@ class RecurrentPPO(PPO):
         self._carry: Carry | None = None
         if isinstance(env, gym.Env | VecEnv):
             self._check_spaces(env.observation_space, env.action_space)
-            check_policy_name(policy, env.observation_space)
+            check_policy_name(policy, self.policy_aliases, env.observation_space)
         super().__init__(
             policy,
             env,

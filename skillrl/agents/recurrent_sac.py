@@ -101,7 +101,7 @@ class RecurrentSAC(SAC):
                 "RecurrentPPO."
             )
         if isinstance(env, gym.Env | VecEnv):
-            check_policy_name(policy, env.observation_space)
+            check_policy_name(policy, self.policy_aliases, env.observation_space)
         self.chunk, self.burn_in = chunk, burn_in
         # At the present moment.
         self._carry: Carry | None = None

@@ -105,12 +105,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         )
         needed += sum(blocks * n_envs * int(np.prod(shape)) * 4 for shape in states.values())
         self.nbytes = needed
-        free = available_memory()
-        if free is not None and needed > free:
-            raise InvalidValueError(
-                f"The replay buffer needs {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are "
-                f"free: make buffer_size smaller than {buffer_size:,}."
-            )
+        check_memory(needed, buffer_size)
         self._data = {
             name: np.zeros((*rows, *shape), dtype) for name, (shape, dtype) in shapes.items()
         }
@@ -199,6 +194,24 @@ class SequenceReplayBuffer(ReplayBuffer):
             counts=1 - take("cuts", self.length).float(),
             starts=take("starts", self.length + 1),
             carry=Carry(states),
+        )
+
+
+def check_memory(needed: int, buffer_size: int) -> None:
+    """Refuse a replay buffer that would not fit into memory.
+
+    Args:
+        needed: bytes of the whole buffer.
+        buffer_size: transitions that it is to hold.
+
+    Raises:
+        InvalidValueError: if less memory is free.
+    """
+    free = available_memory()
+    if free is not None and needed > free:
+        raise InvalidValueError(
+            f"The replay buffer needs {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are "
+            f"free: make buffer_size smaller than {buffer_size:,}."
         )
 
 

@@ -12,6 +12,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import RolloutReturn
 
 from skillrl.agents.base_skill_policy import BaseSkillPolicy
 from skillrl.agents.skill_replay import SkillReplay
@@ -235,18 +236,23 @@ class OffPolicySkillAgent(SkillAgent, SAC):
         if self.log_ent_coef is not None:
             self.ent_coef_optimizer = torch.optim.Adam([self.log_ent_coef], lr=0.0)
 
-    def _collect(self, callback: BaseCallback) -> None:
-        assert self.env is not None and self.replay_buffer is not None  # checked by `updates`
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """Take steps and remember them; see Stable-Baselines3's ``OffPolicyAlgorithm``."""
         self._earned: list[np.ndarray] = []
-        self.collect_rollouts(
-            self.env,
-            train_freq=self.train_freq,  # type: ignore[arg-type]
-            callback=callback,
-            learning_starts=self.learning_starts,
-            replay_buffer=self.replay_buffer,  # type: ignore[arg-type]
-        )
+        rollout = super().collect_rollouts(*args, **kwargs)
         self.mean_reward = float(np.mean(self._earned))
         self.logger.record("rollout/mean_reward", self.mean_reward)
+        return rollout
+
+    def _collect(self, callback: BaseCallback) -> None:
+        assert self.env is not None and self.replay_buffer is not None  # checked by `updates`
+        self.collect_rollouts(
+            self.env,
+            train_freq=self.train_freq,
+            callback=callback,
+            learning_starts=self.learning_starts,
+            replay_buffer=self.replay_buffer,
+        )
 
     def _store_transition(
         self,

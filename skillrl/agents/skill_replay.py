@@ -7,11 +7,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from skillrl.agents.sequence_replay import SequenceReplayBuffer
+from skillrl.agents.sequence_replay import SequenceReplayBuffer, check_memory
 
 # Observations that are scored at once.
 _PIECE = 4_096
@@ -77,7 +78,24 @@ class _Rescored:
 
 
 class SkillReplayBuffer(_Rescored, ReplayBuffer):
-    """Stable-Baselines3's replay buffer, whose rewards can be given anew."""
+    """Stable-Baselines3's replay buffer, whose rewards can be given anew.
+
+    Raises:
+        InvalidValueError: if it would not fit into memory.
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        # Of a transition: two observations, an action, and three numbers.
+        needed = 2 * _bytes(observation_space) + _bytes(action_space) + 3 * 4
+        check_memory(needed * buffer_size, buffer_size)
+        super().__init__(buffer_size, observation_space, action_space, *args, **kwargs)
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {
@@ -108,6 +126,11 @@ class SkillReplayBuffer(_Rescored, ReplayBuffer):
         )
 
 
+def _bytes(space: spaces.Space[Any]) -> int:
+    """Memory that one of a space takes."""
+    return int(np.prod(space.shape or ())) * np.dtype(space.dtype).itemsize
+
+
 class SkillSequenceReplayBuffer(_Rescored, SequenceReplayBuffer):
     """``SequenceReplayBuffer`` that also keeps what every transition led to, to score it anew."""
 
@@ -115,6 +138,8 @@ class SkillSequenceReplayBuffer(_Rescored, SequenceReplayBuffer):
         super().__init__(*args, **kwargs)
         self._reached = np.zeros_like(self._data["observations."])
         self.nbytes += self._reached.nbytes
+        # Memory that was not written to yet still counts as free.
+        check_memory(self.nbytes, self.buffer_size * self.n_envs)
 
     def add(
         self,

@@ -75,7 +75,7 @@ class _SkillOfSAC(BaseSkillPolicy, SACPolicy):
     def reset_optimizer(self) -> None:
         """Give actor and critics new Adam optimisers; the agent sets the rate."""
         for part in (self.actor, self.critic):
-            part.optimizer = torch.optim.Adam(part.parameters(), lr=0.0)
+            part.optimizer = torch.optim.Adam(part.parameters(), lr=0.0, fused=True)
 
 
 class SkillSACPolicy(_SkillOfSAC):

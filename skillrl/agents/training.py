@@ -42,9 +42,9 @@ from skillrl.agents.normalizer import Normalizer
 from skillrl.agents.recipes import OFF_POLICY, AgentName, TrainRecipe
 from skillrl.agents.recurrent_ppo import RecurrentPPO
 from skillrl.agents.recurrent_sac import RecurrentSAC
-from skillrl.agents.saved import restore_agent, save_agent
 from skillrl.agents.skill_ppo import SkillPPO
 from skillrl.agents.spaces import SMALLEST_IMAGE
+from skillrl.agents.zip_files import restore_agent, save_agent
 from skillrl.envs import MaskVelocityVectorWrapper, SB3VecEnv, make_vec
 from skillrl.errors import DamagedFileError, DivergedError, InvalidValueError, RunStopped
 from skillrl.files import read_json, write_atomically, write_json
@@ -126,11 +126,11 @@ class Training:
             self._eval_env = make_envs(recipe, min(recipe.num_envs, recipe.eval_episodes))
             if isinstance(self._eval_env, VecNormalize):
                 self._eval_env.training = self._eval_env.norm_reward = False
+            if resume:
+                self._resume()
         except BaseException:
             self.env.close()
             raise
-        if resume:
-            self._resume()
 
     def _resume(self) -> None:
         for name in ("checkpoint.zip", "agent.zip"):

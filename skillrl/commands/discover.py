@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
+from skillrl.agents.recipes import OFF_POLICY
 from skillrl.commands.running import (
     LINE_INTERVAL,
     Pace,
@@ -61,9 +62,14 @@ def discover(
     except RunStopped:
         if (run / "checkpoint" / "latest.safetensors").exists():
             raise RunStopped(f"Stopped; nothing is lost. {again}") from None
+        why = (
+            "the replay buffer is saved between skills alone"
+            if recipe.algorithm in OFF_POLICY
+            else "its environment cannot save its state"
+        )
         raise RunStopped(
             "Stopped. What was trained since the last finished skill will be trained again, "
-            f"because its environment cannot save its state. {again}"
+            f"because {why}. {again}"
         ) from None
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Ended at once. {again}") from None

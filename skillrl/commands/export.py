@@ -8,7 +8,7 @@ from stable_baselines3.common.policies import BasePolicy
 
 from skillrl.agents.export import TOLERANCE, export
 from skillrl.agents.normalizer import Normalizer
-from skillrl.agents.saved import read_normalizer, read_policy
+from skillrl.agents.zip_files import read_normalizer, read_zip_policy
 from skillrl.discovery.library import load_skill
 from skillrl.errors import DamagedFileError, InvalidValueError
 
@@ -56,11 +56,17 @@ def _load(path: Path) -> tuple[BasePolicy, Normalizer | None]:
         path = found
     if not path.exists():
         raise DamagedFileError(f"{path} does not exist.")
-    return read_policy(path), read_normalizer(path)
+    if path.suffix == ".safetensors":
+        raise InvalidValueError(
+            f"{path} is not an agent's .zip, but a part of a skill.{_hint(path)}"
+        )
+    return read_zip_policy(path), read_normalizer(path)
 
 
 def _hint(path: Path) -> str:
-    """What in the folder may have been meant."""
+    """What in the folder, or around the file, may have been meant."""
+    if (path.parent / "skill.json").is_file():
+        return f" Did you mean {path.parent}?"
     for pattern in ("seed-*/agent.zip", "skills/*/skill.json", "best.zip", "checkpoint.zip"):
         for found in sorted(path.glob(pattern)):
             meant = found if found.suffix == ".zip" and found.parent == path else found.parent

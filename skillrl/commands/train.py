@@ -105,6 +105,8 @@ def train(
     if seeds < 1:
         raise InvalidValueError(f"seeds should be at least 1. Received {seeds}.")
     run = default_run(recipe) if run is None else run
+    # First: a misspelt environment may have the folder of another one.
+    again = f"Go on with: {resume_command(recipe, run)}"
     known = read_recipe(run) if resume and (run / "train.json").exists() else None
     if known is None:
         _check_new(run)
@@ -113,7 +115,6 @@ def train(
     else:
         _check_same(run, known[0], recipe)
         seeds = max(seeds, known[1])
-    again = f"Go on with: {resume_command(recipe, run)}"
     try:
         with (
             _locked(run),
@@ -153,6 +154,8 @@ def _train_seed(
                 )
             finally:
                 logger.close()
+            (folder / "video.mp4").unlink(missing_ok=True)
+        if not (folder / "video.mp4").exists():
             _film(training)
         last, best = training.evaluations[-1], training.best
         assert best is not None  # it is the last one, or a better one

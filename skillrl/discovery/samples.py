@@ -33,20 +33,38 @@ class Act(Protocol):
         """Return what the environments are given, for observations and where episodes begin."""
 
 
-def follow(policy: BasePolicy, *, deterministic: bool = False) -> Act:
-    """Act as the policy does, which remembers from step to step if it can."""
-    state = None
+# What a policy remembers, arrays ``(batch, …)``; None where it does not, or not yet.
+Memory = tuple[np.ndarray, ...] | None
 
-    def act(observations: np.ndarray, starts: np.ndarray | None = None) -> np.ndarray:
-        nonlocal state
+
+class Follower:
+    """Acts as a policy does, which remembers from step to step if it can."""
+
+    def __init__(self, policy: BasePolicy, deterministic: bool, memory: Memory) -> None:
+        self.memory = memory
+        self._policy = policy
+        self._deterministic = deterministic
+
+    def __call__(self, observations: np.ndarray, starts: np.ndarray | None = None) -> np.ndarray:
+        """Return actions; see ``Act``."""
         _check_finite(observations)
-        actions, state = policy.predict(observations, state, starts, deterministic)
+        actions, self.memory = self._policy.predict(
+            observations, self.memory, starts, self._deterministic
+        )
         return actions
 
-    return act
+
+def follow(policy: BasePolicy, *, deterministic: bool = False, memory: Memory = None) -> Follower:
+    """Act as the policy does, with what it remembers so far."""
+    return Follower(policy, deterministic, memory)
 
 
-def explore(policy: BaseSkillPolicy, recipe: SampleRecipe, space: spaces.Space[Any]) -> Act:
+def explore(
+    policy: BaseSkillPolicy,
+    recipe: SampleRecipe,
+    space: spaces.Space[Any],
+    memory: Memory = None,
+) -> Act:
     """Act with much more noise than the policy: in its actions or its weights, or at random."""
     if recipe.exploration == "uniform" or isinstance(space, spaces.Discrete):
         # Seeded from torch's generator, the one source of randomness of a run.
@@ -54,9 +72,9 @@ def explore(policy: BaseSkillPolicy, recipe: SampleRecipe, space: spaces.Space[A
         return lambda observations, starts=None: np.stack([space.sample() for _ in observations])
 
     if recipe.exploration == "parameter-noise":
-        return disturbed(policy, recipe.exploration_std)
+        return disturbed(policy, recipe.exploration_std, memory)
 
-    follows = follow(policy)
+    follows = follow(policy, memory=memory)
 
     def act(observations: np.ndarray, starts: np.ndarray | None = None) -> np.ndarray:
         with policy.widened(recipe.exploration_std):
@@ -65,7 +83,7 @@ def explore(policy: BaseSkillPolicy, recipe: SampleRecipe, space: spaces.Space[A
     return act
 
 
-def disturbed(policy: BaseSkillPolicy, std: float) -> Act:
+def disturbed(policy: BaseSkillPolicy, std: float, memory: Memory = None) -> Act:
     """Act in each environment as another copy of the policy, with noise in its last layer.
 
     A copy acts without other noise, so that what it does is something that a policy can do. Source
@@ -74,10 +92,11 @@ def disturbed(policy: BaseSkillPolicy, std: float) -> Act:
     Args:
         policy: for continuous actions.
         std: of the change of a mean action before the tanh, at the first observations.
+        memory: what it remembers so far.
     """
     noise: torch.Tensor | None = None
     size = int(np.prod(policy.action_space.shape or ()))
-    follows = follow(policy, deterministic=True)
+    follows = follow(policy, deterministic=True, memory=memory)
 
     def disturb(layer: Any, inputs: tuple[torch.Tensor], outputs: torch.Tensor) -> torch.Tensor:
         nonlocal noise
@@ -113,6 +132,10 @@ class Followed(NamedTuple):
     """The last ones, ``(num_envs, *shape)``, from which the environments go on."""
     earned: np.ndarray
     """What the present episodes have earned so far, in targets, ``(num_envs,)``."""
+    starts: np.ndarray
+    """Where an episode begins with the last observation, ``(num_envs,)``."""
+    memory: Memory
+    """What the policy remembers before it sees the last observations."""
 
 
 def gather_negatives(
@@ -148,7 +171,11 @@ def gather_negatives(
         visited.append(_final_observations(observations, infos))
         if score is not None:
             earned = np.where(starts, 0.0, earned + score(visited[-1]))
-    return Followed(np.concatenate(visited), observations, earned)
+    memory = None
+    if noisy.memory is not None and noiseless.memory is not None:
+        pairs = zip(noisy.memory, noiseless.memory, strict=True)
+        memory = tuple(np.concatenate(pair) for pair in pairs)
+    return Followed(np.concatenate(visited), observations, earned, starts, memory)
 
 
 def gather_states(
@@ -205,6 +232,8 @@ def gather_positives(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Explore from where ``gather_negatives`` left the environments, until an episode ends.
 
+    A policy with a memory explores with what it remembers of the way there.
+
     Exploration is repeated from the same states where the environments can restore them, and
     otherwise after following the policy anew. Where some episodes had earned ``recipe.earned``,
     what was reached from the others does not count.
@@ -224,13 +253,13 @@ def gather_positives(
     state = env.get_state() if hasattr(env, "get_state") else None
     reached, explorations, counts = [], [], []
     for repeat in range(recipe.positive_repeats):
-        act = explore(policy, recipe, env.single_action_space)
         if repeat > 0 and state is not None:
             env.set_state(state)  # type: ignore[attr-defined]
         elif repeat > 0:
             followed = gather_negatives(env, policy, recipe, seed + repeat * env.num_envs, score)
+        act = explore(policy, recipe, env.single_action_space, followed.memory)
         observations, enough = followed.last, followed.earned >= recipe.earned
-        alive, starts = np.ones(env.num_envs, bool), np.ones(env.num_envs, bool)
+        alive, starts = np.ones(env.num_envs, bool), followed.starts
         for _ in range(recipe.positive_steps):
             observations, _, terminations, truncations, _ = env.step(act(observations, starts))
             starts = terminations | truncations

@@ -34,7 +34,10 @@ def from_json(cls: type[T], value: Any, where: str) -> T:
     names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if value.keys() != names:
         odd = ", ".join(sorted(value.keys() ^ names))
-        raise InvalidValueError(f"{where} lacks fields or has unknown ones: {odd}.")
+        raise InvalidValueError(
+            f"{where} lacks fields or has unknown ones: {odd}. Another version of skillrl may have "
+            "written it."
+        )
     arguments = {name: _value(types[name], item, f"{where}.{name}") for name, item in value.items()}
     return cls(**arguments)
 

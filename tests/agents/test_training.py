@@ -19,7 +19,6 @@ from echo import Echo
 from skillrl.agents import RecurrentPolicy, training
 from skillrl.agents.normalizer import Normalizer
 from skillrl.agents.recipes import AgentName, TrainRecipe
-from skillrl.agents.saved import read_normalizer, read_policy
 from skillrl.agents.training import (
     Status,
     Training,
@@ -28,6 +27,7 @@ from skillrl.agents.training import (
     policy_for,
     read_evaluations,
 )
+from skillrl.agents.zip_files import read_normalizer, read_zip_policy
 from skillrl.errors import DamagedFileError, DivergedError, InvalidValueError, RunStopped
 
 POLICY = {"state_size": 4, "encoder": [8], "net_arch": [8]}
@@ -76,7 +76,7 @@ def run(recipe: TrainRecipe, folder: Path, **arguments: Any) -> Training:
 
 def normalising(path: Path) -> Any:
     """A saved policy that is given raw observations."""
-    normalizer, policy = read_normalizer(path), read_policy(path)
+    normalizer, policy = read_normalizer(path), read_zip_policy(path)
     assert normalizer is not None
 
     def predict(observation: np.ndarray, **rest: Any) -> Any:
@@ -140,7 +140,7 @@ def test_the_best_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     trained = run(dataclasses.replace(PPO, eval_every=32), tmp_path)
     assert trained.best is not None
     assert (trained.best.mean, trained.best.steps) == (5.0, 64)
-    best, last = (read_policy(tmp_path / name) for name in ("best.zip", "agent.zip"))
+    best, last = (read_zip_policy(tmp_path / name) for name in ("best.zip", "agent.zip"))
     assert not equal(best.state_dict(), last.state_dict())
     assert equal(last.state_dict(), parameters(trained.agent))
 

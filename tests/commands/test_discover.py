@@ -118,8 +118,11 @@ def test_what_is_lost_is_told(
 ) -> None:
     # This one writes no checkpoint.
     monkeypatch.setattr(runs, "discover", stop_when_asked(interrupts=1))
-    with pytest.raises(RunStopped, match=r"will be trained again.* Go on with: skillrl discover"):
+    with pytest.raises(RunStopped, match=r"environment cannot save.* Go on with: skillrl discover"):
         discover(tiny_recipe, run=tmp_path / "run")
+    sac = dataclasses.replace(Recipe("Pendulum-v1"), algorithm="sac")
+    with pytest.raises(RunStopped, match="will be trained again, because the replay buffer is"):
+        discover(sac, run=tmp_path / "run")
 
 
 def test_a_program_that_ignores_ctrl_c_goes_on_doing_so(

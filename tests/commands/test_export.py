@@ -12,7 +12,7 @@ from stable_baselines3 import PPO
 
 from skillrl import cli
 from skillrl.agents.recipes import TrainRecipe
-from skillrl.agents.saved import read_normalizer, read_policy
+from skillrl.agents.zip_files import read_normalizer, read_zip_policy
 from skillrl.commands.export import export_policy
 from skillrl.commands.train import train
 from skillrl.discovery.library import load_skill
@@ -66,7 +66,7 @@ def test_a_trained_agent_runs_its_environment_from_the_file(
 
     model = session(out)
     agent = run / "seed-000/agent.zip"
-    policy, normalizer = read_policy(agent), read_normalizer(agent)
+    policy, normalizer = read_zip_policy(agent), read_normalizer(agent)
     assert normalizer is not None
     env, state = gym.make("Echo-v0"), None
     memory = np.zeros((1, 4, 2), np.float32)
@@ -108,6 +108,9 @@ def test_other_folders_are_refused_with_what_may_be_meant(
     ):
         with pytest.raises(InvalidValueError, match=rf"no skill's folder.*agent\.zip\.{hint}$"):
             export_policy(path, out=tmp_path / "x.onnx")
+    part = tiny_run / "skills/000/policy.safetensors"
+    with pytest.raises(InvalidValueError, match=r"part of a skill\. Did you mean .*skills/000\?$"):
+        export_policy(part, out=tmp_path / "x.onnx")
     assert not (tmp_path / "x.onnx").exists()
 
 

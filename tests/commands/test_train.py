@@ -108,6 +108,16 @@ def test_an_environment_that_cannot_be_drawn_is_trained_in_all_the_same(
     assert re.fullmatch(r"There is no video of seed 0: .*no paint.*\n", err)
 
 
+def test_a_missing_video_is_made_up_for(tmp_path: Path) -> None:
+    (outcome,) = train(RECIPE, run=tmp_path / "run", progress=False)
+    video = outcome.folder / "video.mp4"
+    video.unlink()
+    train(RECIPE, run=tmp_path / "run", resume=True, progress=False)
+    made = video.stat().st_mtime_ns
+    train(RECIPE, run=tmp_path / "run", resume=True, progress=False)
+    assert video.stat().st_mtime_ns == made
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_stops_and_the_command_it_prints_goes_on(
     number: signal.Signals,
@@ -223,6 +233,13 @@ def test_a_mistake_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match="seeds should be at least 1"):
         train(RECIPE, run=tmp_path / "run", seeds=0)
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_misspelt_environment_is_named_though_its_folder_exists(tmp_path: Path) -> None:
+    train(RECIPE, run=tmp_path / "run", progress=False)
+    for resume in (False, True):
+        with pytest.raises(InvalidValueError, match="Did you mean 'Echo-v0'"):
+            train(dataclasses.replace(RECIPE, env="echo-v0"), run=tmp_path / "run", resume=resume)
 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:

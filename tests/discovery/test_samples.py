@@ -56,7 +56,7 @@ def maze_policy() -> SkillPolicy:
 
 
 def test_negatives_are_all_that_the_policy_visits(lines: MakeLines) -> None:
-    visited, last, _ = gather_negatives(lines(4), walker(1.0), RECIPE, seed=20)
+    visited, last, *_ = gather_negatives(lines(4), walker(1.0), RECIPE, seed=20)
     # Environment i starts at i and walks three steps of 1; the start is visited too.
     expected = [[i + step, step] for step in range(4) for i in range(4)]
     np.testing.assert_allclose(visited, expected, atol=1e-5)
@@ -65,7 +65,7 @@ def test_negatives_are_all_that_the_policy_visits(lines: MakeLines) -> None:
 
 def test_negatives_hold_what_an_episode_ended_with(lines: MakeLines) -> None:
     recipe = dataclasses.replace(RECIPE, negative_steps=7)
-    visited, last, _ = gather_negatives(lines(4, limit=3), walker(1.0), recipe, seed=20)
+    visited, last, *_ = gather_negatives(lines(4, limit=3), walker(1.0), recipe, seed=20)
     steps = visited[:, 1].reshape(8, 4)
     assert steps[:, 0].tolist() == [0, 1, 2, 3, 1, 2, 3, 1]
     assert visited[:, 0].reshape(8, 4)[3].tolist() == pytest.approx([3, 4, 5, 6])
@@ -101,6 +101,37 @@ def test_positives_are_cut_at_the_first_termination_of_each_environment(lines: M
     # Environment i is at 3 + i and goes on by 1: 3, 2, 1 and 0 observations before 6.5.
     expected = [[4, 4], [5, 4], [6, 4], [5, 5], [6, 5], [6, 6]]
     np.testing.assert_allclose(positives, expected, atol=1e-4)
+
+
+class Counter(SkillPolicy):
+    """Walks, and remembers how many steps of the episode it has seen."""
+
+    def predict(self, observation: Any, state: Any = None, *arguments: Any) -> Any:
+        starts = arguments[0]
+        before = np.zeros(len(observation), int) if state is None else state[0]
+        count = np.where(starts, 0, before) + 1
+        # Steps are counted from 0, in the observation.
+        assert (count == observation[:, 1] + 1).all()
+        return np.ones((len(observation), 1), np.float32), (count,)
+
+
+@pytest.mark.parametrize("exploration", ["scaled-noise", "parameter-noise"])
+@pytest.mark.parametrize(
+    ("ends", "steps"),
+    # The second episodes have begun, or the last environment's begins with the last observation.
+    [({}, 7), ({"limit": 7}, 9), ({"end": 9.5}, 7)],
+)
+def test_exploration_remembers_the_way_to_where_it_begins(
+    exploration: Any, ends: dict[str, Any], steps: int, lines: MakeLines
+) -> None:
+    recipe = dataclasses.replace(
+        RECIPE, negative_steps=steps, positive_steps=3, exploration=exploration
+    )
+    env, policy = lines(4, **ends), walker(1.0)
+    policy.__class__ = Counter
+    followed = gather_negatives(env, policy, recipe, seed=20)
+    assert followed.starts.tolist() == [False] * 3 + ["end" in ends]
+    gather_positives(env, policy, recipe, followed, seed=20)
 
 
 def test_positives_follow_episodes_that_have_earned_enough(lines: MakeLines) -> None:

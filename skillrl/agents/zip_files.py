@@ -29,16 +29,14 @@ from stable_baselines3.common.save_util import load_from_zip_file, recursive_set
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.sac import policies as sac
 
+from skillrl.agents.loading import KINDS
 from skillrl.agents.normalizer import Normalizer
-from skillrl.agents.policy import SkillPolicy
 from skillrl.agents.recurrent_policy import CnnLruPolicy, MultiInputLruPolicy, RecurrentPolicy
 from skillrl.agents.recurrent_sac_policy import (
     CnnLruSACPolicy,
     MultiInputLruSACPolicy,
     RecurrentSACPolicy,
 )
-from skillrl.agents.recurrent_skill_policy import RecurrentSkillPolicy
-from skillrl.agents.skill_sac_policies import RecurrentSkillSACPolicy, SkillSACPolicy
 from skillrl.errors import DamagedFileError
 from skillrl.files import write_atomically
 
@@ -50,7 +48,7 @@ POLICIES: tuple[type[BasePolicy], ...] = (
     *(sac.SACPolicy, sac.CnnPolicy, sac.MultiInputPolicy),
     *(RecurrentPolicy, CnnLruPolicy, MultiInputLruPolicy),
     *(RecurrentSACPolicy, CnnLruSACPolicy, MultiInputLruSACPolicy),
-    *(SkillPolicy, RecurrentSkillPolicy, SkillSACPolicy, RecurrentSkillSACPolicy),
+    *KINDS.values(),
 )
 """The policies that are read from files."""
 
@@ -105,7 +103,7 @@ def restore_agent(agent: BaseAlgorithm, path: Path) -> None:
         ) from None
 
 
-def read_policy(path: str | PathLike[str]) -> BasePolicy:
+def read_zip_policy(path: str | PathLike[str]) -> BasePolicy:
     """Return the policy of an agent that Stable-Baselines3 or ``save_agent`` saved.
 
     Its spaces and the names of its classes are unpickled; where the file holds anything else in

@@ -19,7 +19,7 @@ from torch import nn
 
 from skillrl.agents import RecurrentPPO, RecurrentSAC, SkillPPO
 from skillrl.agents.normalizer import Normalizer
-from skillrl.agents.saved import read_normalizer, read_policy, restore_agent, save_agent
+from skillrl.agents.zip_files import read_normalizer, read_zip_policy, restore_agent, save_agent
 from skillrl.errors import DamagedFileError
 
 ARGUMENTS: dict[type[BaseAlgorithm], dict[str, Any]] = {
@@ -105,7 +105,7 @@ def test_a_policy_acts_as_the_agent_did(kind: type[BaseAlgorithm], tmp_path: Pat
     agent.learn(32)
     agent.save(tmp_path / "plain.zip")
     assert read_normalizer(tmp_path / "plain.zip") is None
-    policy = read_policy(tmp_path / "plain.zip")
+    policy = read_zip_policy(tmp_path / "plain.zip")
     assert type(policy) is type(agent.policy)
     rng, state, other = np.random.default_rng(0), None, None
     for step in range(5):
@@ -128,7 +128,7 @@ def test_a_policy_acts_as_the_agent_did(kind: type[BaseAlgorithm], tmp_path: Pat
 def test_arguments_of_a_policy_are_read(env: str, arguments: Any, tmp_path: Path) -> None:
     agent = make(PPO, make_env(env), **arguments)
     agent.save(tmp_path / "agent.zip")
-    policy = read_policy(tmp_path / "agent.zip")
+    policy = read_zip_policy(tmp_path / "agent.zip")
     observation = np.ones((2, *agent.observation_space.shape), np.float32)
     np.testing.assert_array_equal(
         policy.predict(observation, deterministic=True)[0],
@@ -176,11 +176,11 @@ def test_no_code_of_a_file_is_run(
     agent.save(path)
     changed(path, name, pickled(Bomb()))
     if name == "learning_rate":
-        read_policy(path)  # It is not needed, and not looked at.
+        read_zip_policy(path)  # It is not needed, and not looked at.
         restore_agent(agent, path)
     else:
         with pytest.raises(DamagedFileError, match=r"agent\.zip holds what is not read.*system"):
-            read_policy(path)
+            read_zip_policy(path)
     assert not (tmp_path / "exploded").exists()
 
 
@@ -188,7 +188,7 @@ def test_the_file_of_another_algorithm_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "agent.zip"
     TD3("MlpPolicy", make_env(), buffer_size=100, device="cpu").save(path)
     with pytest.raises(DamagedFileError, match=r"TD3Policy.*Read are the policies.*SACPolicy"):
-        read_policy(path)
+        read_zip_policy(path)
 
 
 def test_classes_of_other_packages_are_refused(tmp_path: Path) -> None:
@@ -196,22 +196,22 @@ def test_classes_of_other_packages_are_refused(tmp_path: Path) -> None:
     arguments = {"features_extractor_class": MyExtractor}
     make(PPO, policy_kwargs=arguments).save(path)
     with pytest.raises(DamagedFileError, match="MyExtractor"):
-        read_policy(path)
+        read_zip_policy(path)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "agent.zip"
     agent = make(PPO)
     with pytest.raises(DamagedFileError, match=r"agent\.zip does not exist"):
-        read_policy(path)
+        read_zip_policy(path)
     agent.save(path)
     content = path.read_bytes()
     changed(path, "policy_kwargs", {"net_arch": [3]})
     with pytest.raises(DamagedFileError, match=r"agent\.zip describes no valid policy"):
-        read_policy(path)
+        read_zip_policy(path)
     for broken in (b"agent", content[:1000]):
         path.write_bytes(broken)
-        for read in (read_policy, lambda path: restore_agent(agent, path)):
+        for read in (read_zip_policy, lambda path: restore_agent(agent, path)):
             with pytest.raises(DamagedFileError, match=r"agent\.zip is not an agent"):
                 read(path)
 
@@ -227,7 +227,7 @@ def test_an_agent_with_other_settings_is_refused(tmp_path: Path) -> None:
 
 def test_spaces_can_be_sampled_from(tmp_path: Path) -> None:
     make(PPO, make_env("CartPole-v1")).save(tmp_path / "agent.zip")
-    policy = read_policy(tmp_path / "agent.zip")
+    policy = read_zip_policy(tmp_path / "agent.zip")
     assert policy.observation_space.contains(policy.observation_space.sample())
     assert isinstance(policy.action_space, gym.spaces.Discrete)
     assert policy.action_space.contains(policy.action_space.sample())
