@@ -53,7 +53,7 @@ benchmarks-quick: .venv/installed-benchmarks
 	for script in env_throughput atari_throughput discovery_throughput discover_half_cheetah discover_ant \
 		discover_humanoid ablations_half_cheetah skill_actions \
 		zero_shot_half_cheetah online_gradient online_cost copy_task delayed_recall \
-		long_range recurrent_throughput discover_masked; do \
+		long_range recurrent_throughput discover_masked permutation_supervised alignment_speed; do \
 		$(BIN)/python benchmarks/$$script.py --quick || exit 1; done
 
 clean:
