@@ -106,7 +106,7 @@ def quick_settings() -> dict[str, Setting]:
     }
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def examples(folder: Path, images: str, tested: int | None) -> Examples:
     """The images of a setting; those that are drawn have a bright row for each class."""
     if images == "drawn":
