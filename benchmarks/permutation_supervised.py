@@ -8,10 +8,10 @@ are, permuted as the trained networks are, and permuted as those of the next pai
   which every fifth is tested on;
 - sweeps of the width with one layer, and of the depth with 512 units;
 - three layers of 512 after 1,000 updates, aligned by activations, by weights, and by both;
-- convolutional networks of a quarter of the paper's width, at a small and at a large learning rate;
+- convolutional networks of half the paper's width, at a small and at a large learning rate;
   2,000 images are tested on.
 
-    python benchmarks/permutation_supervised.py --data DIR     resumes where it was stopped
+    python benchmarks/permutation_supervised.py --data DIR     80 minutes on two cores; resumes
     python benchmarks/permutation_supervised.py --quick        under 60 seconds, on drawn images
 
 DIR holds `cifar10` (train/CLASS/*.jpg and test, or binary batches) and `mnist` (IDX files).
@@ -90,7 +90,7 @@ def settings() -> dict[str, Setting]:
         "cifar10", replace(dense, width=512, depth=3, updates=1_000), ("weights", "both")
     )
     for rate in (1e-3, 1e-2):
-        recipe = replace(convolutional, width=16, learning_rate=rate)
+        recipe = replace(convolutional, width=32, learning_rate=rate)
         name = f"CIFAR-10, convolutional, learning rate {rate:g}"
         found[name] = Setting("cifar10", recipe, ("both",), tested=200)
     return found
