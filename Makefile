@@ -54,7 +54,7 @@ benchmarks-quick: .venv/installed-benchmarks
 		discover_ant discover_humanoid ablations_half_cheetah skill_actions \
 		zero_shot_half_cheetah online_gradient online_cost copy_task delayed_recall \
 		long_range recurrent_throughput memory_tasks memory_sac rules_in_ppo \
-		discover_masked discover_montezuma; do \
+		discover_masked discover_montezuma permutation_supervised alignment_speed; do \
 		$(BIN)/python benchmarks/$$script.py --quick || exit 1; done
 
 clean:

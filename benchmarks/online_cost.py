@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from memory import peak_mebibytes
 from record import record
 from skillrl.recurrent import LRU, Carry, LinearRTU, RecurrentStack, Rule
 
@@ -49,16 +50,7 @@ def peak(steps: int, rule: Rule) -> float:
             outputs.square().mean().backward()
 
     train(CHUNK, 1)
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # the peak is from now on
-    before = _kilobytes("VmRSS")
-    train(steps, BATCH)
-    return (_kilobytes("VmHWM") - before) / 1_024
-
-
-def _kilobytes(name: str) -> int:
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith(name))
+    return peak_mebibytes(lambda: train(steps, BATCH))
 
 
 def memory(lengths: tuple[int, ...]) -> dict[str, dict[str, float]]:

@@ -332,10 +332,95 @@ def interval(found: dict[str, Any]) -> str:
     return f"{found['mean']:{form}} ({low:{form}} to {high:{form}})"
 
 
+def permutation_supervised(results: dict[str, Any]) -> str:
+    """Accuracies at the ends and midpoints; barriers; averaged initialisations."""
+    shown = ("plain", "plain, repaired", "aligned", "aligned, repaired")
+    sides = ("plain", "aligned", "control")
+    rows, methods, initial = [], [], []
+    for name, found in results["settings"].items():
+        if "paths" not in found:
+            rows.append([name, "diverged", *[""] * 5])
+            continue
+        paths = found["paths"]
+        rows.append(
+            [
+                name,
+                _with_error(found["better end"]),
+                *(_with_error(paths[path]["middle"]) for path in shown),
+                _with_error(paths["aligned"]["middle minus better end"]),
+            ]
+        )
+        compared = [path for path in paths if path.startswith("aligned")]
+        if len(compared) > 2:
+            methods += [
+                [
+                    f"{name}: {path}",
+                    *(
+                        _with_error(paths[path][key], form)
+                        for key, form in (
+                            ("middle", ".1%"),
+                            ("barrier of accuracy", ".1%"),
+                            ("barrier of loss", ".3f"),
+                            ("barrier of tuned_loss", ".3f"),
+                        )
+                    ),
+                ]
+                for path in ("plain", *compared)
+            ]
+        difference = _with_error(found["initial, aligned minus control"])
+        initial.append([name, *(_with_error(found["initial"][side]) for side in sides), difference])
+    return "\n".join(
+        [
+            table(["", "better end", *shown, "aligned − better end"], rows),
+            table(["", "midpoint", "barrier", "of the loss", "temperature tuned"], methods),
+            table(
+                ["averaged initialisations", *sides, "aligned − control"],
+                initial,
+            ),
+        ]
+    )
+
+
+def _with_error(figure: dict[str, float], form: str = ".1%") -> str:
+    """A mean over pairs and its standard error."""
+    return f"{figure['mean']:{form}} ± {figure['error']:{form}}"
+
+
+def alignment_speed(results: dict[str, Any]) -> str:
+    """Seconds, memory and ratios of every size; many policies below."""
+    rows = [
+        [
+            size,
+            *(f"{each['seconds'][name]:.2f} s" for name in ("matching", "align")),
+            *(f"{each['time_ratio'][name]:.1f}×" for name in ("align, not proven", "align")),
+            *(f"{each['peak_mebibytes'][name]:,.0f} MiB" for name in ("matching", "align")),
+        ]
+        for size, each in results["sizes"].items()
+    ]
+    headings = [
+        *("matching", "`align`"),
+        *("to matching, not proven", "to matching"),
+        *("memory of matching", "of `align`"),
+    ]
+    policies = dict(results["policies"])
+    count = policies.pop("count")
+    many = [
+        [method, f"{each['seconds']:.1f} s", f"{each['peak_mebibytes']:,.0f} MiB"]
+        for method, each in policies.items()
+    ]
+    return "\n".join(
+        [
+            table(["width × depth", *headings], rows),
+            table([f"`align_many` of {count} policies, by", "time", "memory"], many),
+        ]
+    )
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     table.__name__: table
     for table in (
         ablations_half_cheetah,
+        alignment_speed,
         copy_task,
         delayed_recall,
         discover_ant,
@@ -348,6 +433,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
         memory_tasks,
         online_cost,
         online_gradient,
+        permutation_supervised,
         recurrent_throughput,
         discover_masked,
         discover_montezuma,

@@ -16,16 +16,16 @@ CHAIN = ["__main__", "cli", "commands", "report", "discovery", "agents", "envs",
 # … and these two stand beside the chain: importable from the layer named, and from those above it.
 BESIDE = {"permutation": "discovery", "recurrent": "agents"}
 # Importable from everywhere.
-BOTTOM = ["errors", "files"]
+BOTTOM = ["errors", "files", "images"]
 
 # What the layers below reinforcement learning may import besides the standard library.
 NUMERICAL = {"numpy", "scipy", "torch"}
 THIRD_PARTY = {
     "errors": set(),
     "files": {"numpy", "safetensors", "torch"},
+    "images": {"numpy", "PIL"},
     "permutation": NUMERICAL,
-    # Images are read for a sequence task.
-    "recurrent": NUMERICAL | {"PIL"},
+    "recurrent": NUMERICAL,
     "rewards": NUMERICAL,
 }
 

@@ -3,9 +3,11 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import permutation_supervised
 import readme_tables
 from records import new_record
 from skillrl.discovery.library import SkillLibrary
@@ -60,6 +62,26 @@ def test_a_table_is_made_from_its_results(tmp_path: Path) -> None:
     assert "| 15,000 | 10,000 | 1.50× | 41% |" in filled
     assert "old" not in filled
     assert readme_tables.fill(filled, tmp_path) == filled
+
+
+def test_pairs_of_seeds_are_summed_up() -> None:
+    def pair(end: float, middle: float, initial: float) -> dict[str, Any]:
+        accuracy = [0.4, *[middle] * 9, end]
+        path = {"accuracy": accuracy, "loss": [1.0] * 11, "tuned_loss": [1.0] * 11}
+        names = ("plain", "plain, repaired", "aligned", "aligned, repaired")
+        initials = {"plain": 0.1, "aligned": initial}
+        return {"curves": dict.fromkeys(names, path), "initial": initials}
+
+    outcomes = [pair(0.5, 0.51, 0.2), pair(0.3, 0.43, 0.3)]
+    found = permutation_supervised.summary(outcomes, [0.1, 0.1])
+    assert found["ends"]["mean"] == pytest.approx(0.4)
+    # The better ends are 0.5 and 0.4, the midpoints 0.01 and 0.03 above them.
+    gain = found["paths"]["aligned"]["middle minus better end"]
+    assert (gain["mean"], gain["error"]) == (pytest.approx(0.02), pytest.approx(0.01))
+    table = readme_tables.permutation_supervised({"settings": {"a": found}})
+    row = ["a", "45.0% ± 5.0%", *["47.0% ± 4.0%"] * 4, "2.0% ± 1.0%"]
+    assert f"| {' | '.join(row)} |" in table
+    assert "| a | 10.0% ± 0.0% | 25.0% ± 5.0% | 10.0% ± 0.0% | 15.0% ± 5.0% |" in table
 
 
 def test_links_and_pictures_exist() -> None:

@@ -23,7 +23,8 @@ from skillrl.cli.agents import Export, Train
 from skillrl.cli.discovery import Discover, Gallery, List, Map, Render
 from skillrl.cli.info import Info
 from skillrl.cli.sequence import Sequence
-from skillrl.cli.verb import Verb
+from skillrl.cli.study import PermutationStudy
+from skillrl.cli.verb import Verb, name_of
 from skillrl.errors import RunStopped, SkillrlError
 
 USAGE = """\
@@ -47,8 +48,10 @@ examples:
 """
 
 VERBS: dict[str, type[Verb]] = {
-    verb.__name__.lower(): verb
-    for verb in (*(Discover, List, Render, Gallery, Map, Train, Export, Sequence, Info),)
+    name_of(verb): verb
+    for verb in (
+        *(Discover, List, Render, Gallery, Map, Train, Export, Sequence, PermutationStudy, Info),
+    )
 }
 
 
@@ -100,7 +103,7 @@ def _dispatch(words: abc.Sequence[str]) -> int:
 
 
 def _summary(name: str) -> str:
-    return f"  {name:<10} {(inspect.getdoc(VERBS[name]) or '').splitlines()[0]}"
+    return f"  {name:<18} {(inspect.getdoc(VERBS[name]) or '').splitlines()[0]}"
 
 
 def _message(error: BaseException, words: abc.Sequence[str]) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import inspect
 import json
+import re
 import sys
 from collections import abc
 from typing import Annotated, Any, Protocol, Self
@@ -45,13 +46,22 @@ class Parsed:
             arguments = ["--help"]
         return tyro.cli(
             cls,
-            prog=f"skillrl {cls.__name__.lower()}",
+            prog=f"skillrl {name_of(cls)}",
             description="",
             args=arguments,
             default=tyro.MISSING_NONPROP if default is None else default,
             # One flag a boolean, the one that changes its default.
             config=(tyro.conf.FlagCreatePairsOff,),
         )
+
+
+def name_of(verb: type) -> str:
+    """Return what a verb is called on the command line.
+
+    >>> name_of(type("SomeVerb", (), {}))
+    'some-verb'
+    """
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", verb.__name__).lower()
 
 
 # An option's value as a JSON object.

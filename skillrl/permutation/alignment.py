@@ -16,7 +16,8 @@ from torch.utils import _pytree as pytree
 from skillrl.errors import DamagedFileError, InvalidValueError, NotEquivalentError
 from skillrl.files import read_tensors, write_tensors
 from skillrl.permutation.interpolation import interpolate
-from skillrl.permutation.matching import Evidence, Method, match, of_activations
+from skillrl.permutation.matching import Evidence, match, of_activations
+from skillrl.permutation.recipes import Method
 from skillrl.permutation.symmetries import Symmetries, Symmetry, symmetry_groups
 from skillrl.permutation.trace import Forward, call, copy_of, evaluate, state_of
 from skillrl.permutation.transformation import Transformation

@@ -13,7 +13,8 @@ from torch import nn
 from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.files import read_tensors, write_tensors
 from skillrl.permutation.alignment import observe, verify
-from skillrl.permutation.matching import Evidence, Method, match, mean_state
+from skillrl.permutation.matching import Evidence, match, mean_state
+from skillrl.permutation.recipes import Method
 from skillrl.permutation.trace import Forward, call, state_of, with_state
 from skillrl.permutation.transformation import Transformation
 

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from skillrl.permutation.recipes import Method
 from skillrl.permutation.symmetries import Group, Site
 from skillrl.permutation.transformation import Element, Transformation
 
 State = Mapping[str, Tensor]
-
-Method = Literal["activations", "weights", "both"]
-"""What tells which units are alike:
-
-- ``"activations"``: what they do on the same observations, one pass over all groups (Benzing et al.
-  2022, arXiv 2209.07509);
-- ``"weights"``: the parameters around them, group after group until nothing changes (Ainsworth et
-  al. 2022, Git Re-Basin, arXiv 2209.04836);
-- ``"both"``: the sum of the two cosines, beginning with the activations'.
-"""
 
 # Below this share of its mean square a unit's variance is rounding: the unit is constant.
 _CONSTANT = 1e-9

@@ -1,8 +1,8 @@
-"""Training curves as image files."""
+"""Curves of trainings, and along paths between networks, as image files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -40,5 +40,33 @@ def plot_training(
     right.axhline(chance, color="grey", linestyle="--", label="a guess")
     right.set(xlabel="update", ylabel="share of right answers", ylim=(0, 1.02))
     right.legend(loc="lower right", frameon=False)
+    figure.suptitle(title)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120))
+
+
+def plot_paths(
+    path: Path,
+    alphas: Sequence[float],
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
+    *,
+    title: str,
+) -> None:
+    """Draw scores along paths between two networks, side by side.
+
+    Args:
+        path: the file, ``*.png``.
+        alphas: places on the path, from 0 to 1.
+        panels: by the label of its y-axis each panel's curves, by name: means and standard errors,
+            as many as places.
+        title: above the panels.
+    """
+    figure = Figure(figsize=(4 * len(panels), 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for panel, (label, curves) in zip(axes, panels.items(), strict=True):
+        for name, (means, errors) in curves.items():
+            panel.errorbar(alphas, means, errors, label=name, capsize=2, linewidth=1)
+        panel.set(xlabel="α", ylabel=label)
+    axes[0].legend(frameon=False, fontsize="small")
     figure.suptitle(title)
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import alignment_speed
 from architectures import ARCHITECTURES, Architecture
 from skillrl.errors import (
     DamagedFileError,
@@ -50,6 +51,17 @@ def test_a_transformed_network_is_brought_back(architecture: Architecture, metho
         assert not element.conjugated[active].any()
         np.testing.assert_allclose(element.factor[active], 1, rtol=0, atol=1e-9)
     assert min(alignment.similarity) > 1 - 1e-9
+
+
+def test_matching_by_activations_is_the_published_one() -> None:
+    # Two in which all units fire: what never does is matched otherwise.
+    a, b = (mlp(seed, activation=nn.ReLU) for seed in (6, 7))
+    alignment = align(a, b, observations())
+    assert alignment.idle == (((), ()), ((), ()))
+    expected = state_of(alignment_speed.matching(a, b, observations()))
+    assert not torch.equal(expected["2.weight"], state_of(b)["2.weight"])
+    for name, tensor in state_of(alignment.apply(b)).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
 
 
 def test_signs_scales_and_phases_are_left_alone_where_not_wanted() -> None:

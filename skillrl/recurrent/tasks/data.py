@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from skillrl.errors import InvalidValueError
+from skillrl.images import read_images
 from skillrl.recurrent.stack import Readout
 from skillrl.recurrent.tasks.task import Batch, Classification, Split, passes, together
 
@@ -24,8 +23,7 @@ class SequentialImages(Classification):
     """Classify small images that are read pixel by pixel, grey, row by row.
 
     Args:
-        folder: with ``train/CLASS/*.jpg`` (or png) and ``test/CLASS/*``, all images of one size; or
-            with CIFAR-10's binary batches ``data_batch_1.bin`` to ``_5`` and ``test_batch.bin``.
+        folder: of images, of one size; see ``read_images``.
         limit: images that are read of each class and split; None for all.
 
     Raises:
@@ -37,15 +35,15 @@ class SequentialImages(Classification):
     input_size = 1
 
     def __init__(self, folder: Folder, limit: int | None = None) -> None:
-        root = Path(folder)
-        read = _binary_batches if (root / "test_batch.bin").is_file() else _image_folders
         self._images, self._labels = {}, {}
         for split in SPLITS:
-            self._images[split], self._labels[split] = read(root, split, limit)
+            found = read_images(folder, split, limit, grey=True)
+            self._images[split] = torch.tensor(found.pixels).flatten(1)
+            self._labels[split] = torch.tensor(found.labels)
         sizes = [images.shape[1] for images in self._images.values()]
         if sizes[0] != sizes[1]:
             raise InvalidValueError(
-                f"Images to train and to test on should be of one size. {root} has images of "
+                f"Images to train and to test on should be of one size. {folder} has images of "
                 f"{sizes[0]} and of {sizes[1]} pixels."
             )
         self.output_size = int(max(labels.max() for labels in self._labels.values())) + 1
@@ -119,61 +117,3 @@ def _folder(path: Path) -> Path:
             "SKILLRL_DATA; `skillrl sequence --help` says how it should be laid out."
         )
     return path
-
-
-def _image_folders(root: Path, split: Split, limit: int | None) -> tuple[Tensor, Tensor]:
-    """Images ``(count, pixels)``, uint8, and their classes, of ``root/split/CLASS/*``."""
-    classes = sorted(path for path in _folder(root / split).iterdir() if path.is_dir())
-    names = [path.name for path in classes]
-    trained = sorted(path.name for path in _folder(root / "train").iterdir() if path.is_dir())
-    if names != trained:
-        raise InvalidValueError(
-            f"{root / split} should hold the classes of {root / 'train'}, "
-            f"{', '.join(trained)}. It holds {', '.join(names) or 'none'}."
-        )
-    if len(classes) < 2:
-        raise InvalidValueError(f"{root / split} should hold a folder of images for every class.")
-    images, labels = [], []
-    for label, folder in enumerate(classes):
-        files = sorted(path for path in folder.iterdir() if path.suffix in (".jpg", ".png"))[:limit]
-        if not files:
-            raise InvalidValueError(f"{folder} holds no images (*.jpg or *.png).")
-        for file in files:
-            try:
-                with Image.open(file) as image:
-                    images.append(np.asarray(image.convert("L")))
-            except (UnidentifiedImageError, OSError) as error:
-                raise InvalidValueError(f"{file} cannot be read as an image: {error}.") from None
-            if images[-1].shape != images[0].shape:
-                raise InvalidValueError(
-                    f"All images should be of one size. {file} has {images[-1].shape}, the first "
-                    f"one {images[0].shape}."
-                )
-        labels += [label] * len(files)
-    return torch.as_tensor(np.stack(images)).flatten(1), torch.tensor(labels)
-
-
-def _binary_batches(root: Path, split: Split, limit: int | None) -> tuple[Tensor, Tensor]:
-    """Images and classes of CIFAR-10's binary batches: a byte of the class, then 3 × 32 × 32."""
-    names = ["test_batch"] if split == "test" else [f"data_batch_{n}" for n in range(1, 6)]
-    rows = []
-    for name in names:
-        path = root / f"{name}.bin"
-        data = path.read_bytes() if path.is_file() else b""
-        if not data or len(data) % 3_073:
-            raise InvalidValueError(
-                f"{path} should hold images of 3,073 bytes each. It "
-                + (f"holds {len(data):,} bytes." if data else "is missing or empty.")
-            )
-        rows.append(np.frombuffer(data, np.uint8).reshape(-1, 3_073))
-    examples = np.concatenate(rows)
-    labels = examples[:, 0].astype(np.int64)
-    if labels.max() > 9:
-        raise InvalidValueError(f"{root} holds a class {labels.max()}, and there are ten from 0.")
-    if limit is not None:
-        keep = np.concatenate([np.flatnonzero(labels == label)[:limit] for label in range(10)])
-        examples, labels = examples[keep], labels[keep]
-    colours = examples[:, 1:].reshape(-1, 3, 1_024).astype(np.float32)
-    # The weights of ITU-R 601, as Pillow converts colours to grey.
-    grey = np.tensordot(colours, np.array([0.299, 0.587, 0.114], np.float32), axes=(1, 0))
-    return torch.as_tensor(grey.round().astype(np.uint8)), torch.as_tensor(labels)
