@@ -19,7 +19,7 @@ from pathlib import Path
 import gymnasium as gym
 
 from skillrl import __version__
-from skillrl.cli.agents import Export, Train
+from skillrl.cli.agents import Align, Export, Train
 from skillrl.cli.discovery import Discover, Gallery, List, Render
 from skillrl.cli.info import Info
 from skillrl.cli.sequence import Sequence
@@ -29,7 +29,8 @@ from skillrl.errors import RunStopped, SkillrlError
 USAGE = """\
 usage: skillrl VERB [ARGUMENTS] [--debug]
 
-Discover skills without a task reward, look at them, and use them; train agents with memory.
+Discover skills without a task reward, look at them, and use them; train agents with memory; tell
+whether seeds found the same solution.
 
 verbs:
 {verbs}
@@ -48,7 +49,7 @@ examples:
 
 VERBS: dict[str, type[Verb]] = {
     verb.__name__.lower(): verb
-    for verb in (*(Discover, List, Render, Gallery, Train, Export, Sequence, Info),)
+    for verb in (*(Discover, List, Render, Gallery, Train, Align, Export, Sequence, Info),)
 }
 
 

@@ -445,8 +445,7 @@ MONTEZUMA = Recipe(
 )
 
 RECIPES = {
-    recipe.env: recipe
-    for recipe in (HALF_CHEETAH, HOPPER, WALKER, ANT, HUMANOID, MAZE, MONTEZUMA)
+    recipe.env: recipe for recipe in (HALF_CHEETAH, HOPPER, WALKER, ANT, HUMANOID, MAZE, MONTEZUMA)
 }
 
 
