@@ -36,7 +36,6 @@ def plot_barriers(path: Path, modes: Modes, labels: Sequence[str]) -> None:
         orientation="right",
         color_threshold=modes.threshold,
         above_threshold_color="grey",
-        no_plot=False,
         no_labels=True,
         ax=right,
     )
@@ -61,7 +60,7 @@ def plot_barriers(path: Path, modes: Modes, labels: Sequence[str]) -> None:
                 axes.text(column, row, text, ha="center", va="center", color=colour, size=8)
     figure.colorbar(image, ax=[left, middle], label="barrier", shrink=0.8)
     right.axvline(modes.threshold, color="grey", linestyle="--", linewidth=1)
-    right.set(title="connected at", xlabel="barrier after alignment")
+    right.set(title="connected at", xlabel="barrier")
     right.set_xlim(left=0, right=max(modes.threshold, np.max(modes.after)) * 1.1 + 1e-6)
     right.spines[["left", "right", "top"]].set_visible(False)
     _write(figure, path)
@@ -131,4 +130,6 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _write(figure: Figure, path: Path) -> None:
-    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120))
+    write_atomically(
+        path, lambda temporary: figure.savefig(temporary, dpi=120, bbox_inches="tight")
+    )
