@@ -172,17 +172,14 @@ def align(
     for group in groups:
         try:
             found.append(_compare(group, env, settings, progress))
-        except _NoBetterThanRandomError as error:
+        except InvalidValueError as error:
             if len(groups) == 1:
                 raise
+            # The other pairs of skills are compared all the same.
             left_out.append(f"{group.folder.name}: {error}")
     if not found:
         raise InvalidValueError(f"There is nothing to compare. {' '.join(left_out)}")
     return found, left_out
-
-
-class _NoBetterThanRandomError(InvalidValueError):
-    pass
 
 
 def _compare(group: _Group, env: str | None, settings: Settings, progress: bool) -> Comparison:
@@ -204,7 +201,7 @@ def _compare(group: _Group, env: str | None, settings: Settings, progress: bool)
         random = episodes.random_return()
         for name, each in zip(names, seen, strict=True):
             if not each.returns.mean() > random:
-                raise _NoBetterThanRandomError(
+                raise InvalidValueError(
                     f"{name} earns {each.returns.mean():.4g} in {task}, no more than a random "
                     f"policy ({random:.4g}): barriers are a share of what policies are better by. "
                     "Train it longer, or leave it out."

@@ -31,16 +31,8 @@ def plot_barriers(path: Path, modes: Modes, labels: Sequence[str]) -> None:
     size = min(max(2.0 + 0.45 * count, 3.5), 9.0)
     figure = _figure(2.6 * size, size)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 0.45))
-    tree = dendrogram(
-        np.array(modes.linkage),
-        orientation="right",
-        color_threshold=modes.threshold,
-        above_threshold_color="grey",
-        no_labels=True,
-        ax=right,
-    )
-    # The tree's first leaf is at the bottom, a picture's first row at the top.
-    order = tree["leaves"][::-1]
+    tree = dendrogram(np.array(modes.linkage), no_plot=True)
+    order = tree["leaves"]
     names = [labels[number] for number in order]
     top = max(np.max(modes.before), np.max(modes.after), modes.threshold, 1e-6)
     for axes, title, matrix in (
@@ -59,9 +51,14 @@ def plot_barriers(path: Path, modes: Modes, labels: Sequence[str]) -> None:
                 colour = "white" if dark else "black"
                 axes.text(column, row, text, ha="center", va="center", color=colour, size=8)
     figure.colorbar(image, ax=[left, middle], label="barrier", shrink=0.8)
+    for heights, leaves in zip(tree["dcoord"], tree["icoord"], strict=True):
+        # The leaves are at 5, 15, … as SciPy counts; here they stand beside the rows.
+        connected = max(heights) <= modes.threshold
+        rows = (np.array(leaves) - 5) / 10
+        right.plot(heights, rows, color="tab:orange" if connected else "grey")
     right.axvline(modes.threshold, color="grey", linestyle="--", linewidth=1)
-    right.set(title="connected at", xlabel="barrier")
-    right.set_xlim(left=0, right=max(modes.threshold, np.max(modes.after)) * 1.1 + 1e-6)
+    right.set(title="connected at", xlabel="barrier", yticks=[], ylim=(count - 0.5, -0.5))
+    right.set_xlim(-0.02 * top, 1.05 * top)
     right.spines[["left", "right", "top"]].set_visible(False)
     _write(figure, path)
 

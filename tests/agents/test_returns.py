@@ -63,9 +63,7 @@ def test_all_policies_see_the_same_episodes() -> None:
 
 def test_a_policy_for_other_spaces_is_refused() -> None:
     episodes = Episodes(Task("CartPole-v1"), 2)
-    with pytest.raises(
-        InvalidValueError, match=r"policy of mine is for observations Box.*CartPole"
-    ):
+    with pytest.raises(InvalidValueError, match=r"policy of mine is for observations .*CartPole"):
         episodes.check(constant(0.0), "mine")
     with pytest.raises(InvalidValueError, match="At least one episode"):
         Episodes(Task("CartPole-v1"), 0)

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from skillrl import cli
 from skillrl.agents.normalizer import Normalizer
 from skillrl.agents.policy_network import policy_network
 from skillrl.agents.recipes import TrainRecipe
-from skillrl.agents.returns import Seen
+from skillrl.agents.returns import Episodes, Seen
 from skillrl.agents.saved import read_policy
 from skillrl.commands.align import Settings, align, pair_skills, report
 from skillrl.commands.train import train
@@ -155,7 +156,7 @@ def test_a_normaliser_can_be_given(copies: list[Path], tmp_path: Path) -> None:
             **arguments,  # type: ignore[arg-type]
         )
     assert plain[0].coordinates == "raw"
-    with pytest.raises(InvalidValueError, match="one for each of these 2. Received 3"):
+    with pytest.raises(InvalidValueError, match=r"one for each of these 2\. Received 3"):
         files = [tmp_path / "wide.npz"] * 3
         align(copies, out=tmp_path / "x", normalizers=files, **arguments)  # type: ignore[arg-type]
     with pytest.raises(DamagedFileError, match=r"missing\.npz does not exist"):
@@ -236,7 +237,17 @@ def test_skills_that_do_the_same_are_paired() -> None:
     assert found[2][2][1] > 0
 
 
-def test_the_order_of_a_copied_library_is_found(tiny_run: Path, tmp_path: Path) -> None:
+def test_the_order_of_a_copied_library_is_found(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Skills this young may earn less than what chance does.
+    monkeypatch.setattr(Episodes, "random_return", lambda self: -1.0)
+    for number in range(2):
+        policy = load_skill(tiny_run / f"skills/{number:03d}").policy
+        with torch.no_grad():
+            # The first one goes right, the second stays where it is.
+            policy.mean_layer.bias[(4, 0)[number]] += 9.0
+        policy.save(tiny_run / f"skills/{number:03d}/policy.safetensors")
     other = tmp_path / "other"
     shutil.copytree(tiny_run, other)
     shutil.move(other / "skills/000", other / "kept")
@@ -251,20 +262,23 @@ def test_the_order_of_a_copied_library_is_found(tiny_run: Path, tmp_path: Path) 
     assert len(SkillLibrary(other)) == 2
     out = tmp_path / "out"
     found, left_out = align([tiny_run, other], out=out, settings=QUICK, progress=False)
-    assert len(found) + len(left_out) == 2
-    assert found
-    for each in found:
-        content = json.loads((each.folder / "modes.json").read_text())
-        one, two = (Path(policy["path"]) for policy in content["policies"])
-        assert (one.name, two.name) in (("000", "001"), ("001", "000"))
-        assert content["behaviour_distance"] == pytest.approx([0, 0], abs=1e-6)
-        assert each.modes.after[0][1] == pytest.approx(0, abs=1e-6)
-        assert each.modes.clusters == [0, 0]
+    (paired,) = found
+    content = json.loads((paired.folder / "modes.json").read_text())
+    assert paired.folder == out / "pair-000"
+    assert [Path(each["path"]) for each in content["policies"]] == [
+        tiny_run / "skills/000",
+        other / "skills/001",
+    ]
+    assert content["behaviour_distance"] == pytest.approx([0, 0], abs=1e-6)
+    assert paired.modes.after[0][1] == pytest.approx(0, abs=1e-6)
+    assert paired.modes.clusters == [0, 0]
+    # Who sees one thing only is compared with nobody.
+    assert len(left_out) == 1
+    assert re.match("pair-001: No unit of network 0 changes", left_out[0])
     # A pair may be named instead.
-    number = int(found[0].folder.name.removeprefix("pair-"))
-    words = [f"{tiny_run}:{number}", f"{other}:{1 - number}"]
+    words = [f"{tiny_run}:0", f"{other}:1"]
     (named,), _ = align(
         [tiny_run, other], out=tmp_path / "named", pair=words, settings=QUICK, progress=False
     )
-    assert named.modes.scores == found[0].modes.scores
+    assert named.modes.scores == paired.modes.scores
     assert (tmp_path / "named/modes.json").is_file()
