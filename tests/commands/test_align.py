@@ -25,12 +25,18 @@ from skillrl.permutation import Transformation, symmetry_groups
 
 RECIPE = TrainRecipe(
     *("Echo-v0", "recurrent-ppo"),
-    timesteps=512,
+    timesteps=256,
     n_envs=4,
     eval_every=10_000,
     eval_episodes=2,
     normalize=True,
-    agent_kwargs={"n_steps": 16, "batch_size": 32, "chunk": 8, "learning_rate": 0.03},
+    agent_kwargs={
+        "n_steps": 16,
+        "batch_size": 32,
+        "chunk": 8,
+        "n_epochs": 4,
+        "learning_rate": 0.05,
+    },
     policy_kwargs={"state_size": 4, "encoder": [8], "net_arch": [8]},
 )
 QUICK = Settings(episodes=6, points=3)
