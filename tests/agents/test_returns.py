@@ -27,8 +27,8 @@ def constant(action: float) -> PolicyNetwork:
     """A policy that always does the same."""
     policy = ActorCriticPolicy(BOX, ACTIONS, lambda _: 0.0, net_arch=[4])
     with torch.no_grad():
-        policy.action_net.weight.zero_()
-        policy.action_net.bias.fill_(action)
+        policy.action_net.get_parameter("weight").zero_()
+        policy.action_net.get_parameter("bias").fill_(action)
     return policy_network(policy)
 
 
@@ -53,11 +53,13 @@ def test_all_policies_see_the_same_episodes() -> None:
     episodes = Episodes(Task("Echo-v0"), 3, seed=5)
     one, other = episodes.watch(constant(0.1)), episodes.watch(constant(0.9))
     assert isinstance(one.observations, np.ndarray)
+    assert isinstance(other.observations, np.ndarray)
     np.testing.assert_array_equal(one.observations, other.observations)
     assert one.observations.shape == (5, 3, 2)
     assert one.lengths.tolist() == [5, 5, 5]
     np.testing.assert_allclose(other.returns, 4.5)
     again = Episodes(Task("Echo-v0"), 3, seed=6).watch(constant(0.1))
+    assert isinstance(again.observations, np.ndarray)
     assert not np.array_equal(one.observations, again.observations)
 
 

@@ -212,7 +212,7 @@ def test_what_cannot_be_compared_is_refused(
     refused([run, other], "different environments: .* of Echo-v0 with {'paint': False}")
     broken = SAC("MlpPolicy", "Pendulum-v1", buffer_size=10, device="cpu")
     with torch.no_grad():
-        broken.policy.actor.mu.bias.fill_(torch.nan)
+        broken.policy.actor.get_parameter("mu.bias").fill_(torch.nan)
     broken.save(tmp_path / "broken")
     refused([tmp_path / "broken.zip"] * 2, r"mu\.bias of .* not finite", env="Pendulum-v1")
     with pytest.raises(DamagedFileError, match=r"none\.zip does not exist"):
@@ -223,7 +223,7 @@ def test_what_cannot_be_compared_is_refused(
 def test_settings_are_checked() -> None:
     for wrong in ({"points": 2}, {"episodes": 0}, {"threshold": -1.0}):
         with pytest.raises(InvalidValueError, match=next(iter(wrong)).removesuffix("s")):
-            Settings(**wrong)  # type: ignore[arg-type]
+            Settings(**wrong)
 
 
 def watched(mean: float, spread: float) -> Seen:

@@ -51,7 +51,7 @@ def test_figures_are_drawn(modes: Modes, tmp_path: Path) -> None:
 def test_the_matrix_is_in_the_order_of_the_tree(
     modes: Modes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn = {}
+    drawn: dict[int, np.ndarray] = {}
     own = Axes.imshow
 
     def imshow(self: Axes, values: np.ndarray, **kwargs: object) -> object:
