@@ -19,7 +19,7 @@ from pathlib import Path
 import gymnasium as gym
 
 from skillrl import __version__
-from skillrl.cli.agents import Export, Train
+from skillrl.cli.agents import Align, Export, Train
 from skillrl.cli.discovery import Discover, Gallery, List, Map, Render
 from skillrl.cli.info import Info
 from skillrl.cli.sequence import Sequence
@@ -30,7 +30,8 @@ from skillrl.errors import RunStopped, SkillrlError
 USAGE = """\
 usage: skillrl VERB [ARGUMENTS] [--debug]
 
-Discover skills without a task reward, look at them, and use them; train agents with memory.
+Discover skills without a task reward, look at them, and use them; train agents with memory; tell
+whether seeds found the same solution.
 
 verbs:
 {verbs}
@@ -50,7 +51,19 @@ examples:
 VERBS: dict[str, type[Verb]] = {
     name_of(verb): verb
     for verb in (
-        *(Discover, List, Render, Gallery, Map, Train, Export, Sequence, PermutationStudy, Info),
+        *(
+            Discover,
+            List,
+            Render,
+            Gallery,
+            Map,
+            Train,
+            Align,
+            Export,
+            Sequence,
+            PermutationStudy,
+            Info,
+        ),
     )
 }
 

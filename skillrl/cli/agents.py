@@ -1,11 +1,11 @@
-"""The verbs of ordinary agents: train them, and take their policies elsewhere."""
+"""The verbs of ordinary agents: train them, compare them, and take their policies elsewhere."""
 
 from __future__ import annotations
 
 from collections import abc
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import tyro
 
@@ -131,3 +131,86 @@ class Export(Parsed):
         from skillrl.commands.export import export_policy
 
         print(export_policy(self.path, out=self.out))
+
+
+@dataclass(frozen=True)
+class Align(Parsed):
+    """Tell whether policies of different seeds found the same solution.
+
+    The units of a network can be exchanged, those behind tanh flipped, and the states of a linear
+    recurrence turned, without a change of what it does. Two policies lie in one mode if, once these
+    are undone, the straight path between their parameters leads through policies that are as good.
+    How far returns fall below the line between the ends, as a share of what the ends are better
+    than a random policy, is the barrier. All returns are means over the same episodes without
+    noise.
+
+    Normalisers are folded into the first layers where they clip none of the observations that units
+    are compared on; else they are interpolated along with the parameters.
+
+    Writes modes.json (barriers, modes, distances of parameters and of behaviour), barriers.png,
+    curves.png and, of three policies or more, plane.png. Skills of several runs are paired by what
+    they see in their episodes, and scored on the mean of their rewards.
+
+    Examples:
+      skillrl align runs/pendulum-v1-ppo
+      skillrl align runs/a/seed-000 runs/b/seed-003 --method both --episodes 100
+      skillrl align one.zip other.zip --env HalfCheetah-v5 --normalizer one.npz other.npz
+      skillrl align runs/cheetah-0 runs/cheetah-1
+      skillrl align runs/cheetah-0 runs/cheetah-1 --pair runs/cheetah-0:3 runs/cheetah-1:5
+    """
+
+    paths: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PATH")]
+    """Runs of `skillrl train` (all seeds) or seeds of them, agents that Stable-Baselines3 saved
+    (.zip), runs of `skillrl discover` or single skills of them."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/alignment")
+    """Folder for the results."""
+    method: Literal["activations", "weights", "both"] = "activations"
+    """What tells which units are alike: what they do, the parameters around them, or both."""
+    no_signs: bool = False
+    """Permute units only: flip none, and turn no complex states."""
+    episodes: int = 50
+    """Episodes of every return, from the same resets for all policies."""
+    points: int = 5
+    """Points on every path, its ends included."""
+    threshold: float = 0.1
+    """Barriers up to this connect two policies."""
+    env: Annotated[
+        str | None, tyro.conf.arg(metavar="ID", help_behavior_hint="(default: as in training)")
+    ] = None
+    """Id of the environment; needed where no file says it."""
+    normalizer: Annotated[
+        tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="")
+    ] = ()
+    """Statistics of the observations (normalizer.npz) of agents whose files hold none: one for all,
+    or one for each."""
+    pair: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="RUN:N [RUN:N ...]", help_behavior_hint="")
+    ] = ()
+    """Skills to compare, instead of all that are paired by what they do."""
+    seed: int = 0
+    """Seed of the episodes' resets."""
+    imports: Imports = ()
+    """Package to import first, because it registers the environment."""
+
+    def execute(self) -> None:
+        """Compare the policies; the command shows its progress itself."""
+        import_packages(self.imports)
+        from skillrl.commands.align import Settings, align, report
+
+        settings = Settings(
+            method=self.method,
+            signs=not self.no_signs,
+            episodes=self.episodes,
+            points=self.points,
+            threshold=self.threshold,
+            seed=self.seed,
+        )
+        found = align(
+            self.paths,
+            out=self.out,
+            env=self.env,
+            normalizers=self.normalizer,
+            pair=self.pair,
+            settings=settings,
+        )
+        print(report(*found))

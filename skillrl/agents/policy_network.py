@@ -1,0 +1,382 @@
+"""Policies as networks that can be compared: raw observations in, what they do and expect out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.sac.policies import SACPolicy
+from torch import Tensor, nn
+
+from skillrl.agents.features import CLIP, NormalizedVector
+from skillrl.agents.normalizer import Normalizer, Observation
+from skillrl.agents.recurrent_policy import RecurrentPolicy
+from skillrl.agents.recurrent_sac_policy import RecurrentSACPolicy
+from skillrl.errors import InvalidValueError
+from skillrl.recurrent import RecurrentLayer
+
+State = tuple[np.ndarray, ...] | None
+Coordinates = Literal["raw", "shared", "own"]
+"""What the first layers of compared networks see: raw observations; what the first network's
+normaliser makes of them; or what each network's own one does."""
+
+
+class InputNormalizer(nn.Module):
+    """What a ``VecNormalize`` does to observations, as a layer whose statistics are buffers.
+
+    Args:
+        normalizer: of vectors, or of some keys of dictionaries.
+    """
+
+    def __init__(self, normalizer: Normalizer) -> None:
+        super().__init__()
+        arrays = normalizer.arrays
+        self.keys = normalizer.keys
+        self.clip, self.epsilon = float(arrays["clip"]), float(arrays["epsilon"])
+        for index, key in enumerate(self.keys):
+            for part in ("mean", "var"):
+                values = torch.as_tensor(arrays[f"{key}.{part}"], dtype=torch.float64)
+                self.register_buffer(f"{part}{index}", values)
+
+    def forward(self, observations: PyTorchObs) -> PyTorchObs:
+        """Return normalised observations, in the buffers' precision."""
+        if isinstance(observations, dict):
+            return {
+                key: self._normalised(f"observation.{key}", values)
+                for key, values in observations.items()
+            }
+        return self._normalised("observation", observations)
+
+    def _normalised(self, name: str, values: Tensor) -> Tensor:
+        if name not in self.keys:
+            return values
+        index = self.keys.index(name)
+        mean, var = self.get_buffer(f"mean{index}"), self.get_buffer(f"var{index}")
+        scaled = (values.to(mean.dtype) - mean) / torch.sqrt(var + self.epsilon)
+        return scaled.clamp(-self.clip, self.clip)
+
+
+class PolicyNetwork(nn.Module):
+    """A policy with its normaliser in front, as a function of raw observations.
+
+    ``forward`` gives what the last layers of actor and critic do, for the comparison of networks:
+    of observations ``(batch, *shape)``, or with a memory of chunks ``(time, batch, *shape)`` from
+    the begin of episodes. SAC's critics value the actor's own action; its target networks, which
+    are copies from earlier on, are left out.
+
+    Args:
+        policy: it becomes a part of the network.
+        normalizer: of the observations that the policy was trained on.
+    """
+
+    recurrent = False
+
+    def __init__(self, policy: BasePolicy, normalizer: Normalizer | None = None) -> None:
+        super().__init__()
+        self.policy = cast(Any, policy.to("cpu"))
+        self.policy.set_training_mode(False)
+        self.normalizer = (
+            InputNormalizer(normalizer) if normalizer is not None and normalizer.keys else None
+        )
+
+    def forward(self, observations: PyTorchObs) -> tuple[Tensor, Tensor]:
+        """Return what the actor's last layer gives, and values."""
+        return self._outputs(self._seen(observations))
+
+    def actions(self, observations: PyTorchObs) -> Tensor:
+        """Return what the policy does without noise: actions, or of discrete ones probabilities."""
+        scores, space = self.forward(observations)[0], self.policy.action_space
+        if isinstance(space, spaces.Box):
+            means = scores[..., : int(np.prod(space.shape))]  # standard deviations may follow
+            if self.policy.squash_output:
+                return means.tanh()
+            low, high = (
+                torch.as_tensor(each.reshape(-1), dtype=means.dtype)
+                for each in (space.low, space.high)
+            )
+            return torch.minimum(torch.maximum(means, low), high)
+        if isinstance(space, spaces.MultiBinary):
+            return scores.sigmoid()
+        sizes = space.nvec.flatten() if isinstance(space, spaces.MultiDiscrete) else [space.n]
+        parts = scores.split([int(size) for size in sizes], -1)
+        return torch.cat([part.softmax(-1) for part in parts], -1)
+
+    @torch.no_grad()
+    def predict(
+        self, observation: Observation, state: State = None, starts: np.ndarray | None = None
+    ) -> tuple[np.ndarray, State]:
+        """Return actions without noise for a batch of raw observations, and the next state."""
+        if self.normalizer is not None:
+            seen = self.normalizer(
+                {key: torch.as_tensor(value) for key, value in observation.items()}
+                if isinstance(observation, dict)
+                else torch.as_tensor(observation)
+            )
+            observation = (
+                {key: value.numpy() for key, value in seen.items()}
+                if isinstance(seen, dict)
+                else seen.float().numpy()
+            )
+        actions, after = self.policy.predict(observation, state, starts, deterministic=True)
+        return actions, after
+
+    def tensors(self, observation: Observation) -> PyTorchObs:
+        """Return a batch of raw observations as ``forward`` takes them."""
+        return self.policy.obs_to_tensor(observation)[0]
+
+    def readers(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
+        """Yield the features extractors with the layers that read their outputs first."""
+        raise NotImplementedError
+
+    def _outputs(self, observations: PyTorchObs) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def _seen(self, observations: PyTorchObs) -> PyTorchObs:
+        return observations if self.normalizer is None else self.normalizer(observations)
+
+
+class _ActorCritic(PolicyNetwork):
+    policy: ActorCriticPolicy
+
+    def _outputs(self, observations: PyTorchObs) -> tuple[Tensor, Tensor]:
+        policy = self.policy
+        features = policy.extract_features(observations)
+        actor, critic = features if isinstance(features, tuple) else (features, features)
+        latent = policy.mlp_extractor.forward_actor(actor)
+        values = policy.value_net(policy.mlp_extractor.forward_critic(critic))
+        return policy.action_net(latent), values
+
+    def readers(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
+        policy, networks = self.policy, self.policy.mlp_extractor
+        yield policy.pi_features_extractor, [_first(networks.policy_net, policy.action_net)]
+        yield policy.vf_features_extractor, [_first(networks.value_net, policy.value_net)]
+
+
+class _RecurrentActorCritic(PolicyNetwork):
+    policy: RecurrentPolicy
+    recurrent = True
+
+    def _outputs(self, observations: PyTorchObs) -> tuple[Tensor, Tensor]:
+        policy = self.policy
+        starts = _no_starts(observations)
+        carry = policy.initial_carry(starts.shape[1], sensitivities=False)
+        actor, critic = policy.recur(observations, carry, starts)
+        latent = policy.mlp_extractor.forward_actor(actor)
+        values = policy.value_net(policy.mlp_extractor.forward_critic(critic))
+        return policy.action_net(latent), values
+
+    def readers(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
+        parts = cast(Any, self.policy.recurrences.values())
+        yield self.policy.features_extractor, [_first(part.encoder, part.layer) for part in parts]
+
+
+class _Sac(PolicyNetwork):
+    policy: SACPolicy
+
+    def __init__(self, policy: BasePolicy, normalizer: Normalizer | None = None) -> None:
+        super().__init__(policy, normalizer)
+        del cast(Any, self.policy).critic_target
+
+    def _outputs(self, observations: PyTorchObs) -> tuple[Tensor, Tensor]:
+        mean, *_ = self.policy.actor.get_action_dist_params(observations)
+        return mean, torch.cat(self.policy.critic(observations, mean.tanh()), -1)
+
+    def readers(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
+        actor, critic = self.policy.actor, self.policy.critic
+        yield actor.features_extractor, [_first(cast(Any, actor.latent_pi), actor.mu)]
+        firsts = [_first(network, network) for network in critic.q_networks]
+        yield critic.features_extractor, firsts
+
+
+class _RecurrentSac(_Sac):
+    policy: RecurrentSACPolicy
+    recurrent = True
+
+    def _outputs(self, observations: PyTorchObs) -> tuple[Tensor, Tensor]:
+        policy = self.policy
+        starts = _no_starts(observations)
+        carry = policy.initial_carry(starts.shape[1], sensitivities=False)
+        mean, _ = policy.actor._distribution(
+            policy.actor.remember(observations, carry, starts, burn_in=0)
+        )
+        remembered = policy.critic.remember(observations, carry, starts, burn_in=0)
+        return mean, policy.critic.values(remembered, mean.tanh())
+
+    def readers(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
+        actor, critic = self.policy.actor, self.policy.critic
+        own = actor.recurrence
+        yield actor.features_extractor, [_first(own.encoder, own.layer)]
+        parts = critic.each().values()
+        yield critic.features_extractor, [_first(part.encoder, part.layer) for part in parts]
+
+
+def _first(network: Any, otherwise: nn.Module) -> nn.Module:
+    """The first layer of a network, or what follows it where it is empty."""
+    return next(iter(network), otherwise)
+
+
+def _no_starts(observations: PyTorchObs) -> Tensor:
+    seen = next(iter(observations.values())) if isinstance(observations, dict) else observations
+    return torch.zeros(seen.shape[:2], dtype=torch.bool)
+
+
+# The first that fits counts: recurrent policies are subclasses of the others.
+_NETWORKS: dict[type[BasePolicy], type[PolicyNetwork]] = {
+    RecurrentPolicy: _RecurrentActorCritic,
+    RecurrentSACPolicy: _RecurrentSac,
+    ActorCriticPolicy: _ActorCritic,
+    SACPolicy: _Sac,
+}
+
+
+def policy_network(policy: BasePolicy, normalizer: Normalizer | None = None) -> PolicyNetwork:
+    """Return a policy as a network of raw observations.
+
+    Args:
+        policy: of PPO, SAC, RecurrentPPO, RecurrentSAC or of a skill; it becomes a part of
+            the network.
+        normalizer: of the observations that it was trained on, besides a skill's own.
+
+    Raises:
+        InvalidValueError: if the policy is of another kind.
+    """
+    for kind, network in _NETWORKS.items():
+        if isinstance(policy, kind):
+            found = network(policy, normalizer)
+            for part in found.modules():
+                if isinstance(part, RecurrentLayer):
+                    # What is learnt from does not matter here, and sensitivities cost time.
+                    part.rule = "truncated"
+            return found
+    raise InvalidValueError(
+        "Policies of PPO, SAC, RecurrentPPO, RecurrentSAC and skills can be compared. Received a "
+        f"{type(policy).__name__}."
+    )
+
+
+def in_shared_coordinates(
+    networks: Sequence[PolicyNetwork], observations: PyTorchObs
+) -> tuple[list[PolicyNetwork], Coordinates]:
+    """Let the first layers of several networks see the same, as far as that changes no function.
+
+    A normaliser that clips nothing is linear. It is folded into the layers that read it, and that
+    of the first network, which stays in place, is unfolded from them: with means ``m`` and standard
+    deviations ``s``, ``W' = W s_0 / s`` and ``b' = b + W (m_0 − m) / s``. So weights mean the same
+    in all networks, interpolating them is interpolating the networks with all normalisers folded
+    away, numbers stay as small as they were, and observations beyond the clipping range stay
+    clipped.
+
+    Where any normaliser clips an observation, or feeds something other than a linear layer, all
+    stay as they are: weights are those of normalised observations, and whoever interpolates the
+    networks interpolates their normalisers, which are buffers, with them.
+
+    Args:
+        networks: of one architecture.
+        observations: raw, as the networks take them.
+
+    Returns:
+        Networks that compute the same, and what their first layers see.
+    """
+    stages = [_stages(network) for network in networks]
+    if all(each is not None and not any(each) for each in stages):
+        return [*networks], "raw"
+    if (
+        any(each is None for each in stages)
+        or isinstance(observations, dict)
+        or any(_clips(network, observations) for network in networks)
+    ):
+        return [*networks], "own"
+    return [networks[0], *(_expressed(each, networks[0]) for each in networks[1:])], "shared"
+
+
+_Normalizing = InputNormalizer | NormalizedVector
+
+
+def _stages(network: PolicyNetwork) -> list[list[_Normalizing]] | None:
+    """The normalisers before each reader; None where one cannot be folded into all its layers."""
+    found: list[list[_Normalizing]] = []
+    for extractor, layers in network.readers():
+        stages: list[_Normalizing] = []
+        if network.normalizer is not None:
+            stages.append(network.normalizer)
+        if isinstance(extractor, NormalizedVector):
+            stages.append(extractor)
+        vectors = isinstance(extractor, NormalizedVector | FlattenExtractor)
+        linear = all(isinstance(layer, nn.Linear) and layer.bias is not None for layer in layers)
+        if stages and not (vectors and linear):
+            return None
+        if (
+            stages
+            and network.normalizer is not None
+            and network.normalizer.keys != ("observation",)
+        ):
+            return None
+        found.append(stages)
+    return found
+
+
+def _moments(stage: _Normalizing) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation that a normaliser works with, in float64."""
+    if isinstance(stage, NormalizedVector):
+        return stage.mean.double(), (stage.var.double() + 1e-6).sqrt()
+    mean, var = stage.get_buffer("mean0"), stage.get_buffer("var0")
+    return mean.double().flatten(), (var.double() + stage.epsilon).sqrt().flatten()
+
+
+def _composed(stages: Sequence[_Normalizing]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of several normalisers, one after another."""
+    mean, std = _moments(stages[0])
+    for stage in stages[1:]:
+        inner_mean, inner_std = _moments(stage)
+        mean, std = mean + std * inner_mean, std * inner_std
+    return mean, std
+
+
+def _clips(network: PolicyNetwork, observations: Tensor) -> bool:
+    seen = observations.flatten(0, 1) if network.recurrent else observations
+    for (extractor, _), stages in zip(network.readers(), _stages(network) or [], strict=True):
+        values = seen.flatten(1).double()
+        for stage in stages:
+            mean, std = _moments(stage)
+            values = (values - mean) / std
+            clip = CLIP if stage is extractor else cast(InputNormalizer, stage).clip
+            if bool((values.abs() > clip).any()):
+                return True
+    return False
+
+
+@torch.no_grad()
+def _expressed(network: PolicyNetwork, reference: PolicyNetwork) -> PolicyNetwork:
+    """Return the same function with the normalisers of ``reference``; see the caller."""
+    found = copy.deepcopy(network)
+    pairs = zip(_stages(found) or [], _stages(reference) or [], found.readers(), strict=True)
+    updates: list[tuple[nn.Linear, Tensor, Tensor]] = []
+    for own, other, (_, layers) in pairs:
+        if not own:
+            continue
+        (mean, std), (mean_0, std_0) = _composed(own), _composed(other)
+        for layer in cast(list[nn.Linear], layers):
+            # Actions, which critics take as well, come after the features.
+            weight = layer.weight.double()
+            seen = weight[:, : len(mean)]
+            bias = cast(Tensor, layer.bias).double() + seen @ ((mean_0 - mean) / std)
+            updates.append(
+                (layer, torch.cat([seen * (std_0 / std), weight[:, len(mean) :]], 1), bias)
+            )
+    for layer, weight, bias in updates:
+        layer.weight.copy_(weight)
+        cast(Tensor, layer.bias).copy_(bias)
+    for mine, theirs in zip(_normalizers(found), _normalizers(reference), strict=True):
+        mine.load_state_dict(theirs.state_dict())
+    return found
+
+
+def _normalizers(network: nn.Module) -> list[nn.Module]:
+    return [part for part in network.modules() if isinstance(part, _Normalizing)]
