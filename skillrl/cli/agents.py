@@ -159,7 +159,10 @@ class Align(Parsed):
       skillrl align runs/cheetah-0 runs/cheetah-1 --pair runs/cheetah-0:3 runs/cheetah-1:5
     """
 
-    paths: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PATH")]
+    paths: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="PATH [PATH ...]", help_behavior_hint=""),
+    ]
     """Runs of `skillrl train` (all seeds) or seeds of them, agents that Stable-Baselines3 saved
     (.zip), runs of `skillrl discover` or single skills of them."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/alignment")
