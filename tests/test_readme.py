@@ -62,6 +62,20 @@ def test_a_table_is_made_from_its_results(tmp_path: Path) -> None:
     assert readme_tables.fill(filled, tmp_path) == filled
 
 
+def test_tables_of_returns_have_a_row_for_each_task() -> None:
+    ours, chance = {"mean": 3.9, "interval": [3.8, 4]}, {"mean": 1.94, "interval": [1.9, 2.0]}
+    tasks = {
+        "CartPole": {"skillrl": {"mean": 500, "interval": [499.6, 500]}},
+        "T-maze": {"skillrl": ours, "truncated": chance},
+    }
+    rows = readme_tables.memory_tasks({"tasks": tasks}).splitlines()
+    assert rows[0] == "|  | skillrl | skillrl, truncated |"
+    assert rows[2] == "| CartPole | 500 (500 to 500) |  |"
+    assert rows[3] == "| T-maze | 3.90 (3.80 to 4.00) | 1.94 (1.90 to 2.00) |"
+    rows = readme_tables.rules_in_ppo({"tasks": {"T-maze": {"online": ours}}}).splitlines()
+    assert rows[0] == "|  | T-maze |" and rows[2] == "| online | 3.90 (3.80 to 4.00) |"
+
+
 def test_links_and_pictures_exist() -> None:
     root = Path(__file__).parents[1]
     targets = re.findall(r"\]\(([^)#:]+)\)", README)
