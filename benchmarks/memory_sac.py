@@ -1,11 +1,12 @@
 """Returns of SAC with and without velocities, and of recurrent SAC without, at equal steps.
 
-Stable-Baselines3's SAC sees the velocities, and does not; this package's RecurrentSAC does not. All
-make as many gradient steps as environment steps, with the same discount and networks of two layers
-of 256 units; each has its own better learning rate of two, found by a shorter training with another
-seed. Returns are those of the trained policy without exploration.
+Stable-Baselines3's SAC sees the velocities, and does not; this package's RecurrentSAC does not, and
+sees the last action and reward in their place, or neither. All make as many gradient steps as
+environment steps, with the same discount and networks of two layers of 256 units; each has its own
+better learning rate of two, found by a shorter training with another seed. Returns are those of the
+trained policy without exploration.
 
-    python benchmarks/memory_sac.py            about 2 hours on two cores; resumes
+    python benchmarks/memory_sac.py            about 3 hours on two cores; resumes
     python benchmarks/memory_sac.py --quick    under 60 seconds
 """
 
@@ -22,16 +23,18 @@ from returns import Task, Training, compared, searched
 RATES = (3e-4, 1e-3)
 SEARCH_SHARE = 0.5
 # Steps, and seeds.
-TASKS = {"Pendulum-v1": (20_000, 5), "HalfCheetah-v5": (40_000, 3)}
+TASKS = {"Pendulum-v1": (20_000, 5), "HalfCheetah-v5": (30_000, 3)}
 
 
 def contenders(env: str, steps: int, episodes: int) -> dict[tuple[str, str], Training]:
     """The agents that are compared on a task."""
     seen, hidden = Task(env), Task(env, masked=True)
+    told = Task(env, masked=True, previous=True)
     agents: dict[str, tuple[Task, str]] = {
         "SAC, velocities seen": (seen, "SAC"),
         "SAC": (hidden, "SAC"),
         "skillrl RecurrentSAC": (hidden, "skillrl RecurrentSAC"),
+        "skillrl RecurrentSAC, last action and reward seen": (told, "skillrl RecurrentSAC"),
     }
     return {
         (env, name): Training(task, agent, {"learning_starts": 1_000}, steps, 1, episodes)

@@ -208,7 +208,7 @@ def run_all(
         workers: that train side by side.
     """
     jobs: Iterable[Job] = [(_title(name), each, folder) for name, each in trainings.items()]
-    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
         return dict(zip(trainings, pool.imap(_run, jobs), strict=True))
 
 

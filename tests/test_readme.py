@@ -84,6 +84,20 @@ def test_pairs_of_seeds_are_summed_up() -> None:
     assert "| a | 10.0% ± 0.0% | 25.0% ± 5.0% | 10.0% ± 0.0% | 15.0% ± 5.0% |" in table
 
 
+def test_tables_of_returns_have_a_row_for_each_task() -> None:
+    ours, chance = {"mean": 3.9, "interval": [3.8, 4]}, {"mean": 1.94, "interval": [1.9, 2.0]}
+    tasks = {
+        "CartPole": {"skillrl": {"mean": 500, "interval": [499.6, 500]}},
+        "T-maze": {"skillrl": ours, "truncated": chance},
+    }
+    rows = readme_tables.memory_tasks({"tasks": tasks}).splitlines()
+    assert rows[0] == "|  | skillrl | skillrl, truncated |"
+    assert rows[2] == "| CartPole | 500 (500 to 500) |  |"
+    assert rows[3] == "| T-maze | 3.90 (3.80 to 4.00) | 1.94 (1.90 to 2.00) |"
+    rows = readme_tables.rules_in_ppo({"tasks": {"T-maze": {"online": ours}}}).splitlines()
+    assert rows[0] == "|  | T-maze |" and rows[2] == "| online | 3.90 (3.80 to 4.00) |"
+
+
 def test_links_and_pictures_exist() -> None:
     root = Path(__file__).parents[1]
     targets = re.findall(r"\]\(([^)#:]+)\)", README)
