@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from comparison import figures, parse, parser, quick, run_all, seeds_of
+from comparison import figures, parse, parser, quick, run_all
 from record import record
 from skillrl.discovery.recipes import Recipe, recipe_for
 
@@ -62,11 +62,9 @@ def main() -> None:
     )
     if options.quick:
         options.variants, recipe = ["recipe", "restarts"], quick(recipe)
-    found = {}
-    for name in options.variants:
-        variant = changed(recipe, VARIANTS[name])
-        folder = options.runs / name.replace(" ", "-").replace("'", "")
-        found[name] = figures(run_all(variant, folder, seeds_of(options)), variant)
+    variants = {name: changed(recipe, VARIANTS[name]) for name in options.variants}
+    runs = run_all(variants, options)
+    found = {name: figures(runs[name], variant) for name, variant in variants.items()}
     record("ablations_half_cheetah", {"variants": found}, quick=options.quick)
 
 

@@ -1,18 +1,17 @@
 """Methods of discovery compared: the same agent, networks, environments and steps, several seeds.
 
-Each run is a folder ``RUNS/METHOD/seed-N``, which is resumed where it was stopped; two run side by
-side, a core each.
+Each run is a folder ``RUNS/CONTENDER/seed-N``, which is resumed where it was stopped; two run side
+by side, a core each. What a finished run came to is kept elsewhere: its folder may go.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import multiprocessing
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,14 @@ import numpy as np
 import torch
 from scipy import stats
 
-from record import record
+from record import OUTCOMES, once, passing_folder, record
 from skillrl.discovery.events import Event, SkillFinished
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.metrics import growing_variety
-from skillrl.discovery.recipes import Recipe, SampleRecipe, recipe_for
+from skillrl.discovery.recipes import Recipe, recipe_for
 from skillrl.discovery.run import discover
-from skillrl.files import write_json
 
-METHODS = ("neural-rewards", "diayn", "metra", "random-rewards")
+RIVALS = ("diayn", "random-rewards", "metra")
 
 
 def parser(doc: str, *, seeds: int, skills: int, runs: str) -> argparse.ArgumentParser:
@@ -38,7 +36,13 @@ def parser(doc: str, *, seeds: int, skills: int, runs: str) -> argparse.Argument
     made.add_argument("--seeds", type=int, default=seeds)
     made.add_argument("--first-seed", type=int, default=0)
     made.add_argument("--skills", type=int, default=skills)
-    made.add_argument("--runs", type=Path, default=Path(runs))
+    made.add_argument("--runs", type=Path, default=Path(runs), help="folder of the runs")
+    made.add_argument(
+        "--outcomes",
+        type=Path,
+        default=OUTCOMES / Path(sys.argv[0]).stem,
+        help="folder of what they came to",
+    )
     return made
 
 
@@ -46,7 +50,8 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
     """Read the command line."""
     options = made.parse_args()
     if options.quick:
-        options.seeds, options.skills, options.runs = 1, 2, Path(tempfile.mkdtemp())
+        options.seeds, options.skills = 1, 2
+        options.runs = options.outcomes = passing_folder()
     return options
 
 
@@ -74,39 +79,56 @@ def nothing_more(library: SkillLibrary) -> dict[str, float]:
 def compare_methods(
     doc: str, env: str, *, seeds: int, skills: int, runs: str, measure: Measure = nothing_more
 ) -> None:
-    """Compare all methods on an environment, and record the figures under the script's name.
+    """Compare our method with others on an environment, and record it under the script's name.
 
     ``measure`` gives further figures of a run.
     """
     made = parser(doc, seeds=seeds, skills=skills, runs=runs)
-    made.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    made.add_argument("--rivals", nargs="*", choices=RIVALS, default=list(RIVALS))
     made.add_argument(
-        "--few", nargs="*", choices=METHODS, default=[], help="methods with three seeds only"
+        "--few", nargs="*", choices=RIVALS, default=[], help="rivals with three seeds only"
     )
     options = parse(made)
     recipe = quick(recipe_for(env)) if options.quick else recipe_for(env)
     recipe = dataclasses.replace(recipe, generations=options.skills)
-    found: dict[str, Any] = {}
-    for method in options.methods:
-        variant = dataclasses.replace(recipe, method=method)
-        if method == "metra":
-            # It sends skills far apart, and has to see how far they are, as its authors' agents do.
-            seen = {**variant.env_kwargs, "exclude_current_positions_from_observation": False}
-            variant = dataclasses.replace(variant, env_kwargs=seen)
-        if method in ("diayn", "metra"):
-            # As many passes over a rollout as the agent makes.
-            passes = dataclasses.replace(variant.diayn, epochs=variant.agent.n_epochs)
-            variant = dataclasses.replace(variant, diayn=passes)
-        if method != "neural-rewards":
-            # As many steps in all as our own skills took, which may end early and be tried again.
-            steps = budget(options.runs, found) or recipe.steps_per_skill
-            variant = dataclasses.replace(variant, steps_per_skill=steps, attempts=1, patience=0.0)
-        seeds_used = seeds_of(options)[: 3 if method in options.few else None]
-        found[method] = figures(
-            run_all(variant, options.runs / method, seeds_used, measure), variant
-        )
-    name = Path(sys.argv[0]).stem
-    record(name, {"methods": found}, quick=options.quick)
+    ours = run_all({"neural-rewards": recipe}, options, measure=measure)
+    steps = budget(recipe, ours["neural-rewards"])
+    rivals = {method: rival(recipe, method, steps) for method in options.rivals}
+    found = ours | run_all(rivals, options, few=options.few, measure=measure)
+    recipes = {"neural-rewards": recipe, **rivals}
+    methods = {name: figures(runs, recipes[name]) for name, runs in found.items()}
+    record(Path(sys.argv[0]).stem, {"methods": methods}, quick=options.quick)
+
+
+def rival(recipe: Recipe, method: Any, steps: int) -> Recipe:
+    """The recipe of another method with the same agent and as many steps a skill."""
+    env_kwargs, diayn = recipe.env_kwargs, recipe.diayn
+    if method == "metra":
+        # It sends skills far apart, and has to see how far they are, as its authors' agents do.
+        env_kwargs = {**env_kwargs, "exclude_current_positions_from_observation": False}
+    if method in ("diayn", "metra"):
+        # As many passes over a rollout as the agent makes.
+        diayn = dataclasses.replace(diayn, epochs=recipe.agent.n_epochs)
+    return dataclasses.replace(
+        recipe,
+        method=method,
+        env_kwargs=env_kwargs,
+        diayn=diayn,
+        steps_per_skill=steps,
+        # Our own skills end early, and are tried again; the budget is what they took on average.
+        attempts=1,
+        patience=0.0,
+    )
+
+
+def budget(recipe: Recipe, runs: Sequence[dict[str, Any]]) -> int:
+    """The mean steps of our own skills, those of their samples included."""
+    samples = recipe.samples
+    # The last skill and the parent are followed, and explored from.
+    gathered = samples.num_envs * (
+        2 * samples.negative_steps + samples.positive_repeats * samples.positive_steps
+    )
+    return round(np.mean([skill["steps"] for run in runs for skill in run["skills"]]) + gathered)
 
 
 def seeds_of(options: argparse.Namespace) -> range:
@@ -114,59 +136,85 @@ def seeds_of(options: argparse.Namespace) -> range:
     return range(options.first_seed, options.first_seed + options.seeds)
 
 
-def budget(runs: Path, found: dict[str, Any]) -> int | None:
-    """The mean steps of our own skills, those of their samples included, kept beside the runs."""
-    path = runs / "steps_per_skill.json"
-    if "neural-rewards" in found:
-        samples = SampleRecipe(**found["neural-rewards"]["recipe"]["samples"])
-        # The last skill and the parent are followed, and explored from.
-        gathered = samples.num_envs * (
-            2 * samples.negative_steps + samples.positive_repeats * samples.positive_steps
-        )
-        trained = np.mean(found["neural-rewards"]["steps_per_skill"])
-        write_json(path, {"steps": round(trained + gathered)})
-    return int(json.loads(path.read_text(encoding="utf-8"))["steps"]) if path.exists() else None
+@dataclass(frozen=True)
+class Run:
+    """A run to do, unless it is known what it comes to."""
+
+    name: str
+    recipe: Recipe
+    seed: int
+    threads: int
+    folder: Path
+    outcomes: Path
+    measure: Measure
 
 
 def run_all(
-    recipe: Recipe, folder: Path, seeds: Sequence[int], measure: Measure = nothing_more
-) -> list[dict[str, Any]]:
-    """Discover with several seeds, and return what is known of each run."""
-    jobs = min(len(seeds), multiprocessing.cpu_count())
-    threads = max(1, multiprocessing.cpu_count() // jobs)
-    tasks = [(recipe, folder / f"seed-{seed}", seed, threads, measure) for seed in seeds]
+    recipes: Mapping[str, Recipe],
+    options: argparse.Namespace,
+    *,
+    few: Sequence[str] = (),
+    measure: Measure = nothing_more,
+) -> dict[str, list[dict[str, Any]]]:
+    """Discover by all recipes with several seeds, and return what is known of each run.
+
+    Args:
+        recipes: by names.
+        options: of the command line: seeds, and folders.
+        few: names of those that have three seeds only.
+        measure: gives further figures of a run.
+    """
+    seeds = {name: seeds_of(options)[: 3 if name in few else None] for name in recipes}
+    jobs = min(sum(map(len, seeds.values())), multiprocessing.cpu_count())
+    if jobs == 0:
+        return {}
+    threads = multiprocessing.cpu_count() // jobs
+    runs = [
+        Run(name, recipe, seed, threads, folder / f"seed-{seed}", options.outcomes, measure)
+        for name, recipe in recipes.items()
+        for folder in [options.runs / name.replace(" ", "-").replace("'", "")]
+        for seed in seeds[name]
+    ]
     with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
-        return pool.map(_run, tasks, chunksize=1)
+        outcomes = iter(pool.map(outcome, runs, chunksize=1))
+    return {name: [next(outcomes) for _ in own] for name, own in seeds.items()}
 
 
-def _run(task: tuple[Recipe, Path, int, int, Measure]) -> dict[str, Any]:
-    recipe, folder, seed, threads, measure = task
-    torch.set_num_threads(threads)
+def outcome(run: Run) -> dict[str, Any]:
+    """What is known of a run, which is done where nothing is."""
+    settings = {"recipe": dataclasses.asdict(run.recipe), "seed": run.seed}
+    return once(run.outcomes, f"{run.name} seed {run.seed}", settings, lambda: summary(run))
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Do a run, or the rest of it, and watch its skills."""
+    torch.set_num_threads(run.threads)
 
     def report(event: Event) -> None:
         if isinstance(event, SkillFinished):
             known = event.skill.record
             print(
-                f"{recipe.method} seed {seed} skill {known.index}: {known.mean_reward:.2f} of "
+                f"{run.name} seed {run.seed} skill {known.index}: {known.mean_reward:.2f} of "
                 f"{known.target:.3g}, live: {known.live}, {known.steps:,} steps, "
                 f"{known.seconds:.0f} s: {known.descriptors and known.descriptors.name}",
                 flush=True,
             )
 
-    library = discover(recipe, folder, seed=seed, resume=True, num_threads=threads, on_event=report)
-    return summary(library, measure)
-
-
-def summary(library: SkillLibrary, measure: Measure = nothing_more) -> dict[str, Any]:
-    """What is known of a finished run; the watching, which takes long, is done once."""
-    path = library.path / "variety.json"
-    if not path.exists() or len(json.loads(path.read_text())["growing"]) != len(library):
-        # As many trajectories as evaluation has: ten, as in the paper, unless in a hurry.
-        known = growing_variety(library, episodes=library.recipe.evaluation_episodes)
-        growing = [dataclasses.asdict(each) for each in known]
-        write_json(path, {"growing": growing, "more": measure(library)})
-    records = [dataclasses.asdict(skill.record) for skill in library]
-    return {"seed": library.seed, **json.loads(path.read_text("utf-8")), "skills": records}
+    library = discover(
+        *(run.recipe, run.folder),
+        seed=run.seed,
+        resume=True,
+        num_threads=run.threads,
+        on_event=report,
+    )
+    # As many trajectories as evaluation has: ten, as in the paper, unless in a hurry.
+    growing = growing_variety(library, episodes=run.recipe.evaluation_episodes)
+    return {
+        "seed": run.seed,
+        "growing": [dataclasses.asdict(each) for each in growing],
+        "more": run.measure(library),
+        "skills": [dataclasses.asdict(skill.record) for skill in library],
+    }
 
 
 def figures(runs: Sequence[dict[str, Any]], recipe: Recipe) -> dict[str, Any]:

@@ -6,7 +6,7 @@ of its own; then several seeds. Beside it, with one seed: the smallest eigenvalu
 the depth.
 
     python benchmarks/copy_task.py                       resumes where it was stopped
-    python benchmarks/copy_task.py --seeds 3 --updates 2000 --runs runs/copy-task
+    python benchmarks/copy_task.py --seeds 3 --updates 2000
     python benchmarks/copy_task.py --quick               under 60 seconds
 """
 
@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from record import record
+from record import OUTCOMES, passing_folder, record
 from sequences import LEARNING_RATES, compared, searched
 from skillrl.recurrent import sequence_recipe_for
 
@@ -62,14 +61,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="under 60 seconds, nothing recorded")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=2_000, help="the paper has 10,000")
-    parser.add_argument("--runs", type=Path, default=Path("runs/copy-task"))
+    parser.add_argument("--outcomes", type=Path, default=OUTCOMES / "copy_task")
     options = parser.parse_args()
     base = dataclasses.replace(sequence_recipe_for("copy"), updates=options.updates)
     contenders = {name: dataclasses.replace(base, **c) for name, c in CONTENDERS.items()}
     rates: tuple[float, ...] = LEARNING_RATES
     search: dict[str, Any] = {"updates": options.updates // 5}
     if options.quick:
-        options.seeds, options.runs, rates = 1, Path(tempfile.mkdtemp()), (3e-3,)
+        options.seeds, options.outcomes, rates = 1, passing_folder(), (3e-3,)
         small: dict[str, Any] = {
             "updates": 4,
             "batch_size": 4,
@@ -79,7 +78,7 @@ def main() -> None:
         }
         contenders = {name: dataclasses.replace(r, **small) for name, r in contenders.items()}
         base, search = dataclasses.replace(base, **small), {}
-    chosen = searched(contenders, options.runs, search=search, rates=rates)
+    chosen = searched(contenders, options.outcomes, search=search, rates=rates)
     online = chosen["LRU, online, chunks of 16"]
     bptt = chosen["LRU, bptt"]
     swept: dict[str, tuple[Any, ...]] = {
@@ -95,8 +94,8 @@ def main() -> None:
     record(
         "copy_task",
         {
-            "contenders": compared(chosen, options.runs, options.seeds),
-            "sweeps": compared(sweeps, options.runs, 1),
+            "contenders": compared(chosen, options.outcomes, options.seeds),
+            "sweeps": compared(sweeps, options.outcomes, 1),
             "rates": list(rates),
             "search": search,
         },

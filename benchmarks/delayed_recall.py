@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import tempfile
 from pathlib import Path
 
-from record import record
+from record import OUTCOMES, passing_folder, record
 from sequences import compared
 from skillrl.recurrent import Rule, SequenceRecipe, sequence_recipe_for
 
@@ -23,11 +22,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under 60 seconds, nothing recorded")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--runs", type=Path, default=Path("runs/delayed-recall"))
+    parser.add_argument("--outcomes", type=Path, default=OUTCOMES / "delayed_recall")
     options = parser.parse_args()
     base = sequence_recipe_for("recall")
     if options.quick:
-        options.seeds, options.runs = 1, Path(tempfile.mkdtemp())
+        options.seeds, options.outcomes = 1, passing_folder()
         base = dataclasses.replace(base, length=100, horizon=100, updates=50)
     rules: tuple[Rule, ...] = ("online", "truncated", "one_step", "spatial")
     contenders: dict[str, SequenceRecipe] = {
@@ -38,7 +37,7 @@ def main() -> None:
     )
     record(
         "delayed_recall",
-        {"contenders": compared(contenders, options.runs, options.seeds)},
+        {"contenders": compared(contenders, options.outcomes, options.seeds)},
         quick=options.quick,
     )
 

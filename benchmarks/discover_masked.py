@@ -18,7 +18,7 @@ import gymnasium as gym
 import numpy as np
 from scipy import stats
 
-from comparison import bootstrap, parse, parser, run_all, seeds_of
+from comparison import bootstrap, parse, parser, run_all
 from record import record
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.metrics import mutual_information
@@ -79,14 +79,14 @@ def main() -> None:
     made = parser(__doc__, seeds=5, skills=6, runs="runs/masked")
     made.add_argument("--agents", nargs="+", choices=get_args(AgentName), default=list(AGENTS))
     options = parse(made)
-    found = {}
-    for name in options.agents:
-        recipe = dataclasses.replace(AGENTS[name], generations=options.skills)
-        if options.quick:
-            recipe = dataclasses.replace(recipe, steps_per_skill=4_096)
-        found[name] = figures(
-            run_all(recipe, options.runs / name, seeds_of(options), angles), recipe
-        )
+    recipes = {
+        name: dataclasses.replace(AGENTS[name], generations=options.skills)
+        for name in options.agents
+    }
+    if options.quick:
+        recipes = {n: dataclasses.replace(r, steps_per_skill=4_096) for n, r in recipes.items()}
+    runs = run_all(recipes, options, measure=angles)
+    found = {name: figures(runs[name], recipe) for name, recipe in recipes.items()}
     record("discover_masked", {"agents": found}, quick=options.quick)
 
 

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from record import record
+from record import OUTCOMES, passing_folder, record
 from sequences import compared, searched
 from skillrl.recurrent import SequenceRecipe, sequence_recipe_for
 
@@ -51,7 +50,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with images and reviews")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--runs", type=Path, default=Path("runs/long-range"))
+    parser.add_argument("--outcomes", type=Path, default=OUTCOMES / "long_range")
     options = parser.parse_args()
     names = ["listops", *(n for n in ("images", "reviews") if options.data)]
     found: dict[str, Any] = {}
@@ -73,11 +72,11 @@ def compare(contenders: dict[str, SequenceRecipe], options: argparse.Namespace) 
         if next(iter(contenders.values())).task != "images":
             tiny["length"] = 100
         contenders = {rule: dataclasses.replace(r, **tiny) for rule, r in contenders.items()}
-        return compared(contenders, Path(tempfile.mkdtemp()), 1)
+        return compared(contenders, passing_folder(), 1)
     updates = next(iter(contenders.values())).updates
     search = {"updates": updates // 4}
-    chosen = searched(contenders, options.runs, search=search, rates=(1e-3, 4e-3))
-    return compared(chosen, options.runs, options.seeds)
+    chosen = searched(contenders, options.outcomes, search=search, rates=(1e-3, 4e-3))
+    return compared(chosen, options.outcomes, options.seeds)
 
 
 if __name__ == "__main__":

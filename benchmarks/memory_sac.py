@@ -13,11 +13,10 @@ trained policy without exploration.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from record import record
+from record import OUTCOMES, passing_folder, record
 from returns import Task, Training, compared, searched
 
 RATES = (3e-4, 1e-3)
@@ -46,11 +45,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under 60 seconds, nothing recorded")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--runs", type=Path, default=Path("runs/memory-sac"))
+    parser.add_argument("--outcomes", type=Path, default=OUTCOMES / "memory_sac")
     options = parser.parse_args()
     tasks, episodes = TASKS, 20
     if options.quick:
-        options.runs = Path(tempfile.mkdtemp())
+        options.outcomes = passing_folder()
         tasks, episodes = {"Pendulum-v1": (1_050, 1)}, 2
     found: dict[str, Any] = {}
     trials: list[dict[str, Any]] = []
@@ -58,10 +57,10 @@ def main() -> None:
         trainings = contenders(env, steps, episodes)
         if not options.quick:
             trainings, tried = searched(
-                trainings, options.runs, options.workers, rates=RATES, share=SEARCH_SHARE
+                trainings, options.outcomes, options.workers, rates=RATES, share=SEARCH_SHARE
             )
             trials += tried
-        outcomes = compared(trainings, options.runs, options.workers, seeds)
+        outcomes = compared(trainings, options.outcomes, options.workers, seeds)
         found[env] = {name: outcome for (_, name), outcome in outcomes.items()}
     record(
         "memory_sac",

@@ -18,12 +18,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import fnmatch
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from record import record
+from record import OUTCOMES, passing_folder, record
 from returns import Task, Training, compared, searched
 
 RATES = (3e-4, 1e-3)
@@ -139,11 +138,11 @@ def main() -> None:
     parser.add_argument("--tasks", default="*", help="pattern of names; others are left out")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--runs", type=Path, default=Path("runs/memory-tasks"))
+    parser.add_argument("--outcomes", type=Path, default=OUTCOMES / "memory_tasks")
     options = parser.parse_args()
     problems = {name: p for name, p in PROBLEMS.items() if fnmatch.fnmatch(name, options.tasks)}
     if options.quick:
-        options.seeds, options.runs = 1, Path(tempfile.mkdtemp())
+        options.seeds, options.outcomes = 1, passing_folder()
         problems = {name: quick(problems[name]) for name in QUICK}
     trainings = {
         (task, agent): training
@@ -153,9 +152,9 @@ def main() -> None:
     trials: list[dict[str, Any]] = []
     if not options.quick:
         trainings, trials = searched(
-            trainings, options.runs, options.workers, rates=RATES, share=SEARCH_SHARE
+            trainings, options.outcomes, options.workers, rates=RATES, share=SEARCH_SHARE
         )
-    found = compared(trainings, options.runs, options.workers, options.seeds)
+    found = compared(trainings, options.outcomes, options.workers, options.seeds)
     record(
         "memory_tasks",
         {

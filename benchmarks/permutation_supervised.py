@@ -22,10 +22,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import json
 import multiprocessing
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +32,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from record import record
+from record import OUTCOMES, once, passing_folder, record
 from skillrl.errors import DivergedError
-from skillrl.files import write_json
 from skillrl.images import read_images
 from skillrl.permutation import barrier
 from skillrl.permutation.recipes import STUDY_RECIPES, Method, StudyRecipe
@@ -129,28 +126,26 @@ class Task:
     setting: Setting
     number: int
     data: Path
-    runs: Path
+    outcomes: Path
 
     @property
-    def path(self) -> Path:
+    def title(self) -> str:
         recipe = self.setting.recipe
-        rate = f"{recipe.learning_rate:g}"
-        size = f"{recipe.depth}x{recipe.width}-{recipe.updates}-{rate}"
-        name = f"{self.setting.images}-{recipe.network}-{size}-pair{self.number}.json"
-        return self.runs / name
+        size = f"{recipe.depth}x{recipe.width} {recipe.updates} {recipe.learning_rate:g}"
+        return f"{self.setting.images} {recipe.network} {size} pair {self.number}"
 
     def examples(self) -> Examples:
         return examples(self.data, self.setting.images, self.setting.tested)
 
 
 def run(task: Task) -> dict[str, Any]:
-    """Train, align and score one pair, unless the folder knows what comes out.
+    """Train, align and score one pair, unless the folder knows what comes out."""
+    settings = {**dataclasses.asdict(task.setting), "pair": task.number}
+    return once(task.outcomes, task.title, settings, lambda: outcome_of(task))
 
-    What it knows was found by the code of that time: after a change of it, take another folder.
-    """
-    if task.path.exists():
-        known: dict[str, Any] = json.loads(task.path.read_text(encoding="utf-8"))
-        return known
+
+def outcome_of(task: Task) -> dict[str, Any]:
+    """Train, align and score one pair."""
     torch.set_num_threads(1)
     recipe, images = task.setting.recipe, task.examples()
     try:
@@ -161,13 +156,12 @@ def run(task: Task) -> dict[str, Any]:
             other = aligned(dataclasses.replace(recipe, method=method), pair, images).apply(b)
             for repaired in (False, True):
                 name = f"aligned by {method}{', repaired' if repaired else ''}"
-                found = curve(a, other, images, repaired=repaired)
-                outcome["curves"][name] = dataclasses.asdict(found)
+                path = curve(a, other, images, repaired=repaired)
+                outcome["curves"][name] = dataclasses.asdict(path)
     except DivergedError as error:
         # A learning rate that is too high is a finding.
         outcome = {"diverged": str(error)}
-    write_json(task.path, outcome)
-    print(task.path.stem, outcome.get("diverged", ""), flush=True)
+    print(task.title, outcome.get("diverged", ""), flush=True)
     return outcome
 
 
@@ -227,17 +221,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with cifar10 and mnist")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainings at a time")
-    parser.add_argument("--runs", type=Path, default=Path("runs/permutation-supervised"))
+    parser.add_argument("--outcomes", type=Path, default=OUTCOMES / "permutation_supervised")
     options = parser.parse_args()
     if not (options.quick or options.data):
         parser.error("--data names the folder with cifar10 and mnist")
     if options.pairs < 2:
         parser.error("--pairs should be at least 2: the control is another pair")
     wanted = quick_settings() if options.quick else settings()
-    runs = Path(tempfile.mkdtemp()) if options.quick else options.runs
+    outcomes = passing_folder() if options.quick else options.outcomes
     pairs = 2 if options.quick else options.pairs
     tasks = {
-        name: [Task(setting, number, options.data or Path(), runs) for number in range(pairs)]
+        name: [Task(setting, number, options.data or Path(), outcomes) for number in range(pairs)]
         for name, setting in wanted.items()
     }
     found: dict[str, Any] = {}
@@ -265,7 +259,7 @@ def main() -> None:
                 found[name]["controls"] = controls
             found[name]["recipe"] = dataclasses.asdict(setting.recipe)
     for each in found.values():
-        # What the files in --runs hold besides.
+        # What the files of the pairs hold besides.
         each["pairs"] = [
             {key: value for key, value in pair.items() if key != "permutations"}
             for pair in each["pairs"]

@@ -1,15 +1,12 @@
 """Trainings that are compared by the returns of what was learnt, each kept in a file of its own.
 
 A training is an agent on an environment with a number of steps and a seed. Two run side by side, a
-torch thread each. What is in the folder is not trained again: it was found by the code of that
-time, so that after a change of it another folder is due.
+torch thread each.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +28,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from comparison import bootstrap
+from record import once
 from skillrl.agents import RecurrentPPO, RecurrentSAC
 from skillrl.envs import (
     MaskVelocityVectorWrapper,
@@ -38,7 +36,6 @@ from skillrl.envs import (
     SB3VecEnv,
     make_vec,
 )
-from skillrl.files import write_json
 
 # The seed of trainings that only choose settings; those that are recorded count from 0.
 SEARCH_SEED = 1_000
@@ -124,12 +121,6 @@ class Training:
     episodes: int
     """Without exploration, after the training."""
     seed: int = 0
-
-    @property
-    def key(self) -> str:
-        """What no other training has."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _contrib_ppo(envs: VecEnv, **settings: Any) -> BaseAlgorithm:
@@ -218,16 +209,14 @@ def _title(name: Any) -> str:
 
 def _run(job: Job) -> dict[str, Any]:
     title, training, folder = job
-    slug = "".join(each if each.isalnum() else "-" for each in title.lower())
-    path = folder / f"{slug}-{training.key}.json"
-    if path.exists():
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["outcome"]
-        return known
-    outcome = train(training)
-    write_json(path, {"training": dataclasses.asdict(training), "outcome": outcome})
-    seconds = sum(outcome["seconds"].values())
-    print(f"{title}: return {outcome['return']:.3f}, {seconds:.0f} s", flush=True)
-    return outcome
+
+    def find() -> dict[str, Any]:
+        outcome = train(training)
+        seconds = sum(outcome["seconds"].values())
+        print(f"{title}: return {outcome['return']:.3f}, {seconds:.0f} s", flush=True)
+        return outcome
+
+    return once(folder, title, dataclasses.asdict(training), find)
 
 
 def searched(

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from memory_tasks import PROBLEMS, Problem, contenders, quick
-from record import record
+from record import OUTCOMES, passing_folder, record
 from returns import Training, compared
 
 TASKS = ("CartPole", "RepeatPrevious", "T-maze 100")
@@ -51,18 +50,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="under 60 seconds, nothing recorded")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--runs", type=Path, default=Path("runs/rules-in-ppo"))
+    parser.add_argument("--outcomes", type=Path, default=OUTCOMES / "rules_in_ppo")
     options = parser.parse_args()
     problems = {name: PROBLEMS[name] for name in TASKS}
     if options.quick:
-        options.seeds, options.runs = 1, Path(tempfile.mkdtemp())
+        options.seeds, options.outcomes = 1, passing_folder()
         problems = {name: quick(problems[name]) for name in TASKS[:2]}
     trainings: dict[Any, Training] = {
         (task, name): variant(problem, **changes)
         for task, problem in problems.items()
         for name, changes in VARIANTS.items()
     }
-    found = compared(trainings, options.runs, options.workers, options.seeds)
+    found = compared(trainings, options.outcomes, options.workers, options.seeds)
     record(
         "rules_in_ppo",
         {

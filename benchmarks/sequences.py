@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 import multiprocessing
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,8 +14,8 @@ import torch
 from scipy import stats
 
 from comparison import bootstrap
+from record import once
 from skillrl.errors import DivergedError
-from skillrl.files import write_json
 from skillrl.recurrent import SequenceRecipe
 from skillrl.recurrent.training import make_network, make_task, train
 
@@ -33,10 +31,7 @@ def trimmed(values: Sequence[float]) -> float | None:
 def run_all(
     recipes: Iterable[SequenceRecipe], folder: Path
 ) -> dict[SequenceRecipe, dict[str, Any]]:
-    """Train each recipe once, unless the folder knows what comes out.
-
-    What it knows was found by the code of that time: after a change of it, take another folder.
-    """
+    """Train each recipe, unless the folder knows what comes out."""
     wanted = list(dict.fromkeys(recipes))
     tasks = [(recipe, folder) for recipe in wanted]
     # A GPU has memory for one.
@@ -47,29 +42,25 @@ def run_all(
 
 def _run(task: tuple[SequenceRecipe, Path]) -> dict[str, Any]:
     recipe, folder = task
-    settings = dataclasses.asdict(recipe)
-    # Where the data lies makes no difference.
-    key = json.dumps({**settings, "data": None}, sort_keys=True)
-    path = folder / f"{recipe.task}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-    if path.exists():
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["outcome"]
-        return known
-    torch.set_num_threads(1)
-    problem = make_task(recipe)
-    network = make_network(recipe, problem)
-    try:
-        outcome = dataclasses.asdict(train(network, problem, recipe))
-    except DivergedError as error:
-        # A learning rate that is too high is a finding.
-        outcome = {"diverged": str(error), "test_loss": None, "test_accuracy": None}
-    write_json(path, {"recipe": settings, "outcome": outcome})
-    print(
+    title = (
         f"{recipe.task} {recipe.layer} {recipe.rule} chunk {recipe.chunk} depth {recipe.depth} "
-        f"rate {recipe.learning_rate} seed {recipe.seed}: loss {outcome['test_loss']}, right "
-        f"{outcome['test_accuracy']}",
-        flush=True,
+        f"rate {recipe.learning_rate} seed {recipe.seed}"
     )
-    return outcome
+
+    def find() -> dict[str, Any]:
+        torch.set_num_threads(1)
+        problem = make_task(recipe)
+        network = make_network(recipe, problem)
+        try:
+            outcome = dataclasses.asdict(train(network, problem, recipe))
+        except DivergedError as error:
+            # A learning rate that is too high is a finding.
+            outcome = {"diverged": str(error), "test_loss": None, "test_accuracy": None}
+        print(f"{title}: loss {outcome['test_loss']}, right {outcome['test_accuracy']}", flush=True)
+        return outcome
+
+    # Where the data lies makes no difference.
+    return once(folder, title, {**dataclasses.asdict(recipe), "data": None}, find)
 
 
 def searched(

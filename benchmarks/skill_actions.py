@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import multiprocessing
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
 from comparison import bootstrap, quick
-from record import record
+from record import passing_folder, record
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.recipes import recipe_for
 from skillrl.discovery.run import discover
@@ -155,7 +154,7 @@ def main() -> None:
 
 def quick_run() -> Path:
     """Two skills that were hardly trained."""
-    folder = Path(tempfile.mkdtemp()) / "run"
+    folder = passing_folder() / "run"
     discover(dataclasses.replace(quick(recipe_for("HalfCheetah-v5")), generations=2), folder)
     return folder
 

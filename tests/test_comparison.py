@@ -1,0 +1,59 @@
+"""Methods of discovery compared."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import comparison
+from comparison import Run, bootstrap, budget, outcome, rival, seeds_of
+from skillrl.discovery.recipes import recipe_for
+
+RECIPE = recipe_for("HalfCheetah-v5")
+
+
+def test_rivals_take_as_many_steps_as_our_skills_did_on_average() -> None:
+    runs: list[dict[str, Any]] = [
+        {"skills": [{"steps": 500_000}, {"steps": 700_000}]},
+        {"skills": [{"steps": 600_000}, {"steps": 900_000}]},
+    ]
+    # 64 environments follow two skills for 300 steps, and explore for 40 steps, 8 times.
+    assert budget(RECIPE, runs) == 675_000 + 64 * (2 * 300 + 8 * 40)
+
+
+@pytest.mark.parametrize("method", comparison.RIVALS)
+def test_rivals_have_the_same_agent(method: str) -> None:
+    variant = rival(RECIPE, method, 1_234)
+    assert (variant.method, variant.steps_per_skill) == (method, 1_234)
+    assert (variant.attempts, variant.patience) == (1, 0.0)
+    assert variant.agent == RECIPE.agent and variant.generations == RECIPE.generations
+    assert bool(variant.env_kwargs) == (method == "metra")
+
+
+def test_a_run_that_is_known_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[int] = []
+
+    def summary(run: Run) -> dict[str, Any]:
+        done.append(run.seed)
+        return {"seed": run.seed}
+
+    monkeypatch.setattr(comparison, "summary", summary)
+    run = Run("ours", RECIPE, 3, 1, tmp_path / "gone", tmp_path, comparison.nothing_more)
+    other = dataclasses.replace(run, recipe=dataclasses.replace(RECIPE, patience=0.2))
+    assert [outcome(each) for each in (run, run, other)] == [{"seed": 3}] * 3
+    assert done == [3, 3]
+
+
+def test_seeds_count_from_the_first() -> None:
+    options = argparse.Namespace(first_seed=10, seeds=3)
+    assert [*seeds_of(options)] == [10, 11, 12]
+
+
+def test_an_interval_holds_the_mean_of_equal_values() -> None:
+    assert bootstrap([2.0] * 5) == [2.0, 2.0]
+    low, high = bootstrap([0.0, 1.0, 2.0, 3.0, 4.0])
+    assert low < 2.0 < high
