@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.policies import BasePolicy
 
-from skillrl.discovery.samples import follow
+from skillrl.discovery.following import follow
 from skillrl.envs.make import find_spec, make_vec
 
 # The geoms that are feet, by Gymnasium's id of the task.
