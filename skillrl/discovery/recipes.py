@@ -475,7 +475,10 @@ def recipe_for(env: str) -> Recipe:
 def recipe_from_json(value: dict[str, Any]) -> Recipe:
     """Return the recipe that ``dataclasses.asdict`` turned into JSON.
 
+    Settings that an earlier skillrl did not have take their generic defaults: enough to read a run,
+    but not to go on with it.
+
     Raises:
-        InvalidValueError: if a field is missing, unknown, or not of its type.
+        InvalidValueError: if the environment is missing, or a field is unknown or not of its type.
     """
-    return from_json(Recipe, value, "recipe")
+    return from_json(Recipe, value, "recipe", defaults=True)
