@@ -181,10 +181,9 @@ def _learning(record: Record) -> list[tuple[str, str]]:
     if record.fresh_reward is not None:
         facts.append(("before training", f"{record.fresh_reward:.2f}"))
     if (separation := record.separation) is not None:
-        old = max(separation.negatives, separation.archive or 0.0)
         facts += [
             ("paid, of states asked for", f"{separation.positives:.0%}"),
-            ("paid, of earlier skills' states", f"{old:.0%}"),
+            ("paid, of earlier skills' states", f"{separation.old:.0%}"),
         ]
     facts += [
         ("steps", f"{record.steps:,}"),
