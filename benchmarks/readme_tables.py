@@ -112,6 +112,16 @@ def discover_humanoid(results: dict[str, Any]) -> str:
     return discovery(results)
 
 
+def discover_hopper(results: dict[str, Any]) -> str:
+    """See ``discovery``."""
+    return discovery(results)
+
+
+def discover_walker2d(results: dict[str, Any]) -> str:
+    """See ``discovery``."""
+    return discovery(results)
+
+
 def ablations_half_cheetah(results: dict[str, Any]) -> str:
     """Figures of the skills, a row for each variant of the recipe."""
     columns = [c for c in COLUMNS if c[0] in results["variants"]["recipe"]["mean"]]
@@ -425,7 +435,9 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
         delayed_recall,
         discover_ant,
         discover_half_cheetah,
+        discover_hopper,
         discover_humanoid,
+        discover_walker2d,
         discovery_throughput,
         env_throughput,
         long_range,

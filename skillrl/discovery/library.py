@@ -36,8 +36,8 @@ from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.files import read_json, write_json
 from skillrl.rewards import NeuralReward
 
-# A setting that is added to the recipe leaves it as it is: a run that lacks the setting is read, and
-# not resumed.
+# A setting that is added to the recipe leaves it as it is: a run that lacks the setting can be
+# read, and is not resumed.
 FORMAT = 1
 PACKAGES = ("skillrl", "gymnasium", "mujoco", "ale-py", "stable-baselines3", "torch", "numpy")
 
