@@ -51,7 +51,8 @@ readme: .venv/installed-dev
 
 benchmarks-quick: .venv/installed-benchmarks
 	for script in env_throughput atari_throughput discovery_throughput discover_half_cheetah \
-		discover_ant discover_humanoid ablations_half_cheetah skill_actions \
+		discover_ant discover_humanoid discover_hopper discover_walker2d \
+		ablations_half_cheetah skill_actions \
 		zero_shot_half_cheetah online_gradient online_cost copy_task delayed_recall \
 		long_range recurrent_throughput memory_tasks memory_sac rules_in_ppo \
 		discover_masked discover_montezuma permutation_supervised alignment_speed; do \

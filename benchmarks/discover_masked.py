@@ -20,10 +20,10 @@ from scipy import stats
 
 from comparison import bootstrap, parse, parser, run_all
 from record import record
+from skillrl.discovery.following import follow
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.metrics import mutual_information
 from skillrl.discovery.recipes import AgentName, Recipe
-from skillrl.discovery.samples import follow
 from skillrl.discovery.training import make_envs
 from skillrl.envs import MaskVelocity
 

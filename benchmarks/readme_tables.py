@@ -81,12 +81,12 @@ def discovery(results: dict[str, Any]) -> str:
     methods = results["methods"]
     columns = [c for c in COLUMNS if all(c[0] in method["mean"] for method in methods.values())]
 
-    rows = [
-        [METHODS[name], *(cell(method, key, form) for key, _, form in columns)]
-        for name, method in methods.items()
-    ]
+    def row(name: str, method: dict[str, Any]) -> list[str]:
+        return [name, str(len(method["seeds"])), *(cell(method, k, form) for k, _, form in columns)]
+
     headings = [heading for _, heading, _ in columns]
-    tables = [table(["", *headings], rows)]
+    rows = [row(METHODS[name], method) for name, method in methods.items()]
+    tables = [table(["", "seeds", *headings], rows)]
     if "neural-rewards" in methods:
         ours = methods["neural-rewards"]
         seeds = [
@@ -112,14 +112,24 @@ def discover_humanoid(results: dict[str, Any]) -> str:
     return discovery(results)
 
 
+def discover_hopper(results: dict[str, Any]) -> str:
+    """See ``discovery``."""
+    return discovery(results)
+
+
+def discover_walker2d(results: dict[str, Any]) -> str:
+    """See ``discovery``."""
+    return discovery(results)
+
+
 def ablations_half_cheetah(results: dict[str, Any]) -> str:
     """Figures of the skills, a row for each variant of the recipe."""
     columns = [c for c in COLUMNS if c[0] in results["variants"]["recipe"]["mean"]]
     rows = [
-        [name, *(cell(figures, key, form) for key, _, form in columns)]
+        [name, str(len(figures["seeds"])), *(cell(figures, key, form) for key, _, form in columns)]
         for name, figures in results["variants"].items()
     ]
-    return table(["", *(heading for _, heading, _ in columns)], rows)
+    return table(["", "seeds", *(heading for _, heading, _ in columns)], rows)
 
 
 def zero_shot_half_cheetah(results: dict[str, Any]) -> str:
@@ -425,7 +435,9 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
         delayed_recall,
         discover_ant,
         discover_half_cheetah,
+        discover_hopper,
         discover_humanoid,
+        discover_walker2d,
         discovery_throughput,
         env_throughput,
         long_range,

@@ -149,20 +149,28 @@ class Status:
         return ", ".join(parts)
 
 
+def fitted(event: RewardFitted, recipe: Recipe) -> str:
+    """Return a line on a reward that was fitted, or drawn at random."""
+    head = f"skill {event.generation}" + (f", attempt {event.attempt + 1}" if event.attempt else "")
+    how, separation = "its reward was drawn at random", event.separation
+    if separation is not None:
+        how = (
+            f"its reward pays {separation.positives:.0%} of the states that it asks for and "
+            f"{separation.old:.0%} of earlier ones"
+        )
+        if not separation.clear:
+            how += ", and could not be fitted more clearly"
+    return f"{head}: {how}; the fresh agent meets {event.fresh_reward:.3g} of {recipe.target:.3g}"
+
+
 def finished(event: SkillFinished) -> str:
     """Return a line on a skill that was evaluated and saved."""
     known = event.skill.record
     what = "" if known.descriptors is None else f" ({known.descriptors.name})"
-    unclear = (
-        ""
-        if known.separation is None or known.separation.clear
-        else "; its reward mistakes old states for new ones"
-    )
     return (
         f"skill {event.skill.index} is {'live' if known.live else 'not live'}{what}: "
         f"reward {known.mean_reward:.3g} of {known.target:.3g}, another skill's "
         f"{known.previous_mean_reward:.3g}; {known.steps:,} steps in {duration(known.seconds)}"
-        f"{unclear}"
     )
 
 
@@ -173,7 +181,7 @@ def _show(recipe: Recipe, progress: bool) -> AbstractContextManager[OnEvent]:
 
 
 def _lines(recipe: Recipe) -> OnEvent:
-    """Print a line for each finished skill, and one every half minute."""
+    """Print a line for each fitted reward and each finished skill, and one every half minute."""
     status = Status(recipe, time.monotonic())
     printed = time.monotonic()
 
@@ -184,7 +192,9 @@ def _lines(recipe: Recipe) -> OnEvent:
             line = finished(event)
         else:
             line = status.after(event, now)
-            if now - printed < LINE_INTERVAL:
+            if isinstance(event, RewardFitted):
+                line = fitted(event, recipe)
+            elif now - printed < LINE_INTERVAL:
                 return
         printed = now
         print(line, file=sys.stderr, flush=True)
@@ -194,7 +204,7 @@ def _lines(recipe: Recipe) -> OnEvent:
 
 @contextmanager
 def _bar(recipe: Recipe) -> Iterator[OnEvent]:
-    """Draw a bar of the present skill at the bottom of the terminal, finished skills above it."""
+    """Draw a bar of the present skill at the bottom of the terminal, what is known above it."""
     status = Status(recipe, time.monotonic())
     console = Console(stderr=True, highlight=False)
     columns = (SpinnerColumn(), BarColumn(20), TextColumn("{task.description}"))
@@ -207,6 +217,8 @@ def _bar(recipe: Recipe) -> Iterator[OnEvent]:
                 progress.update(task, completed=0, description="on to the next skill")
                 return
             line = status.after(event, time.monotonic())
+            if isinstance(event, RewardFitted):
+                console.print(fitted(event, recipe))
             steps = event.steps if isinstance(event, Trained) else 0
             total = status.steps_together(event)
             progress.update(task, completed=steps, total=total, description=line)

@@ -57,9 +57,7 @@ def list_skills(run: Path) -> str:
                 f"{known.previous_mean_reward:.3g}",
                 "" if known.fresh_reward is None else f"{known.fresh_reward:.3g}",
                 "" if separation is None else f"{separation.positives:.0%}",
-                ""
-                if separation is None
-                else f"{max(separation.negatives, separation.archive or 0.0):.0%}",
+                "" if separation is None else f"{separation.old:.0%}",
                 "" if known.task_return is None else f"{known.task_return:.1f}",
                 f"{known.steps:,}",
                 _duration(known.seconds),

@@ -7,6 +7,7 @@ one-legged hop is found among many skills without watching them all.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.policies import BasePolicy
 
-from skillrl.discovery.samples import follow
+from skillrl.discovery.following import follow
 from skillrl.envs.make import find_spec, make_vec
 
 # The geoms that are feet, by Gymnasium's id of the task.
@@ -52,7 +53,7 @@ class Descriptors:
     airborne: float
     """Share of the time with no foot on the ground, in [0, 1]."""
     feet: dict[str, float]
-    """Share of the time that each foot touches something, in [0, 1]."""
+    """Share of the time that each foot is on the ground, in [0, 1]."""
     effort: float
     """Mean square of the actions as shares of their bounds, in [0, 1]."""
 
@@ -97,7 +98,7 @@ class Motion:
     rotation: np.ndarray
     """``(T, N, 3, 3)``: from the torso's axes (forwards, left, up) to the world's."""
     contacts: np.ndarray
-    """``(T, N, F)``: whether each foot touched something."""
+    """``(T, N, F)``: whether each foot was on the ground."""
     actions: np.ndarray
     """``(T, N, A)``: as shares of their bounds."""
 
@@ -181,7 +182,7 @@ def watch(
         mujoco.mj_collision(model, data)
         position[index] = data.xpos[torso]
         rotation[index] = data.xmat[torso].reshape(3, 3)
-        contacts[index] = np.isin(geoms, data.contact.geom)
+        contacts[index] = on_ground(model, data, geoms)
     return Motion(
         seconds=float(model.opt.timestep) * envs.task.frame_skip,
         alive=np.array(alive),
@@ -195,14 +196,21 @@ def watch(
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
 
+def on_ground(model: mujoco.MjModel, data: mujoco.MjData, geoms: Sequence[int]) -> np.ndarray:
+    """Whether each of the geoms touches what does not move: another foot is no ground."""
+    pairs = data.contact.geom
+    fixed = model.geom_bodyid[pairs] == 0
+    return np.isin(geoms, pairs[fixed[:, ::-1]])
+
+
 def summarise(motion: Motion, feet: tuple[str, ...]) -> Descriptors:
     """Describe a motion; ``feet`` names the last axis of its contacts."""
     alive = motion.alive
     airborne = np.logical_not(np.any(motion.contacts, axis=-1, keepdims=True))[..., 0]
     turns, way, seconds = [], np.zeros(3), 0.0
     for n, last in enumerate(alive.sum(0) - 1):
-        turned = pitch(motion.rotation[: last + 1, n])
-        turns.append(somersaults(turned, airborne[: last + 1, n]))
+        rotation = motion.rotation[: last + 1, n]
+        turns.append(somersaults(pitch(rotation), rotation[:, 2, 2] > 0, airborne[: last + 1, n]))
         way += motion.position[last, n] - motion.position[0, n]
         seconds += last * motion.seconds
     front, back = np.mean(turns, axis=0)
@@ -233,19 +241,24 @@ def pitch(rotations: np.ndarray) -> np.ndarray:
     return np.concatenate([[0.0], np.cumsum(angles * left)])
 
 
-def somersaults(pitch: np.ndarray, airborne: np.ndarray) -> tuple[int, int]:
+def somersaults(pitch: np.ndarray, upright: np.ndarray, airborne: np.ndarray) -> tuple[int, int]:
     """Count somersaults forwards and backwards.
 
     A somersault is a full turn of the torso in one direction with all feet off the ground at some
-    moment of it.
+    moment of it. A body that leans to the side turns about its left axis also where it spins on the
+    spot: so the torso must stand on its head and on its feet in the turn, as it always does where
+    it can move in a plane only.
 
     Args:
         pitch: ``(T,)``, the angle turned so far in radians, nose down positive.
+        upright: ``(T,)``, whether the torso's top is above its bottom.
         airborne: ``(T,)``, whether all feet are off the ground.
 
-    >>> turning = np.linspace(0.0, 5 * math.pi, 100)
-    >>> somersaults(turning, np.ones(100, bool)), somersaults(turning, np.zeros(100, bool))
-    ((2, 0), (0, 0))
+    >>> turning, always = np.linspace(0.0, 5 * math.pi, 100), np.ones(100, bool)
+    >>> somersaults(turning, np.cos(turning) > 0, always)
+    (2, 0)
+    >>> somersaults(turning, np.cos(turning) > 0, ~always), somersaults(turning, always, always)
+    ((0, 0), (0, 0))
     """
     counts = []
     for angle in (pitch, -pitch):
@@ -254,7 +267,9 @@ def somersaults(pitch: np.ndarray, airborne: np.ndarray) -> tuple[int, int]:
             if angle[t] < angle[start]:
                 start = t  # turned back: a new turn can begin only here
             elif angle[t] - angle[start] >= 2 * math.pi:
-                count += bool(airborne[start : t + 1].any())
+                turn = slice(start, t + 1)
+                over = upright[turn].any() and not upright[turn].all()
+                count += bool(over and airborne[turn].any())
                 start = t
         counts.append(count)
     return counts[0], counts[1]

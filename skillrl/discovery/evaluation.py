@@ -9,9 +9,9 @@ import torch
 
 from skillrl.agents import BaseSkillPolicy
 from skillrl.discovery.descriptors import describe
+from skillrl.discovery.following import episodes
 from skillrl.discovery.recipes import Recipe
 from skillrl.discovery.record import Record
-from skillrl.discovery.samples import episodes
 from skillrl.discovery.training import make_envs
 from skillrl.rewards import NeuralReward, Separation
 

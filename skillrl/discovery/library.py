@@ -36,6 +36,8 @@ from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.files import read_json, write_json
 from skillrl.rewards import NeuralReward
 
+# A setting that is added to the recipe leaves it as it is: a run that lacks the setting can be
+# read, and is not resumed.
 FORMAT = 1
 PACKAGES = ("skillrl", "gymnasium", "mujoco", "ale-py", "stable-baselines3", "torch", "numpy")
 
@@ -178,10 +180,10 @@ class SkillLibrary:
                 "beyond it to learn them again."
             )
         wanted = dataclasses.replace(recipe, generations=self.recipe.generations)
+        # What the file itself says: a setting that it lacks had no default when the run was begun.
+        old = _settings(self.run["recipe"])
         # As JSON has them: a recipe made in Python may hold lists where its file's holds tuples.
-        old, new = (
-            _settings(json.loads(json.dumps(dataclasses.asdict(r)))) for r in (self.recipe, wanted)
-        )
+        new = _settings(json.loads(json.dumps(dataclasses.asdict(wanted))))
         differing = [
             f"{name} {old.get(name, 'not set')} there and {new.get(name, 'not set')} here"
             for name in {**old, **new}

@@ -23,6 +23,7 @@ import torch
 
 from skillrl.agents import OnPolicySkillAgent, load_policy
 from skillrl.discovery.archive import Archive
+from skillrl.discovery.asking import asked_for, component_of, told_apart_by
 from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from skillrl.discovery.evaluation import Evaluation
 from skillrl.discovery.events import OnEvent, RewardFitted, SkillFinished, Trained
@@ -37,15 +38,7 @@ from skillrl.discovery.progress import (
     untouched,
 )
 from skillrl.discovery.recipes import Recipe
-from skillrl.discovery.samples import (
-    Score,
-    asked_for,
-    component_of,
-    gather_negatives,
-    gather_positives,
-    gather_states,
-    told_apart_by,
-)
+from skillrl.discovery.samples import Score, gather_negatives, gather_positives, gather_states
 from skillrl.discovery.training import make_agent, make_envs, stagger_episodes, train
 from skillrl.discovery.transfer import transfer
 from skillrl.envs import NeuralRewardVectorWrapper, RestartVectorWrapper, reward_for
@@ -126,7 +119,8 @@ class Discovery:
 
     def ask_for_something_new(self) -> None:
         """Fit a reward to what lies beyond the parent, and let the agent begin to train on it."""
-        negatives, positives, others = self.gather_samples()
+        negatives, reached, explorations = self.gather_samples()
+        positives, others = self.choose(reached, explorations)
         self.fit_reward(negatives, positives, others)
         self.archive_negatives(negatives)
         self.transfer()
@@ -226,9 +220,9 @@ class Discovery:
         return True
 
     def gather_samples(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Gather what the last skill does and what exploration from its parent's end reaches.
+        """Gather what the last skill does, and what exploration from its parent's end reaches.
 
-        The latter in two parts: what the new reward is to ask for, and the other ways to go on.
+        With the latter the number of the exploration that reached each observation.
         """
         started = time.monotonic()
         samples, envs = self.recipe.samples, self.sample_env
@@ -240,24 +234,33 @@ class Discovery:
             followed = gather_negatives(
                 envs, self.parent, samples, self._seed("parent's end"), score
             )
-        positives, explorations = gather_positives(
+        reached, explorations = gather_positives(
             envs, self.parent, samples, followed, self._seed("positives"), score
         )
         if self.generation == 0:
             # Frozen from here on: a reward must mean the same in every generation.
-            self.reward.standardise(torch.as_tensor(np.concatenate([negatives, positives])))
-        seen = self.reward.standardised(torch.as_tensor(positives)).numpy()
+            self.reward.standardise(torch.as_tensor(np.concatenate([negatives, reached])))
+        self.progress.seconds += time.monotonic() - started
+        return negatives, reached, explorations
+
+    def choose(
+        self, reached: np.ndarray, explorations: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Choose what the new reward is to ask for of what was reached; the rest is other ways."""
+        started = time.monotonic()
+        samples = self.recipe.samples
+        seen = self.reward.standardised(torch.as_tensor(reached)).numpy()
         rng = np.random.default_rng(self._seed("wanted"))
         kind = samples.asks_for[self.generation % len(samples.asks_for)]
         earlier = [self.library[index].record.asked or "" for index in range(self.generation)]
         earlier += self.progress.given_up
         wanted, asked = asked_for(kind, seen, explorations, samples, rng, earlier)
-        positives, others = positives[wanted], positives[~wanted]
+        positives, others = reached[wanted], reached[~wanted]
         if (component := component_of(asked)) is not None:
             positives, others = told_apart_by(component, positives, others, rng)
         self.progress.asked = asked
         self.progress.seconds += time.monotonic() - started
-        return negatives, positives, others
+        return positives, others
 
     def _parents_score(self) -> Score | None:
         """What observations earn of the parent's reward, in targets; None if it has none."""

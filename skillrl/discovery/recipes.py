@@ -66,9 +66,9 @@ class RewardRecipe(_Checked):
     hidden: int = _at_least(1, 128)
     """Units of the hidden layer."""
     steps: int = _at_least(1, 2_000)
-    """Adam steps of a fit."""
+    """Adam steps of a fit; the paper's robots have 300, of 171 observations each."""
     max_fits: int = _at_least(1, 3)
-    """Times that a fit may go on for as many steps until it separates clearly."""
+    """Times that a fit may go on for as many steps until it separates clearly; 1 in the paper."""
     batch_size: int = _at_least(4, 768)
     """Observations a step, in equal shares: positives, current negatives, archived negatives, and
     other ways to go on; of the latter two, where there are any."""
@@ -188,7 +188,8 @@ class AgentRecipe(_Checked):
     """Factor on the reward, so that returns fit the value function."""
     final_noise: float = _in(1e-3, 1.0, 0.1)
     """Share of the noise of continuous actions that is left at the end of a skill's training: a
-    skill should not be the noise itself. SAC's noise is learnt alone."""
+    skill should not be the noise itself. 1 leaves all of it, as in the paper. SAC's noise is learnt
+    alone."""
     anneal_from: float = _in(0.0, 0.99, 0.6)
     """Share of `steps_per_skill` after which training ends at the latest: from then on the noise
     shrinks linearly, for the rest of the steps."""
@@ -245,10 +246,10 @@ class TransferRecipe(_Checked):
     all of it is set to zero, as in the paper; discrete actions, whose logits are all noise, always
     so unless "keep"."""
     reuse_value: bool = True
-    """Whether the new skill keeps the value network, or SAC's critics. Its replay buffer, scored
-    anew, and its entropy coefficient always stay."""
+    """Whether the new skill keeps the value network, as in the paper, or SAC's critics. Its replay
+    buffer, scored anew, and its entropy coefficient always stay."""
     reuse_features: bool = True
-    """Whether the new skill keeps the policy's hidden layers."""
+    """Whether the new skill keeps the policy's hidden layers, as in the paper."""
     normalizer_decay: float = _in(0.0, 1.0, 0.1)
     """Factor on the observation normaliser's step count: old statistics fade, but are not lost."""
 
@@ -294,7 +295,7 @@ class Recipe(_Checked):
     patience: float = _in(0.0, 0.5, 0.1)
     """A skill's training begins to end as soon as the reward during this share of
     `steps_per_skill` is no better than during the share before it; 0 lets every skill take all of
-    its steps."""
+    its steps, as in the paper."""
     attempts: int = _at_least(1, 3)
     """Rewards that are tried for a skill until it is live. One that is not met at all after a fifth
     of `steps_per_skill` is given up at once. 1 keeps every skill, as in the paper."""
@@ -475,7 +476,10 @@ def recipe_for(env: str) -> Recipe:
 def recipe_from_json(value: dict[str, Any]) -> Recipe:
     """Return the recipe that ``dataclasses.asdict`` turned into JSON.
 
+    Settings that an earlier skillrl did not have take their generic defaults: enough to read a run,
+    but not to go on with it.
+
     Raises:
-        InvalidValueError: if a field is missing, unknown, or not of its type.
+        InvalidValueError: if the environment is missing, or a field is unknown or not of its type.
     """
-    return from_json(Recipe, value, "recipe")
+    return from_json(Recipe, value, "recipe", defaults=True)

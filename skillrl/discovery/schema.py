@@ -12,7 +12,7 @@ from skillrl.errors import InvalidValueError
 T = TypeVar("T")
 
 
-def from_json(cls: type[T], value: Any, where: str) -> T:
+def from_json(cls: type[T], value: Any, where: str, *, defaults: bool = False) -> T:
     """Return the dataclass that ``dataclasses.asdict`` turned into JSON.
 
     Args:
@@ -20,6 +20,7 @@ def from_json(cls: type[T], value: Any, where: str) -> T:
             None, or dataclasses.
         value: what JSON gave.
         where: name of the value in messages.
+        defaults: whether fields that are missing take their defaults, where they have one.
 
     Raises:
         InvalidValueError: if a field is missing, unknown, not of its type, or not finite.
@@ -27,27 +28,37 @@ def from_json(cls: type[T], value: Any, where: str) -> T:
     >>> from skillrl.discovery.recipes import GuideRecipe
     >>> from_json(GuideRecipe, {"max_steps": 200, "until": 0.5}, "guide")
     GuideRecipe(max_steps=200, until=0.5)
+    >>> from_json(GuideRecipe, {"until": 0.5}, "guide", defaults=True)
+    GuideRecipe(max_steps=0, until=0.5)
     """
     if not isinstance(value, dict):
         raise InvalidValueError(f"{where} should be an object. Received {value!r}.")
     types = get_type_hints(cls)
-    names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    if value.keys() != names:
-        odd = ", ".join(sorted(value.keys() ^ names))
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    names = {f.name for f in fields}
+    optional = {f.name for f in fields if defaults and _has_default(f)}
+    if odd := (value.keys() - names) | (names - optional - value.keys()):
         raise InvalidValueError(
-            f"{where} lacks fields or has unknown ones: {odd}. Another version of skillrl may have "
-            "written it."
+            f"{where} lacks fields or has unknown ones: {', '.join(sorted(odd))}. Another version "
+            "of skillrl may have written it."
         )
-    arguments = {name: _value(types[name], item, f"{where}.{name}") for name, item in value.items()}
+    arguments = {
+        name: _value(types[name], item, f"{where}.{name}", defaults) for name, item in value.items()
+    }
     return cls(**arguments)
 
 
-def _value(hint: Any, item: Any, where: str) -> Any:
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is not missing or field.default_factory is not missing
+
+
+def _value(hint: Any, item: Any, where: str, defaults: bool) -> Any:
     """The value of a field whose type is ``hint``."""
     # Of a dataclass or None, the dataclass.
     kinds: list[Any] = [k for k in (get_args(hint) or (hint,)) if dataclasses.is_dataclass(k)]
     if kinds and not (item is None and hint is not kinds[0]):
-        return from_json(kinds[0], item, where)
+        return from_json(kinds[0], item, where, defaults=defaults)
     if not _fits(item, hint):
         raise InvalidValueError(f"{where} has the wrong type. Received {item!r}.")
     return tuple(item) if isinstance(item, list) else item

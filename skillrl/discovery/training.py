@@ -20,8 +20,8 @@ from skillrl.agents import (
     SkillSAC,
 )
 from skillrl.agents.spaces import check_spaces
+from skillrl.discovery.following import episode_limit
 from skillrl.discovery.recipes import Recipe
-from skillrl.discovery.samples import episode_limit
 from skillrl.envs import (
     NeuralRewardVectorWrapper,
     RestartVectorWrapper,

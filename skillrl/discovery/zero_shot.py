@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from skillrl.discovery.following import episodes
 from skillrl.discovery.library import SkillLibrary
-from skillrl.discovery.samples import episodes
 from skillrl.discovery.training import make_agent, make_envs, own_torch_threads, stagger_episodes
 from skillrl.envs import NeuralRewardVectorWrapper
 from skillrl.errors import InvalidValueError

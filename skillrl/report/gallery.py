@@ -9,10 +9,10 @@ from __future__ import annotations
 import base64
 import csv
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -45,7 +45,6 @@ def write_gallery(
     skills = []
     for recording, record in zip(recordings, records, strict=True):
         rewards = [reward for reward in recording.rewards if reward is not None]
-        steps, means = curves.get(record.index, ([], []))
         seconds = [(index + 1) / recording.fps for index in range(len(rewards))]
         skills.append(
             {
@@ -55,9 +54,12 @@ def write_gallery(
                 "children": [other.index for other in records if other.parent == record.index],
                 "video": (recording.skill.path / "video.mp4").relative_to(path.parent).as_posix(),
                 "poster": _poster(recording),
-                "episode_chart": _chart(record, seconds, rewards, "s", "Reward in the episode"),
-                "training_chart": _chart(record, steps, means, "steps", "Reward in training"),
-                "facts": _facts(record),
+                "episode_chart": _chart(
+                    seconds, rewards, record.target, "s", "Reward in the episode"
+                ),
+                "training_chart": _training_chart(curves, record.index, record.target),
+                "behaviour": _behaviour(record),
+                "learning": _learning(record),
             }
         )
     width, height = recordings[0].picture(0).size if recordings else (4, 3)
@@ -70,6 +72,7 @@ def write_gallery(
         "seed": library.seed,
         "method": library.recipe.method,
         "aspect": f"{width} / {height}",
+        "training_chart": _training_chart(curves, None, library.recipe.target),
     }
     figure_list = [{"name": name, "value": value} for name, value in figures.items()]
     text = page.render(run=run, figures=figure_list, skills=skills)
@@ -79,11 +82,12 @@ def write_gallery(
 def asked_in_words(asked: str) -> str:
     """Say what a skill's reward asked for.
 
-    >>> asked_in_words("+8"), asked_in_words("-0"), asked_in_words("ways")
-    ('more of component 8', 'less of component 0', 'one of several ways to go on')
+    >>> asked_in_words("ways"), asked_in_words("+8")
+    ('one of several ways to go on', 'more of component 8 of the observation')
     """
     if asked[:1] in ("+", "-"):
-        return f"{'more' if asked[0] == '+' else 'less'} of component {asked[1:]}"
+        way = "more" if asked[0] == "+" else "less"
+        return f"{way} of component {asked[1:]} of the observation"
     words = {
         "all": "whatever was new",
         "ways": "one of several ways to go on",
@@ -92,18 +96,25 @@ def asked_in_words(asked: str) -> str:
     return words.get(asked, asked)
 
 
-def training_curves(path: Path) -> dict[int, tuple[list[float], list[float]]]:
-    """Read a run's ``progress.csv``: of each skill, its steps so far and the mean rewards."""
-    curves: dict[int, tuple[list[float], list[float]]] = {}
+# By the number of a skill, or None of all that are learnt together: steps so far and mean rewards.
+Curves = dict[int | None, tuple[list[float], list[float]]]
+
+
+def training_curves(path: Path) -> Curves:
+    """Read the training curves from a run's ``progress.csv``."""
+    curves: Curves = {}
     if not path.is_file():
         return curves
-    first: dict[int, float] = {}
+    first: dict[int | None, float] = {}
     with path.open(newline="", encoding="utf-8") as file:
         previous = 0.0
         for row in csv.DictReader(file):
             try:
-                skill, total = int(row["skill"]), float(row["time/total_timesteps"])
-                reward = float(row["rollout/mean_reward"])
+                skill = int(row["skill"]) if row["skill"] else None
+                total, reward = (
+                    float(row["time/total_timesteps"]),
+                    float(row["rollout/mean_reward"]),
+                )
             except (KeyError, TypeError, ValueError):
                 continue  # a row that was cut
             first.setdefault(skill, previous)
@@ -114,11 +125,21 @@ def training_curves(path: Path) -> dict[int, tuple[list[float], list[float]]]:
     return curves
 
 
-def _chart(
-    record: Record, x: Sequence[float], y: Sequence[float], label: str, title: str
-) -> Markup:
+def _training_chart(curves: Curves, skill: int | None, target: float) -> Markup | None:
+    """The chart of a skill's training, or of all skills' together; None where there is none."""
+    if skill not in curves:
+        return None
+    steps, means = curves[skill]
+    # What skills that are learnt together earn in training need not be what they are judged by.
+    top = target if skill is not None else max(means)
+    return _chart(
+        steps, means, float(f"{top:.2g}") if top > 0 else 1.0, "steps", "Reward in training"
+    )
+
+
+def _chart(x: Sequence[float], y: Sequence[float], top: float, label: str, title: str) -> Markup:
     # Built of numbers and of our own words only, so safe as it is.
-    return Markup(line_chart(x, y, top=record.target, x_label=label, title=title))
+    return Markup(line_chart(x, y, top=top, x_label=label, title=title))
 
 
 def _poster(recording: Recording) -> str:
@@ -130,21 +151,12 @@ def _poster(recording: Recording) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-def _facts(record: Record) -> list[tuple[str, Any]]:
-    facts = [
-        ("reward", f"{record.mean_reward:.2f} of {record.target:g}"),
-        ("another skill on it", f"{record.previous_mean_reward:.2f}"),
-    ]
-    if record.fresh_reward is not None:
-        facts.append(("fresh agent on it", f"{record.fresh_reward:.2f}"))
-    if record.separation is not None:
-        facts += [
-            ("reward tells wanted states", f"{record.separation.positives:.0%}"),
-            ("and mistakes old ones", f"{record.separation.negatives:.0%}"),
-        ]
+def _behaviour(record: Record) -> list[tuple[str, str]]:
+    """What the skill's body does, by names."""
+    facts: list[tuple[str, str]] = []
     body = record.descriptors
     if body is not None:
-        facts += [
+        facts = [
             ("velocity", f"{body.forward_velocity:+.2f} m/s"),
             ("height", f"{body.height:.2f} m"),
             ("front, back flips", f"{body.front_somersaults:.1f}, {body.back_somersaults:.1f}"),
@@ -153,7 +165,28 @@ def _facts(record: Record) -> list[tuple[str, Any]]:
             *((f"{foot} foot down", f"{share:.0%}") for foot, share in body.feet.items()),
             ("effort", f"{body.effort:.0%}"),
         ]
+        if abs(body.lateral_velocity) >= 0.005:
+            facts.insert(1, ("to the left", f"{body.lateral_velocity:+.2f} m/s"))
     if record.task_return is not None:
         facts.append(("return of the task", f"{record.task_return:,.0f}"))
-    facts.append(("training", f"{record.steps:,} steps, {record.seconds:.0f} s"))
+    return facts
+
+
+def _learning(record: Record) -> list[tuple[str, str]]:
+    """How the skill was learnt, by names."""
+    facts = [
+        ("reward", f"{record.mean_reward:.2f} of {record.target:.3g}"),
+        ("another skill on it", f"{record.previous_mean_reward:.2f}"),
+    ]
+    if record.fresh_reward is not None:
+        facts.append(("before training", f"{record.fresh_reward:.2f}"))
+    if (separation := record.separation) is not None:
+        facts += [
+            ("paid, of states asked for", f"{separation.positives:.0%}"),
+            ("paid, of earlier skills' states", f"{separation.old:.0%}"),
+        ]
+    facts += [
+        ("steps", f"{record.steps:,}"),
+        ("time", f"{timedelta(seconds=round(record.seconds))}"),
+    ]
     return facts

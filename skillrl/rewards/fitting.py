@@ -35,6 +35,11 @@ class Separation:
     """Share of the archived observations of earlier skills; None where there are none."""
 
     @property
+    def old(self) -> float:
+        """Share of the finished skill's observations, or of earlier skills', whichever is more."""
+        return max(self.negatives, self.archive or 0.0)
+
+    @property
     def clear(self) -> bool:
         """Whether most positives, and few states of any skill so far, have a positive activation.
 
@@ -45,8 +50,7 @@ class Separation:
         >>> Separation(loss=20.0, positives=0.9, negatives=0.1, archive=0.6).clear
         False
         """
-        others = max(self.negatives, self.archive or 0.0)
-        return self.positives >= 1 - CONFUSED and others <= CONFUSED
+        return self.positives >= 1 - CONFUSED and self.old <= CONFUSED
 
 
 def fit_reward(

@@ -45,8 +45,11 @@ def test_discovers_and_tells_of_every_skill(
     out, err = capfd.readouterr()
     assert out == ""
     lines = err.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["skill 0 is not live", "skill 1 is not live"]
-    assert "512 steps in 0:00:" in lines[0]
+    assert [line.split(":")[0] for line in lines] == [
+        *("skill 0", "skill 0 is not live", "skill 1", "skill 1 is not live")
+    ]
+    assert "its reward pays" in lines[0]
+    assert "512 steps in 0:00:" in lines[1]
 
 
 def test_the_default_folder_names_environment_and_seed(
@@ -201,6 +204,26 @@ def test_without_a_terminal_a_line_is_printed_every_half_minute(
         on_event(Trained(0, second, 1.0))
     steps = re.findall(r"(\d+) of 512 steps", capsys.readouterr().err)
     assert steps == ["30", "60", "90"]
+
+
+def test_every_reward_is_reported_before_training(
+    tiny_recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_event = command._lines(tiny_recipe)
+    on_event(RewardFitted(3, Separation(4.0, positives=0.97, negatives=0.02, archive=0.05), 0.01))
+    # Wanted states that are not paid make a fit as unclear as old ones that are.
+    on_event(RewardFitted(3, Separation(20.0, 0.5, negatives=0.02, archive=None), 0.0, attempt=1))
+    on_event(RewardFitted(4, Separation(20.0, 0.9, negatives=0.02, archive=0.4), 0.0))
+    on_event(RewardFitted(5, None, 0.02))
+    assert capsys.readouterr().err.splitlines() == [
+        "skill 3: its reward pays 97% of the states that it asks for and 5% of earlier ones; "
+        "the fresh agent meets 0.01 of 0.05",
+        "skill 3, attempt 2: its reward pays 50% of the states that it asks for and 2% of earlier "
+        "ones, and could not be fitted more clearly; the fresh agent meets 0 of 0.05",
+        "skill 4: its reward pays 90% of the states that it asks for and 40% of earlier ones, and "
+        "could not be fitted more clearly; the fresh agent meets 0 of 0.05",
+        "skill 5: its reward was drawn at random; the fresh agent meets 0.02 of 0.05",
+    ]
 
 
 def test_skills_that_are_learnt_together_have_their_steps_in_common(tiny_recipe: Recipe) -> None:

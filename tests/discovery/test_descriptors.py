@@ -1,7 +1,9 @@
 import dataclasses
 import itertools
 import math
+from typing import Any
 
+import mujoco
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from skillrl.discovery.descriptors import (
     describe,
     feet_of,
     hops,
+    on_ground,
     pitch,
     somersaults,
     summarise,
@@ -49,17 +52,80 @@ def turned(*angles: float) -> np.ndarray:
 )
 def test_somersaults_worked_by_hand(angles: tuple[float, ...], front: int, back: int) -> None:
     angle = turned(*angles)
-    assert somersaults(angle, np.ones(len(angle), bool)) == (front, back)
-    assert somersaults(angle, np.zeros(len(angle), bool)) == (0, 0)
+    upright, always = np.cos(angle) > 0, np.ones(len(angle), bool)
+    assert somersaults(angle, upright, always) == (front, back)
+    assert somersaults(angle, upright, ~always) == (0, 0)
 
 
 def test_the_feet_must_leave_the_ground_in_each_turn() -> None:
     angle = turned(0.0, 2.1 * 2 * math.pi)
     airborne = np.zeros(len(angle), bool)
     airborne[5] = True
-    assert somersaults(angle, airborne) == (1, 0)
+    assert somersaults(angle, np.cos(angle) > 0, airborne) == (1, 0)
     airborne[-10] = True
-    assert somersaults(angle, airborne) == (2, 0)
+    assert somersaults(angle, np.cos(angle) > 0, airborne) == (2, 0)
+
+
+@pytest.mark.parametrize("lean", [30.0, 150.0])
+def test_spinning_on_the_spot_is_no_somersault(lean: float) -> None:
+    # Leaning to the side, a body turns about its own left axis by sin(lean) of what it spins.
+    spin = np.linspace(0.0, 6 * math.pi, 200)
+    rotations = np.array(
+        [
+            (Rotation.from_euler("z", a) * Rotation.from_euler("x", lean, True)).as_matrix()
+            for a in spin
+        ]
+    )
+    turned_so_far, always = pitch(rotations), np.ones(200, bool)
+    assert turned_so_far[-1] == pytest.approx(3 * math.pi, rel=1e-3)
+    assert somersaults(turned_so_far, rotations[:, 2, 2] > 0, always) == (0, 0)
+
+
+@pytest.mark.parametrize("env", sorted(FEET))
+@pytest.mark.parametrize("forwards", [True, False])
+def test_which_way_is_forwards(env: str, forwards: bool) -> None:
+    single = make_single(env)
+    robot: Any = single.unwrapped
+    model, data = robot.model, robot.data
+    torso = model.body("torso").id
+    mujoco.mj_resetData(model, data)
+    rotations = []
+    for angle in np.linspace(0.0, 7.0 if forwards else -7.0, 100):
+        # About the axis to the left, by hand: the top of the torso goes forwards first.
+        if model.jnt_type[0] == mujoco.mjtJoint.mjJNT_FREE:
+            data.qpos[3:7] = [np.cos(angle / 2), 0.0, np.sin(angle / 2), 0.0]
+        else:
+            joint = model.joint("rooty")
+            data.qpos[joint.qposadr] = angle * joint.axis[1]
+        mujoco.mj_kinematics(model, data)
+        rotations.append(data.xmat[torso].reshape(3, 3).copy())
+    single.close()
+    rotation = np.array(rotations)
+    top = rotation @ np.array([0.0, 0.0, 1.0])
+    assert (top[1, 0] > 0) == forwards
+    found = somersaults(pitch(rotation), rotation[:, 2, 2] > 0, np.ones(100, bool))
+    assert found == ((1, 0) if forwards else (0, 1))
+
+
+def test_feet_that_touch_each_other_are_not_on_the_ground() -> None:
+    model = mujoco.MjModel.from_xml_string(
+        """<mujoco><worldbody><geom name="floor" type="plane" size="1 1 1"/>
+        <body pos="0 0 2"><freejoint/><geom name="left" size=".1"/></body>
+        <body pos=".1 0 2"><freejoint/><geom name="right" size=".1"/></body>
+        </worldbody></mujoco>"""
+    )
+    data = mujoco.MjData(model)
+    feet = [model.geom(name).id for name in ("left", "right")]
+    mujoco.mj_forward(model, data)
+    assert data.ncon == 1
+    assert on_ground(model, data, feet).tolist() == [False, False]
+    data.qpos[2] = 0.05
+    mujoco.mj_forward(model, data)
+    assert on_ground(model, data, feet).tolist() == [True, False]
+    data.qpos[:3] = [0.0, 0.0, 5.0]
+    mujoco.mj_forward(model, data)
+    assert data.ncon == 0
+    assert on_ground(model, data, feet).tolist() == [False, False]
 
 
 def test_pitch_is_what_was_turned_about_the_left_axis() -> None:

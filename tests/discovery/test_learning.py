@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skillrl.discovery.following import follow
 from skillrl.discovery.library import Skill
 from skillrl.discovery.recipes import Recipe, recipe_for
 from skillrl.discovery.run import discover
-from skillrl.discovery.samples import follow
 from skillrl.discovery.training import make_envs
 
 MAZE = recipe_for("skillrl/Maze2D-v0")

@@ -179,6 +179,25 @@ def test_settings_that_are_gone_are_named(tmp_path: Path) -> None:
         library.check_resumable(RECIPE, 0)
 
 
+def test_a_run_of_an_earlier_recipe_is_read_but_not_resumed(tmp_path: Path) -> None:
+    SkillLibrary.create(tmp_path / "run", RECIPE, seed=0)
+    file = tmp_path / "run" / "run.json"
+    about = json.loads(file.read_text())
+    del about["recipe"]["patience"], about["recipe"]["reward"]["max_fits"]
+    file.write_text(json.dumps(about))
+    library = SkillLibrary(tmp_path / "run")
+    assert library.recipe == RECIPE
+    with pytest.raises(
+        InvalidValueError,
+        match=r"patience not set there and 0\.1 here; reward\.max_fits not set there and 3 here",
+    ):
+        library.check_resumable(library.recipe, 0)
+    about["recipe"]["novelty"] = 1
+    file.write_text(json.dumps(about))
+    with pytest.raises(DamagedFileError, match="unknown ones: novelty"):
+        SkillLibrary(tmp_path / "run")
+
+
 def test_lists_and_tuples_are_the_same_settings(tmp_path: Path) -> None:
     recipe = changed(env_kwargs={"a": (0.5, 2.0)})
     library = SkillLibrary.create(tmp_path / "run", recipe, seed=0)

@@ -2,57 +2,20 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from skillrl.agents import SkillPolicy
+from skillrl.discovery.following import episode_limit
 from skillrl.discovery.recipes import SampleRecipe
-from skillrl.discovery.samples import (
-    asked_for,
-    disturbed,
-    episode_limit,
-    episodes,
-    explore,
-    far,
-    follow,
-    gather_negatives,
-    gather_positives,
-    least_asked,
-    liveliest,
-    one_cluster,
-    one_way,
-    persistence,
-    told_apart_by,
-)
-from skillrl.envs import MazeVectorEnv, NeuralRewardVectorWrapper
-from skillrl.errors import InvalidValueError
+from skillrl.discovery.samples import gather_negatives, gather_positives
+from skillrl.envs import MazeVectorEnv
+from walkers import maze_policy, walker
 
 MakeLines = Callable[..., SyncVectorEnv]
 RECIPE = SampleRecipe(num_envs=4, negative_steps=3, positive_steps=4, positive_repeats=2)
-
-
-def walker(pace: float, noise: float = 1e-3) -> SkillPolicy:
-    """A policy that walks at a pace in [-1, 1], whatever it observes."""
-    torch.manual_seed(0)
-    policy = SkillPolicy(
-        spaces.Box(-np.inf, np.inf, (2,)), spaces.Box(-1.0, 1.0, (1,)), lambda _: 0.0, hidden=(4,)
-    )
-    with torch.no_grad():
-        policy.action_net.weight.zero_()
-        mean = 50.0 * pace if abs(pace) == 1 else np.arctanh(pace)
-        raw_std = np.log(np.expm1(noise)) if noise > 1e-3 else -50.0
-        policy.action_net.bias.copy_(torch.tensor([mean, raw_std]))
-    return policy
-
-
-def maze_policy() -> SkillPolicy:
-    torch.manual_seed(0)
-    space = spaces.Box(0, 31, (2,), np.int64)
-    return SkillPolicy(space, spaces.Discrete(5), lambda _: 0.0, hidden=(4,))
 
 
 def test_negatives_are_all_that_the_policy_visits(lines: MakeLines) -> None:
@@ -189,32 +152,6 @@ def test_exploration_is_repeated_from_the_same_states_where_they_can_be_restored
     assert not np.array_equal(repeats[1][1], repeats[2][1])
 
 
-def test_uniform_exploration_takes_all_actions_alike() -> None:
-    torch.manual_seed(0)
-    recipe = SampleRecipe(exploration="uniform")
-    act = explore(maze_policy(), recipe, spaces.Discrete(5))
-    actions = np.concatenate([act(np.ones((100, 2), np.int64)) for _ in range(50)])
-    counts = np.bincount(actions, minlength=5)
-    assert (np.abs(counts - 1_000) < 4 * np.sqrt(800)).all()
-    box = explore(walker(0.0), recipe, spaces.Box(-1.0, 1.0, (1,)))
-    torch.manual_seed(0)
-    values = np.concatenate([box(np.zeros((100, 2), np.float32)) for _ in range(50)])
-    assert np.histogram(values, 4, (-1, 1))[0] == pytest.approx([1_250] * 4, abs=130)
-
-
-def test_discrete_actions_are_explored_uniformly_in_any_recipe() -> None:
-    act = explore(maze_policy(), SampleRecipe(), spaces.Discrete(5))
-    assert set(act(np.ones((100, 2), np.int64)).tolist()) == {0, 1, 2, 3, 4}
-
-
-def test_scaled_noise_is_the_policys_own_made_larger() -> None:
-    torch.manual_seed(0)
-    act = explore(walker(0.5), SampleRecipe(exploration_std=0.8), spaces.Box(-1.0, 1.0, (1,)))
-    before = np.arctanh(act(np.zeros((10_000, 2), np.float32))[:, 0])
-    assert before.std() == pytest.approx(0.8, rel=0.03)
-    assert before.mean() == pytest.approx(np.arctanh(0.5), abs=0.03)
-
-
 def test_samples_depend_on_torchs_seed_alone(lines: MakeLines) -> None:
     def gather(seed: int) -> np.ndarray:
         env = Recorded(20)
@@ -227,36 +164,6 @@ def test_samples_depend_on_torchs_seed_alone(lines: MakeLines) -> None:
 
     np.testing.assert_array_equal(gather(1), gather(1))
     assert not np.array_equal(gather(1), gather(2))
-
-
-def test_following_without_noise_takes_the_mean_action() -> None:
-    policy, observations = walker(0.5, noise=1.0), np.zeros((3, 2), np.float32)
-    assert follow(policy, deterministic=True)(observations) == pytest.approx(0.5)
-    assert np.std(follow(policy)(observations)) > 1e-3
-
-
-def test_an_evaluation_worked_by_hand(lines: MakeLines) -> None:
-    # Environment i starts at 4 + i and needs 6 − i steps to reach 10. Its observations are
-    # 5 + i … 10, each paid by a tenth of itself: 45, 40, 34 and 27 in tenths.
-    env = NeuralRewardVectorWrapper(lines(4, end=9.999), lambda seen: seen[:, 0] / 10)
-    mean_reward, task_return = episodes(env, walker(1.0), 24, max_steps=99, deterministic=True)
-    assert mean_reward == pytest.approx((4.5 + 4.0 + 3.4 + 2.7) / (6 + 5 + 4 + 3), abs=1e-4)
-    assert task_return == pytest.approx((6 + 5 + 4 + 3) / 4)
-
-
-def test_an_evaluation_counts_the_first_episode_only(lines: MakeLines) -> None:
-    # The walkers stand still; the one that starts at 9 would end its episodes at once.
-    env = NeuralRewardVectorWrapper(lines(2, end=8.5, limit=6), lambda seen: seen[:, 1])
-    mean_reward, task_return = episodes(env, walker(0.0), 28, max_steps=99, deterministic=True)
-    assert mean_reward == pytest.approx((1 + 2 + 3 + 4 + 5 + 6 + 1) / 7)
-    assert task_return == pytest.approx((6 + 1) / 2)
-
-
-def test_an_episode_without_an_end_is_evaluated_for_its_first_steps(lines: MakeLines) -> None:
-    env = NeuralRewardVectorWrapper(lines(2, limit=10**9), lambda seen: seen[:, 1])
-    mean_reward, task_return = episodes(env, walker(0.0), seed=0, max_steps=4, deterministic=True)
-    assert mean_reward == pytest.approx((1 + 2 + 3 + 4) / 4)
-    assert task_return == 4
 
 
 @pytest.mark.parametrize(
@@ -290,19 +197,6 @@ def test_an_episode_has_room_left_to_explore(limit: int | None, steps: int) -> N
         assert len(positives) >= 8 * 2 * 39
 
 
-def test_the_limit_of_gymnasiums_own_vector_environment_is_known() -> None:
-    env = gym.make_vec("CartPole-v1", 2, vectorization_mode="sync")
-    assert episode_limit(env) == 500
-    env.close()
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_an_observation_that_is_not_finite_is_named(value: float) -> None:
-    observations = np.array([[0.0, 1.0], [2.0, value]], np.float32)
-    with pytest.raises(InvalidValueError, match=rf"not finite: \[ *2\. +{value}\]"):
-        follow(walker(1.0))(observations)
-
-
 def test_explorations_are_told_apart(lines: MakeLines) -> None:
     # Walkers 0 to 3 begin at 0 to 3; the fastest ends its episode before the others.
     env = lines(4, end=8.5)
@@ -316,187 +210,3 @@ def test_explorations_are_told_apart(lines: MakeLines) -> None:
             # Each exploration is one walk, whose steps are counted one by one.
             assert (np.diff(mine[:, 1]) == 1).all()
             np.testing.assert_allclose(np.diff(mine[:, 0]), 1.0, atol=0.05)
-
-
-def test_one_way_is_all_of_some_explorations_that_are_alike() -> None:
-    rng = np.random.default_rng(0)
-    # 30 explorations of 10 observations: a gait, whose phases differ more than the three places
-    # that it is walked at.
-    place = np.repeat([0.0, 2.0, 4.0], [8, 10, 12])
-    phase = 50.0 * np.sin(np.linspace(0.0, 2 * np.pi, 10, endpoint=False))
-    points = np.stack(
-        [np.tile(phase, 30), np.repeat(place, 10) + rng.normal(0.0, 0.1, 300)], axis=1
-    )
-    explorations = np.repeat(np.arange(30), 10)
-    order = rng.permutation(300)
-    chosen = set()
-    for seed in range(20):
-        rows = one_way(points[order], explorations[order], 3, np.random.default_rng(seed))
-        kept = explorations[order][rows]
-        members = np.flatnonzero(place == place[kept[0]])
-        np.testing.assert_array_equal(np.sort(kept), np.repeat(members, 10))
-        chosen.add(place[kept[0]])
-    assert chosen == {0.0, 2.0, 4.0}
-
-
-def test_explorations_that_are_all_the_same_are_one_way() -> None:
-    points, explorations = np.ones((40, 2)), np.repeat(np.arange(8), 5)
-    rows = one_way(points, explorations, 4, np.random.default_rng(0))
-    assert rows.all()
-
-
-def moving(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Thirty explorations of forty steps, time by time.
-
-    Component 0 rests at a place of its own in each exploration, 1 drifts at a speed of its own
-    around which it swings, and 2 only swings.
-    """
-    rng = np.random.default_rng(seed)
-    place, speed = rng.permutation(30.0 + np.arange(30)), rng.permutation(np.arange(30) - 14.5)
-    swing = np.sin(2 * np.pi * np.arange(40) / 20)[:, None]
-    points = np.stack(
-        [
-            place + 0.1 * rng.normal(size=(40, 30)),
-            0.5 * speed + 15.0 * swing * rng.choice([-1, 1], 30),
-            20.0 * swing * rng.choice([-1, 1], 30),
-        ],
-        axis=-1,
-    )
-    return points.reshape(-1, 3), np.tile(np.arange(30), 40)
-
-
-def test_postures_persist_and_oscillations_do_not() -> None:
-    posture, drift, swing = persistence(*moving())
-    assert posture > 0.99
-    # Variance between: 0.5² (30² - 1) / 12; within: half of 15².
-    between = 0.25 * (30**2 - 1) / 12
-    assert drift == pytest.approx(between / (between + 15.0**2 / 2), rel=1e-6)
-    assert swing == pytest.approx(0.0, abs=1e-12)
-    points, explorations = moving()
-    assert persistence(1e-4 * points, explorations).tolist() == [0.0, 0.0, 0.0]
-
-
-def test_directions_are_asked_for_in_turn_the_liveliest_first() -> None:
-    points, explorations = moving()
-    # One exploration goes much farther up in what drifts, one farther down in what rests.
-    points[explorations == 3, 1] += 100.0
-    points[explorations == 4, 0] -= 100.0
-    earlier: list[str] = []
-    for _ in range(6):
-        earlier.append(least_asked(points, explorations, 0.1, earlier)[0])
-    # Component 2 only oscillates.
-    assert earlier == ["+1", "-1", "-0", "+0", "+1", "-1"]
-    assert least_asked(points[:, 2:], explorations, 0.1, []) == []
-
-
-@pytest.mark.parametrize("sign", ["+", "-"])
-def test_what_goes_far_is_explorations_of_what_persists(sign: str) -> None:
-    points, explorations = moving()
-    places = np.array([points[explorations == n, 0].mean() for n in range(30)])
-    farthest = np.argsort(places if sign == "-" else -places)[:5]
-    # Of these five two are of another kind, which shows in another component.
-    points[np.isin(explorations, farthest[:2]), 2] += 500.0
-    wanted = far(points, explorations, f"{sign}0", 5 / 30)
-    assert set(explorations[wanted]) == set(farthest[2:])
-    assert wanted.sum() == 3 * 40
-
-
-def test_what_is_fast_at_first_only_does_not_go_far() -> None:
-    points, explorations = moving()
-    step = np.repeat(np.arange(40), 30)
-    points[(explorations == 3) & (step < 20), 0] += 1_000.0
-    points[(explorations == 4) & (step >= 20), 0] += 100.0
-    assert set(explorations[far(points, explorations, "+0", 1 / 30)]) == {4}
-
-
-def test_what_goes_far_is_single_observations_of_what_does_not_persist() -> None:
-    points, explorations = moving()
-    wanted = far(points, explorations, "-2", 0.1)
-    assert points[wanted, 2].max() < -18.0
-    assert len(set(explorations[wanted])) == 30
-
-
-@pytest.mark.parametrize("kind", ["all", "ways", "lively ways", "directions"])
-def test_what_is_asked_for(kind: str) -> None:
-    points, explorations = moving()
-    recipe, rng = SampleRecipe(clusters=3, lively=0.5), np.random.default_rng(0)
-    wanted, name = asked_for(kind, points, explorations, recipe, rng, ["+1", "-1"])
-    assert name in (("+0", "-0") if kind == "directions" else (kind,))
-    if kind == "all":
-        assert wanted.all()
-    else:
-        # Whole explorations.
-        assert 0 < wanted.sum() < len(wanted)
-        assert all(len(set(wanted[explorations == n])) == 1 for n in range(30))
-
-
-def test_images_and_what_only_oscillates_have_no_directions() -> None:
-    points, explorations = moving()
-    recipe, rng = SampleRecipe(clusters=3), np.random.default_rng(0)
-    assert asked_for("directions", points[:, 2:], explorations, recipe, rng)[1] == "ways"
-    images = np.repeat(points[:, 0].astype(np.uint8), 4).reshape(-1, 1, 2, 2)
-    assert asked_for("directions", images, explorations, recipe, rng)[1] == "ways"
-
-
-def test_the_liveliest_explorations_change_most_from_step_to_step() -> None:
-    # Ten explorations of eight steps, each with its own pace, row by row as they are gathered; one
-    # that is far away but still, and one that ended after three steps.
-    steps, pace = np.arange(8), np.arange(10.0)
-    points = np.concatenate([1_000.0 * (pace == 0) + pace * step for step in steps])[:, None]
-    explorations = np.tile(np.arange(10), 8)
-    kept = (explorations != 9) | (np.arange(80) < 30)
-    rows = liveliest(points[kept], explorations[kept], 0.3)
-    assert set(explorations[kept][rows]) == {7, 8, 9}
-    assert rows.sum() == 8 + 8 + 3
-
-
-def test_one_cluster_is_one_of_those_that_are_not_tiny() -> None:
-    rng = np.random.default_rng(0)
-    centres = np.repeat([0.0, 5.0, 10.0], [60, 59, 1])
-    points = (centres + rng.normal(0.0, 0.1, 120))[:, None]
-    chosen = set()
-    for seed in range(20):
-        rows = one_cluster(points, 3, np.random.default_rng(seed))
-        (centre,) = set(centres[rows])
-        assert rows.sum() == (centres == centre).sum()
-        chosen.add(centre)
-    assert chosen == {0.0, 5.0}
-
-
-def test_disturbed_copies_move_in_ways_of_their_own() -> None:
-    torch.manual_seed(0)
-    policy = SkillPolicy(
-        spaces.Box(-np.inf, np.inf, (2,)), spaces.Box(-1.0, 1.0, (1,)), lambda _: 0.0, hidden=(64,)
-    )
-    observations = np.random.default_rng(0).normal(size=(4_000, 2)).astype(np.float32)
-    act = disturbed(policy, 0.5)
-    before_tanh = np.arctanh(act(observations)[:, 0].astype(float))
-    mean = np.arctanh(follow(policy, deterministic=True)(observations)[:, 0].astype(float))
-    assert (before_tanh - mean).std() == pytest.approx(0.5, rel=0.05)
-    # Each copy does the same again where it sees the same …
-    np.testing.assert_array_equal(act(observations), np.tanh(before_tanh[:, None]).astype("f4"))
-    # … and another one something else.
-    same = np.full((4_000, 2), 3.0, np.float32)
-    assert np.std(act(same)) > 0.1
-    assert not np.array_equal(disturbed(policy, 0.5)(observations), act(observations))
-
-
-def test_parameter_noise_is_drawn_anew_for_every_repeat() -> None:
-    torch.manual_seed(0)
-    recipe = SampleRecipe(exploration="parameter-noise", exploration_std=2.0)
-    acts = [explore(walker(0.0), recipe, spaces.Box(-1.0, 1.0, (1,))) for _ in range(2)]
-    observations = np.ones((50, 2), np.float32)
-    assert not np.array_equal(acts[0](observations), acts[1](observations))
-
-
-def test_groups_told_apart_by_a_component_differ_in_nothing_else() -> None:
-    rng = np.random.default_rng(0)
-    # Positives are fast and crouch; the others are neither.
-    positives = np.array([[5.0, 1.0], [6.0, 1.0], [7.0, 1.0]])
-    others = np.array([[0.0, 0.0], [1.0, 0.0]])
-    fast, slow = told_apart_by(0, positives, others, rng)
-    assert fast.shape == slow.shape == (5, 2)
-    assert np.array_equal(fast[:3], positives) and np.array_equal(slow[:2], others)
-    assert {*fast[:, 0]} <= {5.0, 6.0, 7.0} and {*slow[:, 0]} <= {0.0, 1.0}
-    assert sorted(fast[:, 1]) == [0, 0, 1, 1, 1] and sorted(slow[:, 1]) == [0, 0, 1, 1, 1]
-    assert told_apart_by(0, positives, others[:0], rng)[1].shape == (0, 2)

@@ -30,6 +30,9 @@ def test_every_skill_is_shown_with_what_is_known_of_it(page: Path) -> None:
         assert (page.parent / video[1]).read_bytes()[4:8] == b"ftyp"
         assert f"{skill.record.mean_reward:.2f} of 0.05" in article
         assert article.count("<polyline") == 2
+    # The names lead to them.
+    for index in range(2):
+        assert f'<a href="#skill-{index}"><span' in text.partition("<main>")[0]
     assert "the untrained policy" in articles[0][1]
     assert '<a href="#skill-0">skill 0</a>' in articles[1][1]
     assert 'went on in\n<a href="#skill-1">1</a>' in articles[0][1]
@@ -45,8 +48,24 @@ def test_the_training_curve_is_that_of_the_log(page: Path) -> None:
     curves = training_curves(page.parent / "progress.csv")
     # Rollouts of 128 steps, every fourth of which is logged: 512 steps are four of them.
     assert {skill: steps for skill, (steps, _) in curves.items()} == {0: [512.0], 1: [512.0]}
+    assert "all skills\ntogether" not in page.read_text(encoding="utf-8")
     assert all(0.0 <= reward <= 0.05 for _, means in curves.values() for reward in means)
     assert training_curves(page.parent / "nowhere.csv") == {}
+
+
+def test_skills_that_are_learnt_together_share_their_training_curve(
+    _tiny_run: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(_tiny_run, tmp_path / "together"))
+    # As DIAYN and METRA write it.
+    rows = ["time/total_timesteps,skill,rollout/mean_reward", "128,,-0.5", "256,,0.25", "cut,"]
+    (run / "progress.csv").write_text("\n".join(rows), encoding="utf-8")
+    assert training_curves(run / "progress.csv") == {None: ([128.0, 256.0], [-0.5, 0.25])}
+    header, _, articles = gallery(run).read_text(encoding="utf-8").partition("<main>")
+    assert "all skills\ntogether" in header
+    assert header.count("<polyline") == 1
+    assert ">0.25<" in header  # the top of the chart
+    assert articles.count("<polyline") == 2  # each skill's filmed episode
 
 
 def test_names_are_text_and_not_html(_tiny_run: Path, tmp_path: Path) -> None:
