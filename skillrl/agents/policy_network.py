@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -24,12 +25,14 @@ from skillrl.recurrent import RecurrentLayer
 
 State = tuple[np.ndarray, ...] | None
 Coordinates = Literal["raw", "shared", "own"]
-"""What the first layers of compared networks see: raw observations; what the first network's
-normaliser makes of them; or what each network's own one does."""
+"""What the first layers of compared networks see: raw observations; observations in the units of
+the first network's normaliser; or what each network's own normaliser makes of them."""
 
 
 class InputNormalizer(nn.Module):
     """What a ``VecNormalize`` does to observations, as a layer whose statistics are buffers.
+
+    So are the bounds that normalised observations are clipped to, one for each component.
 
     Args:
         normalizer: of vectors, or of some keys of dictionaries.
@@ -39,11 +42,14 @@ class InputNormalizer(nn.Module):
         super().__init__()
         arrays = normalizer.arrays
         self.keys = normalizer.keys
-        self.clip, self.epsilon = float(arrays["clip"]), float(arrays["epsilon"])
+        self.epsilon = float(arrays["epsilon"])
         for index, key in enumerate(self.keys):
             for part in ("mean", "var"):
                 values = torch.as_tensor(arrays[f"{key}.{part}"], dtype=torch.float64)
                 self.register_buffer(f"{part}{index}", values)
+            bound = torch.full_like(values, float(arrays["clip"]))
+            self.register_buffer(f"low{index}", -bound)
+            self.register_buffer(f"high{index}", bound)
 
     def forward(self, observations: PyTorchObs) -> PyTorchObs:
         """Return normalised observations, in the buffers' precision."""
@@ -58,9 +64,34 @@ class InputNormalizer(nn.Module):
         if name not in self.keys:
             return values
         index = self.keys.index(name)
-        mean, var = self.get_buffer(f"mean{index}"), self.get_buffer(f"var{index}")
+        mean, var, low, high = (
+            self.get_buffer(f"{part}{index}") for part in ("mean", "var", "low", "high")
+        )
         scaled = (values.to(mean.dtype) - mean) / torch.sqrt(var + self.epsilon)
-        return scaled.clamp(-self.clip, self.clip)
+        return scaled.clamp(low, high)
+
+
+class BoundedVector(NormalizedVector):
+    """A ``NormalizedVector`` whose bounds of clipping are buffers, one for each component.
+
+    Args:
+        original: whose statistics and bounds it has.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, original: NormalizedVector) -> None:
+        super().__init__(cast(spaces.Box, original._observation_space))
+        for name, statistic in original.named_buffers():
+            self.register_buffer(name, statistic.clone())
+        self.register_buffer("low", torch.full_like(original.mean, -CLIP))
+        self.register_buffer("high", torch.full_like(original.mean, CLIP))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Return the normalised features ``(batch, size)``."""
+        centred = observations.flatten(1) - self.mean
+        return (centred * (self.var + 1e-6).rsqrt()).clamp(self.low, self.high)
 
 
 class PolicyNetwork(nn.Module):
@@ -74,6 +105,9 @@ class PolicyNetwork(nn.Module):
     Args:
         policy: it becomes a part of the network.
         normalizer: of the observations that the policy was trained on.
+
+    Raises:
+        InvalidValueError: if the normaliser is one of other observations.
     """
 
     recurrent = False
@@ -82,6 +116,8 @@ class PolicyNetwork(nn.Module):
         super().__init__()
         self.policy = cast(Any, policy.to("cpu"))
         self.policy.set_training_mode(False)
+        if normalizer is not None:
+            _check_suits(normalizer, policy.observation_space)
         self.normalizer = (
             InputNormalizer(normalizer) if normalizer is not None and normalizer.keys else None
         )
@@ -140,6 +176,18 @@ class PolicyNetwork(nn.Module):
 
     def _seen(self, observations: PyTorchObs) -> PyTorchObs:
         return observations if self.normalizer is None else self.normalizer(observations)
+
+
+def _check_suits(normalizer: Normalizer, space: spaces.Space[Any]) -> None:
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    for key in normalizer.keys:
+        part = parts.get(key.removeprefix("observation").removeprefix("."))
+        shape = normalizer.arrays[f"{key}.mean"].shape
+        if part is None or part.shape != shape:
+            raise InvalidValueError(
+                f"The normaliser is one of {key} of the shape {shape}, and the policy takes the "
+                f"observations {space}: give that which belongs to it."
+            )
 
 
 class _ActorCritic(PolicyNetwork):
@@ -245,7 +293,8 @@ def policy_network(policy: BasePolicy, normalizer: Normalizer | None = None) -> 
         normalizer: of the observations that it was trained on, besides a skill's own.
 
     Raises:
-        InvalidValueError: if the policy is of another kind.
+        InvalidValueError: if the policy is of another kind, or the normaliser one of other
+            observations.
     """
     for kind, network in _NETWORKS.items():
         if isinstance(policy, kind):
@@ -262,38 +311,33 @@ def policy_network(policy: BasePolicy, normalizer: Normalizer | None = None) -> 
 
 
 def in_shared_coordinates(
-    networks: Sequence[PolicyNetwork], observations: PyTorchObs
+    networks: Sequence[PolicyNetwork],
 ) -> tuple[list[PolicyNetwork], Coordinates]:
-    """Let the first layers of several networks see the same, as far as that changes no function.
+    """Let the first layers of several networks see the same, without a change of any function.
 
-    A normaliser that clips nothing is linear. It is folded into the layers that read it, and that
-    of the first network, which stays in place, is unfolded from them: with means ``m`` and standard
-    deviations ``s``, ``W' = W s_0 / s`` and ``b' = b + W (m_0 − m) / s``. So weights mean the same
-    in all networks, interpolating them is interpolating the networks with all normalisers folded
-    away, numbers stay as small as they were, and observations beyond the clipping range stay
-    clipped.
+    Normalisers are folded into the layers that read them, and that of the first network, which
+    stays in front of all, is unfolded: with means ``m`` and standard deviations ``s``,
+    ``W' = W s_0 / s`` and ``b' = b + W (m_0 − m) / s``. What a network clips it goes on to clip at
+    the same observations: its bounds ``±c`` become ``(m ± c s − m_0) / s_0``. So weights mean the
+    same in all networks, interpolating them is interpolating the networks with all normalisers
+    folded away, and numbers stay as small as they were.
 
-    Where any normaliser clips an observation, or feeds something other than a linear layer, all
-    stay as they are: weights are those of normalised observations, and whoever interpolates the
-    networks interpolates their normalisers, which are buffers, with them.
+    Where a normaliser feeds something other than a linear layer, all stay as they are: weights are
+    those of normalised observations, and whoever interpolates the networks interpolates their
+    normalisers, which are buffers, with them.
 
     Args:
         networks: of one architecture.
-        observations: raw, as the networks take them.
 
     Returns:
         Networks that compute the same, and what their first layers see.
     """
     stages = [_stages(network) for network in networks]
-    if all(each is not None and not any(each) for each in stages):
-        return [*networks], "raw"
-    if (
-        any(each is None for each in stages)
-        or isinstance(observations, dict)
-        or any(_clips(network, observations) for network in networks)
-    ):
+    if any(each is None for each in stages):
         return [*networks], "own"
-    return [networks[0], *(_expressed(each, networks[0]) for each in networks[1:])], "shared"
+    if not any(map(any, cast(Any, stages))):
+        return [*networks], "raw"
+    return [_expressed(each, networks[0]) for each in networks], "shared"
 
 
 _Normalizing = InputNormalizer | NormalizedVector
@@ -322,61 +366,85 @@ def _stages(network: PolicyNetwork) -> list[list[_Normalizing]] | None:
     return found
 
 
-def _moments(stage: _Normalizing) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation that a normaliser works with, in float64."""
-    if isinstance(stage, NormalizedVector):
-        return stage.mean.double(), (stage.var.double() + 1e-6).sqrt()
-    mean, var = stage.get_buffer("mean0"), stage.get_buffer("var0")
-    return mean.double().flatten(), (var.double() + stage.epsilon).sqrt().flatten()
+@dataclass(frozen=True)
+class _Units:
+    """What normalised observations are measured in: ``(raw − mean) / std``, float64."""
 
+    mean: Tensor
+    std: Tensor
 
-def _composed(stages: Sequence[_Normalizing]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of several normalisers, one after another."""
-    mean, std = _moments(stages[0])
-    for stage in stages[1:]:
-        inner_mean, inner_std = _moments(stage)
-        mean, std = mean + std * inner_mean, std * inner_std
-    return mean, std
+    @staticmethod
+    def of(stages: Sequence[_Normalizing]) -> _Units:
+        """Return the units behind several normalisers, one after another."""
+        first, *others = map(_Units._of, stages)
+        for each in others:
+            first = _Units(first.mean + first.std * each.mean, first.std * each.std)
+        return first
 
+    @staticmethod
+    def _of(stage: _Normalizing) -> _Units:
+        if isinstance(stage, NormalizedVector):
+            return _Units(stage.mean.double(), (stage.var.double() + 1e-6).sqrt())
+        mean, var = stage.get_buffer("mean0").double(), stage.get_buffer("var0").double()
+        return _Units(mean.flatten(), (var + stage.epsilon).sqrt().flatten())
 
-def _clips(network: PolicyNetwork, observations: Tensor) -> bool:
-    seen = observations.flatten(0, 1) if network.recurrent else observations
-    for (extractor, _), stages in zip(network.readers(), _stages(network) or [], strict=True):
-        values = seen.flatten(1).double()
-        for stage in stages:
-            mean, std = _moments(stage)
-            values = (values - mean) / std
-            clip = CLIP if stage is extractor else cast(InputNormalizer, stage).clip
-            if bool((values.abs() > clip).any()):
-                return True
-    return False
+    def to(self, other: _Units, values: Tensor) -> Tensor:
+        """Return values in the units of another normaliser."""
+        return (self.mean + self.std * values.double() - other.mean) / other.std
 
 
 @torch.no_grad()
 def _expressed(network: PolicyNetwork, reference: PolicyNetwork) -> PolicyNetwork:
-    """Return the same function with the normalisers of ``reference``; see the caller."""
-    found = copy.deepcopy(network)
+    """Return the same function in the units of ``reference``; see the caller."""
+    found, reference = _bounded(network), _bounded(reference)
+    changes: list[tuple[Tensor, Tensor]] = []
     pairs = zip(_stages(found) or [], _stages(reference) or [], found.readers(), strict=True)
-    updates: list[tuple[nn.Linear, Tensor, Tensor]] = []
     for own, other, (_, layers) in pairs:
         if not own:
             continue
-        (mean, std), (mean_0, std_0) = _composed(own), _composed(other)
+        for depth, stage in enumerate(own, start=1):
+            before, after = _Units.of(own[:depth]), _Units.of(other[:depth])
+            for bound in _bounds(stage):
+                changes.append((bound, before.to(after, bound.flatten()).view_as(bound)))
+        scale, shift = after.std / before.std, (after.mean - before.mean) / before.std
         for layer in cast(list[nn.Linear], layers):
             # Actions, which critics take as well, come after the features.
-            weight = layer.weight.double()
-            seen = weight[:, : len(mean)]
-            bias = cast(Tensor, layer.bias).double() + seen @ ((mean_0 - mean) / std)
-            updates.append(
-                (layer, torch.cat([seen * (std_0 / std), weight[:, len(mean) :]], 1), bias)
-            )
-    for layer, weight, bias in updates:
-        layer.weight.copy_(weight)
-        cast(Tensor, layer.bias).copy_(bias)
-    for mine, theirs in zip(_normalizers(found), _normalizers(reference), strict=True):
-        mine.load_state_dict(theirs.state_dict())
+            weight, bias = layer.weight.double(), cast(Tensor, layer.bias)
+            seen, rest = weight.split([len(scale), weight.shape[1] - len(scale)], 1)
+            changes.append((layer.weight, torch.cat([seen * scale, rest], 1)))
+            changes.append((bias, bias.double() + seen @ shift))
+    statistics = _statistics(reference)
+    for name, own_statistics in _statistics(found).items():
+        changes.append((own_statistics, statistics[name]))
+    for tensor, value in changes:
+        tensor.copy_(value)
     return found
 
 
-def _normalizers(network: nn.Module) -> list[nn.Module]:
-    return [part for part in network.modules() if isinstance(part, _Normalizing)]
+def _bounded(network: PolicyNetwork) -> PolicyNetwork:
+    """Return a copy whose normalisers all have bounds for each component."""
+    found = copy.deepcopy(network)
+    replaced: dict[nn.Module, BoundedVector] = {}
+    for parent in [*found.modules()]:
+        # Not by named_children, which tells of one place where actor and critic have the same.
+        for name, part in [*parent._modules.items()]:
+            if isinstance(part, NormalizedVector):
+                setattr(parent, name, replaced.setdefault(part, BoundedVector(part)))
+    return found
+
+
+def _bounds(stage: _Normalizing) -> tuple[Tensor, Tensor]:
+    if isinstance(stage, BoundedVector):
+        return stage.low, stage.high
+    return stage.get_buffer("low0"), stage.get_buffer("high0")
+
+
+def _statistics(network: PolicyNetwork) -> dict[str, Tensor]:
+    """Means, variances and counts of all normalisers."""
+    return {
+        f"{name}.{own}": buffer
+        for name, part in network.named_modules()
+        if isinstance(part, _Normalizing)
+        for own, buffer in part.named_buffers()
+        if not own.startswith(("low", "high"))
+    }

@@ -198,7 +198,8 @@ class Align(Parsed):
     def execute(self) -> None:
         """Compare the policies; the command shows its progress itself."""
         import_packages(self.imports)
-        from skillrl.commands.align import Settings, align, report
+        from skillrl.commands.align import Settings, align
+        from skillrl.commands.alignment_results import report
 
         settings = Settings(
             method=self.method,

@@ -121,8 +121,7 @@ def train(
             _show(recipe, seeds, progress) as on_status,
             stop_on_interrupt() as should_stop,
         ):
-            content = {"recipe": dataclasses.asdict(recipe), "seeds": seeds, **provenance()}
-            write_json(run / "train.json", {"format": FORMAT, **content})
+            write_recipe(run, recipe, seeds)
             return [_train_seed(recipe, run, seed, on_status, should_stop) for seed in range(seeds)]
     except RunStopped:
         what = "parameters and optimisers" + (
@@ -220,6 +219,12 @@ def resume_command(recipe: TrainRecipe, run: Path) -> str:
     """
     words = ["skillrl", "train", recipe.env, "--run", str(run), "--resume"]
     return shlex.join([*words, *import_option(recipe.env)])
+
+
+def write_recipe(run: Path, recipe: TrainRecipe, seeds: int) -> None:
+    """Write the recipe of a run and its number of seeds, with versions and machine."""
+    content = {"recipe": dataclasses.asdict(recipe), "seeds": seeds, **provenance()}
+    write_json(run / "train.json", {"format": FORMAT, **content})
 
 
 def read_recipe(run: Path) -> tuple[TrainRecipe, int]:

@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.policies import (
+    ActorCriticPolicy,
+    BasePolicy,
+    MultiInputActorCriticPolicy,
+)
 from stable_baselines3.dqn.policies import DQNPolicy
 from stable_baselines3.sac.policies import SACPolicy
 
@@ -92,12 +96,14 @@ def test_inputs_are_expressed_in_the_first_networks_normaliser_exactly() -> None
             if not normalised and "skill" not in kind:
                 continue  # nothing normalises
             networks = [network(kind, seed, normalised=normalised).double() for seed in (1, 2, 3)]
-            inputs = torch.as_tensor(observations(networks[0].recurrent)).double()
-            found, coordinates = in_shared_coordinates(networks, inputs)
+            seen = observations(networks[0].recurrent)
+            # Some are clipped, by one normaliser or by all of them, at either bound.
+            far = np.random.default_rng(1).normal(size=seen.shape) * (seen > 101)
+            inputs = torch.as_tensor(seen + 10 * far).double()
+            found, coordinates = in_shared_coordinates(networks)
             assert coordinates == "shared"
-            assert found[0] is networks[0]
             reference = dict(networks[0].named_buffers())
-            for before, after in zip(networks[1:], found[1:], strict=True):
+            for before, after in zip(networks, found, strict=True):
                 with torch.no_grad():
                     wanted, given = (evaluate(each, inputs, call) for each in (before, after))
                 for one, other in zip(wanted, given, strict=True):
@@ -105,7 +111,11 @@ def test_inputs_are_expressed_in_the_first_networks_normaliser_exactly() -> None
                 for name, buffer in after.named_buffers():
                     if name.rpartition(".")[2] in ("mean", "var", "mean0", "var0"):
                         assert torch.equal(buffer, reference[name])
-                        assert not torch.equal(buffer, dict(before.named_buffers())[name])
+                        own = dict(before.named_buffers())[name]
+                        assert torch.equal(buffer, own) == (before is networks[0])
+            given_weights = dict(found[0].named_parameters())
+            for name, weight in networks[0].named_parameters():
+                assert torch.equal(weight, given_weights[name])
 
 
 def test_a_layer_worked_by_hand() -> None:
@@ -114,8 +124,7 @@ def test_a_layer_worked_by_hand() -> None:
         (normalizer(seed).arrays["observation.mean"], normalizer(seed).arrays["observation.var"])
         for seed in (1, 2)
     )
-    inputs = torch.as_tensor(observations(False))
-    (_, found), _ = in_shared_coordinates([first, second], inputs)
+    (_, found), _ = in_shared_coordinates([first, second])
     before, after = (each.policy.mlp_extractor.policy_net[0] for each in (second, found))
     weight, bias = (each.detach().double().numpy() for each in (before.weight, before.bias))
     np.testing.assert_allclose(
@@ -126,18 +135,51 @@ def test_a_layer_worked_by_hand() -> None:
     )
 
 
-def test_normalisers_that_clip_stay() -> None:
-    networks = [network("ppo", seed) for seed in (1, 2)]
-    inputs = torch.as_tensor(observations(False))
-    inputs[7, 1] = 200.0
-    found, coordinates = in_shared_coordinates(networks, inputs)
+def test_bounds_of_clipping_worked_by_hand() -> None:
+    networks = [network("ppo", 1), network("ppo", 2)]
+    for each, mean, std in zip(networks, (0.0, 1.0), (1.0, 2.0), strict=True):
+        each.normalizer.mean0.fill_(mean)
+        each.normalizer.var0.fill_(std**2 - each.normalizer.epsilon)
+    (first, second), _ = in_shared_coordinates(networks)
+    # Ten standard deviations of 2 around 1, in units of a standard deviation of 1 around 0.
+    for each, low, high in ((first, -10, 10), (second, -19, 21)):
+        np.testing.assert_allclose(each.normalizer.low0, low)
+        np.testing.assert_allclose(each.normalizer.high0, high)
+
+
+def test_what_feeds_no_linear_layer_stays() -> None:
+    space = spaces.Dict({"a": BOX})
+    keyed = {k.replace("vation", "vation.a"): v for k, v in normalizer(1).arrays.items()}
+    networks = [
+        policy_network(
+            MultiInputActorCriticPolicy(space, ACTIONS, rate, net_arch=[8]), Normalizer(keyed)
+        )
+        for _ in range(2)
+    ]
+    found, coordinates = in_shared_coordinates(networks)
     assert coordinates == "own"
     assert found == networks
 
 
+def test_a_normaliser_of_other_observations_is_refused() -> None:
+    other = {name: np.resize(values, 4) for name, values in normalizer(1).arrays.items()}
+    with pytest.raises(InvalidValueError, match=r"\(4,\).*observations .*\(3,\)"):
+        policy_network(
+            POLICIES["ppo"](ACTIONS),
+            Normalizer(
+                normalizer(1).arrays
+                | {
+                    name: values
+                    for name, values in other.items()
+                    if "mean" in name or "var" in name
+                }
+            ),
+        )
+
+
 def test_without_a_normaliser_networks_see_raw_observations() -> None:
     networks = [network("ppo", seed, normalised=False) for seed in (1, 2)]
-    found, coordinates = in_shared_coordinates(networks, torch.as_tensor(observations(False)))
+    found, coordinates = in_shared_coordinates(networks)
     assert coordinates == "raw"
     assert found == networks
 
@@ -179,7 +221,7 @@ def test_discrete_actions_are_probabilities() -> None:
 def test_they_can_be_aligned(kind: str) -> None:
     first, second = network(kind, 1), network(kind, 2)
     inputs = torch.as_tensor(observations(first.recurrent))
-    (first, second), _ = in_shared_coordinates([first, second], inputs)
+    (first, second), _ = in_shared_coordinates([first, second])
     alignment = align(first, second, inputs)
     assert alignment.verify(inputs) < 1e-9
     assert len(alignment.transformation.elements) >= 2

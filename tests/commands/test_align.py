@@ -15,9 +15,10 @@ from skillrl import cli
 from skillrl.agents.normalizer import Normalizer
 from skillrl.agents.policy_network import policy_network
 from skillrl.agents.recipes import TrainRecipe
-from skillrl.agents.returns import Episodes, Seen
+from skillrl.agents.returns import Episodes
 from skillrl.agents.zip_files import read_zip_policy
-from skillrl.commands.align import Settings, align, pair_skills, report
+from skillrl.commands.align import Settings, align
+from skillrl.commands.alignment_results import report
 from skillrl.commands.train import train
 from skillrl.discovery.library import SkillLibrary, load_skill
 from skillrl.errors import DamagedFileError, InvalidValueError
@@ -125,7 +126,7 @@ def test_all_seeds_of_a_run_are_compared(run: Path, tmp_path: Path) -> None:
     assert found.names == ["seed-000", "seed-001", "seed-002"]
     assert found.task.env == "Echo-v0"
     assert found.task.env_kwargs == {"paint": False}
-    assert found.coordinates in ("shared", "own")
+    assert found.coordinates == "shared"
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"modes.json", "barriers.png", "curves.png", "plane.png"}
     content = json.loads((tmp_path / "out/modes.json").read_text())
@@ -186,7 +187,7 @@ def test_what_cannot_be_compared_is_refused(
     refused(copies[:1], "At least two policies are compared", env="CartPole-v1")
     refused(copies, "first.zip does not say which environment it is for: name it with --env")
     refused([copies[0], run / "seed-000"], "different architectures: they are a ActorCriticPolicy")
-    refused([run, tmp_path], "holds no policy")
+    refused([run, tmp_path], r"is no skill's folder, .* and no seed's, which has an agent\.zip")
     refused([tiny_run], "The skills of at least two runs are paired")
     refused([tiny_run, run], "is none. Name single skills")
     refused([run], "--pair chooses from runs of `skillrl discover`", pair=["x:1"])
@@ -224,23 +225,6 @@ def test_settings_are_checked() -> None:
     for wrong in ({"points": 2}, {"episodes": 0}, {"threshold": -1.0}):
         with pytest.raises(InvalidValueError, match=next(iter(wrong)).removesuffix("s")):
             Settings(**wrong)
-
-
-def watched(mean: float, spread: float) -> Seen:
-    rng = np.random.default_rng(int(1_000 * mean))
-    rows = mean + spread * rng.normal(size=(20, 3, 2))
-    return Seen(rows, np.array([20, 20, 20]), np.zeros(3))
-
-
-def test_skills_that_do_the_same_are_paired() -> None:
-    first = [watched(0, 1), watched(5, 1), watched(5, 3)]
-    other = [first[2], first[0], first[1]]
-    short = [watched(5, 2.9)]
-    found = pair_skills([first, other, short])
-    assert [each[1] for each in found] == [(1, 0.0), (2, 0.0), (0, 0.0)]
-    assert [2 in each for each in found] == [False, False, True]
-    assert found[2][2][0] == 0
-    assert found[2][2][1] > 0
 
 
 def test_the_order_of_a_copied_library_is_found(

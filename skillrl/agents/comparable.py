@@ -1,0 +1,89 @@
+"""Policies that can be compared: of one architecture, put into the same episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor
+
+from skillrl.agents.policy_network import Coordinates, PolicyNetwork, in_shared_coordinates
+from skillrl.agents.returns import Episodes, comparison_batch
+from skillrl.errors import InvalidValueError
+
+# Observations that units are compared on, of all policies together.
+_OBSERVATIONS = 2_048
+
+
+@dataclass(frozen=True)
+class Comparable:
+    """Policies whose first layers see the same, and what they are compared on and by.
+
+    Attributes:
+        networks: the policies, as functions of raw observations.
+        inputs: raw observations from the episodes of all of them.
+        coordinates: what the first layers see.
+        returns: mean returns of the policies.
+        random: mean return of a random policy in the same episodes.
+    """
+
+    networks: list[PolicyNetwork]
+    inputs: PyTorchObs
+    coordinates: Coordinates
+    returns: list[float]
+    random: float
+
+
+def comparable(
+    names: Sequence[str], networks: Sequence[PolicyNetwork], episodes: Episodes
+) -> Comparable:
+    """Put policies into the same episodes, and into the same coordinates of their inputs.
+
+    Args:
+        names: of the policies, for messages.
+        networks: of one architecture.
+        episodes: of the task that all were trained on.
+
+    Raises:
+        InvalidValueError: if policies are of different architectures, hold weights that are not
+            finite, or do not suit the environment.
+    """
+    _check_alike(names, networks)
+    for name, network in zip(names, networks, strict=True):
+        episodes.check(network, name)
+    seen = [episodes.watch(network) for network in networks]
+    inputs = comparison_batch(networks, seen, _OBSERVATIONS, episodes.seed)
+    shared, coordinates = in_shared_coordinates(networks)
+    returns = [float(each.returns.mean()) for each in seen]
+    return Comparable(shared, inputs, coordinates, returns, episodes.random_return())
+
+
+def _check_alike(names: Sequence[str], networks: Sequence[PolicyNetwork]) -> None:
+    states = [_state_of(each) for each in networks]
+    shapes = [{name: tuple(tensor.shape) for name, tensor in each.items()} for each in states]
+    kinds = [type(each.policy).__name__ for each in networks]
+    for name, kind, shape in zip(names[1:], kinds[1:], shapes[1:], strict=True):
+        if kind != kinds[0]:
+            reason = f"they are a {kinds[0]} and a {kind}"
+        elif shape != shapes[0]:
+            part = next(p for p in {**shapes[0], **shape} if shapes[0].get(p) != shape.get(p))
+            reason = (
+                f"{part} is {shapes[0].get(part, 'absent')} in one and "
+                f"{shape.get(part, 'absent')} in the other"
+            )
+        else:
+            continue
+        raise InvalidValueError(f"{names[0]} and {name} are of different architectures: {reason}.")
+    for name, state in zip(names, states, strict=True):
+        for part, tensor in state.items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise InvalidValueError(
+                    f"{part} of {name} holds values that are not finite: its training diverged, or "
+                    "its file is damaged."
+                )
+
+
+def _state_of(network: PolicyNetwork) -> dict[str, Tensor]:
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
