@@ -55,7 +55,8 @@ benchmarks-quick: .venv/installed-benchmarks
 		ablations_half_cheetah skill_actions \
 		zero_shot_half_cheetah online_gradient online_cost copy_task delayed_recall \
 		long_range recurrent_throughput memory_tasks memory_sac rules_in_ppo \
-		discover_masked discover_montezuma permutation_supervised alignment_speed; do \
+		discover_masked discover_montezuma permutation_supervised permutation_policies \
+		alignment_speed; do \
 		$(BIN)/python benchmarks/$$script.py --quick || exit 1; done
 
 clean:

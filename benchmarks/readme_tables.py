@@ -396,6 +396,53 @@ def _with_error(figure: dict[str, float], form: str = ".1%") -> str:
     return f"{figure['mean']:{form}} ± {figure['error']:{form}}"
 
 
+def permutation_policies(results: dict[str, Any]) -> str:
+    """Barriers of the return between policies; averaged untrained ones; barriers of skills."""
+    sides = ("plain", "permutations", "signs and phases", "by both")
+    untrained = ("ends", "plain", "permutations", "signs and phases", "drawn")
+    rows, connected, initial, skills = [], [], [], []
+    for name, found in results["tasks"].items():
+        if "barriers" not in found:
+            rows.append([name, "no better than chance", *[""] * len(sides)])
+            continue
+        earned = _within(found["returns"], ",.4g")
+        rows.append([name, earned, *(_within(found["barriers"][side]) for side in sides)])
+        connected.append([name, *(f"{found['connected'][side]:.0%}" for side in sides)])
+        initial.append([name, *(_within(found["untrained"][side]) for side in untrained)])
+    for kind, title in (("lineage", "a skill and its parent"), ("across", "of two runs")):
+        found = results.get("skills", {}).get(kind, {})
+        if "barriers" in found:
+            sides_of_skills = ("plain", "signs and phases")
+            skills.append(
+                [
+                    title,
+                    str(len(found["pairs"]) - found["left out"]),
+                    *(_within(found["barriers"][side]) for side in sides_of_skills),
+                    *(f"{found['connected'][side]:.0%}" for side in sides_of_skills),
+                ]
+            )
+    tables = [
+        table(["barrier of the return", "return", *sides], rows),
+        table(["pairs with a barrier of at most 0.1", *sides], connected),
+        table(
+            ["untrained policies", *untrained[:1], *(f"mean, {n}" for n in untrained[1:])], initial
+        ),
+    ]
+    if skills:
+        headings = ("pairs", "barrier, plain", "aligned", "connected, plain", "aligned")
+        tables.append(table(["skills", *headings], skills))
+    return "\n".join(tables)
+
+
+def _within(figure: dict[str, Any], form: str = ".2f") -> str:
+    """A mean and its interval, if it has one."""
+    mean = f"{figure['mean']:{form}}"
+    if figure["interval"] is None:
+        return mean
+    low, high = figure["interval"]
+    return f"{mean} ({low:{form}} to {high:{form}})"
+
+
 def alignment_speed(results: dict[str, Any]) -> str:
     """Seconds, memory and ratios of every size; many policies below."""
     rows = [
@@ -445,6 +492,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
         memory_tasks,
         online_cost,
         online_gradient,
+        permutation_policies,
         permutation_supervised,
         recurrent_throughput,
         discover_masked,

@@ -144,8 +144,8 @@ class Align(Parsed):
     than a random policy, is the barrier. All returns are means over the same episodes without
     noise.
 
-    Normalisers are folded into the first layers where they clip none of the observations that units
-    are compared on; else they are interpolated along with the parameters.
+    Normalisers of vectors are folded into the first layers; others are interpolated along with the
+    parameters.
 
     Writes modes.json (barriers, modes, distances of parameters and of behaviour), barriers.png,
     curves.png and, of three policies or more, plane.png. Skills of several runs are paired by what

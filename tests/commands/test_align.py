@@ -200,6 +200,7 @@ def test_what_cannot_be_compared_is_refused(
     refused(
         [tmp_path / "cart.zip", tmp_path / "small.zip"],
         r"cart.zip and small.zip are of different architectures: .* is \(64, 4\) in one and \(8, 4",
+        env="CartPole-v1",
     )
     refused(
         [tmp_path / "cart.zip", tmp_path / "cart.zip"],

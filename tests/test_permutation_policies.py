@@ -1,0 +1,92 @@
+"""Figures of pairs of policies, and intervals where pairs share seeds."""
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import permutation_policies
+import readme_tables
+from permutation_policies import PROBLEMS, figures, interquartile_mean, skill_figures, summary
+
+
+def test_the_middle_half_of_weighted_values() -> None:
+    values = np.random.default_rng(0).normal(size=28)
+    weights = np.stack([np.ones(28), np.arange(28), np.zeros(28)])
+    weights[2, :3] = 1, 2, 1
+    found = interquartile_mean(values, weights)
+    assert found[0] == pytest.approx(stats.trim_mean(values, 0.25))
+    # A weight is how often a value is there: 378 values, of which 94.5 are left out on each side.
+    repeated = np.repeat(values, 2 * np.arange(28))
+    assert found[1] == pytest.approx(stats.trim_mean(repeated, 0.25))
+    # The lowest and the highest quarter are one value each.
+    middle = {0: values[0], 1: values[1], 2: values[2]}
+    order = sorted(middle, key=lambda number: middle[number])
+    if order[1] == 1:
+        assert found[2] == pytest.approx(values[1])
+    else:
+        assert found[2] == pytest.approx((values[1] + middle[order[1]]) / 2)
+
+
+def test_intervals_are_over_what_is_drawn() -> None:
+    generator = np.random.default_rng(0)
+    pairs = [*combinations(range(8), 2)]
+    of_seeds = generator.normal(size=8)
+    values = [float(of_seeds[i] + of_seeds[j]) for i, j in pairs]
+    low, high = summary(values, pairs)["interval"]
+    alone_low, alone_high = summary(values, [[number] for number in range(28)])["interval"]
+    # Eight seeds say less than 28 pairs of seeds of their own would.
+    assert high - low > 1.5 * (alone_high - alone_low)
+    assert low < summary(values, pairs)["mean"] < high
+    assert summary([0.25] * 28, pairs) == {"mean": 0.25, "interval": [0.25, 0.25]}
+    assert summary([1.0, 3.0], [[0, 1], [1, 2]]) == {"mean": 2.0, "interval": None}
+
+
+def pair(i: int, j: int, lowest: dict[str, float], returns: dict[int, float]) -> dict[str, Any]:
+    paths = {
+        side: [returns[i], 90.0, lowest.get(side, 90.0), 90.0, returns[j]]
+        for side in permutation_policies.SIDES
+    }
+    averaged = dict.fromkeys([*permutation_policies.SIDES, "drawn"], 10.0)
+    untrained = {"ends": [10.0, 30.0], "averaged": {**averaged, "signs and phases": 30.0}}
+    return {"seeds": [i, j], "random": 10.0, "paths": paths, "untrained": untrained}
+
+
+def test_figures_of_policies_by_hand() -> None:
+    # The last seed earns less than random actions do.
+    returns = {0: 90.0, 1: 90.0, 2: 90.0, 3: 90.0, 4: 5.0}
+    pairs = [
+        pair(i, j, {"plain": 10.0, "permutations": 50.0}, returns)
+        for i, j in combinations(range(5), 2)
+    ]
+    found = figures(PROBLEMS["PPO, CartPole"], pairs)
+    assert (found["seeds"], found["left out"]) == ([0, 1, 2, 3], [4])
+    means = {side: each["mean"] for side, each in found["barriers"].items()}
+    # The path is 80 or 40 below its ends, which are 80 better than random actions.
+    assert means == {"plain": 1, "permutations": 0.5, "signs and phases": 0, "by both": 0}
+    assert found["connected"]["permutations"] == 0 and found["connected"]["by both"] == 1
+    assert found["permutations minus signs and phases"]["interval"] == [0.5, 0.5]
+    assert found["untrained"]["ends"]["mean"] == pytest.approx(10 / 80)
+    assert found["untrained, signs and phases minus drawn"]["mean"] == pytest.approx(20 / 80)
+    nothing = figures(PROBLEMS["PPO, CartPole"], pairs[3:4])
+    assert (nothing["seeds"], "barriers" in nothing) == ([0], False)
+
+    skills = {
+        kind: skill_figures([[0], [0], [1]], three)
+        for kind, three in (
+            ("lineage", [pairs[0], pairs[3], {"refused": "a skill that sees one thing"}]),
+            ("across", [{"refused": ""}] * 3),
+        )
+    }
+    assert skills["lineage"]["left out"] == 2
+    table = readme_tables.permutation_policies(
+        {"tasks": {"a": found, "b": nothing}, "skills": skills}
+    )
+    row = ["a", "90 (90 to 90)", "1.00 (1.00 to 1.00)", "0.50 (0.50 to 0.50)"]
+    assert f"| {' | '.join(row)} | 0.00" in table
+    assert "| b | no better than chance |" in table
+    assert "| a | 0% | 0% | 100% | 100% |" in table
+    assert "| a skill and its parent | 1 | 1.00 | 0.00 | 0% | 100% |" in table
+    assert "of two runs" not in table
