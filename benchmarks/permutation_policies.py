@@ -332,9 +332,13 @@ def skills(
         for folder in folders
     ]
     lineages = [
-        (number, [skill.path, run[skill.record.parent].path])
+        (number, pair)
         for number, run in enumerate(runs)
-        for skill in [each for each in run.values() if each.record.parent in run][:SKILL_PAIRS]
+        for pair in [
+            [skill.path, run[skill.record.parent].path]
+            for skill in run.values()
+            if skill.record.parent is not None and skill.record.parent in run
+        ][:SKILL_PAIRS]
     ]
     # Each run with the next one; of two, there is one such pair.
     rings = [(one, (one + 1) % len(runs)) for one in range(len(runs) if len(runs) > 2 else 1)]

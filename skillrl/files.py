@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from skillrl.errors import DamagedFileError
+from skillrl.errors import DamagedFileError, InvalidValueError
 
 # The key of the safetensors header under which the JSON description is stored.
 DESCRIPTION = "skillrl"
@@ -40,6 +40,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder whose place a file has taken, before the work that is to fill it.
+
+    Raises:
+        InvalidValueError: naming the file.
+    """
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise InvalidValueError(f"{there} is a file: name another folder.")
 
 
 def write_json(path: Path, value: object) -> None:

@@ -62,17 +62,20 @@ def comparable(
 
 def _check_alike(names: Sequence[str], networks: Sequence[PolicyNetwork]) -> None:
     states = [_state_of(each) for each in networks]
-    shapes = [{name: tuple(tensor.shape) for name, tensor in each.items()} for each in states]
-    kinds = [type(each.policy).__name__ for each in networks]
-    for name, kind, shape in zip(names[1:], kinds[1:], shapes[1:], strict=True):
-        if kind != kinds[0]:
-            reason = f"they are a {kinds[0]} and a {kind}"
-        elif shape != shapes[0]:
-            part = next(p for p in {**shapes[0], **shape} if shapes[0].get(p) != shape.get(p))
-            reason = (
-                f"{part} is {shapes[0].get(part, 'absent')} in one and "
-                f"{shape.get(part, 'absent')} in the other"
+    first, *others = [_parts(*each) for each in zip(networks, states, strict=True)]
+    kind = type(networks[0].policy)
+    for name, network, other in zip(names[1:], networks[1:], others, strict=True):
+        if type(network.policy) is not kind:
+            reason = f"they are a {kind.__name__} and a {type(network.policy).__name__}"
+        elif (network.normalizer is None) != (networks[0].normalizer is None):
+            raise InvalidValueError(
+                f"Of {names[0]} and {name} one has a normaliser of its observations, and the other "
+                "has none: give the one that is missing (--normalizer)."
             )
+        elif other != first:
+            part = next(p for p in {**first, **other} if first.get(p) != other.get(p))
+            one, another = (each.get(part, "absent") for each in (first, other))
+            reason = f"{part} is {one} in one and {another} in the other"
         else:
             continue
         raise InvalidValueError(f"{names[0]} and {name} are of different architectures: {reason}.")
@@ -83,6 +86,12 @@ def _check_alike(names: Sequence[str], networks: Sequence[PolicyNetwork]) -> Non
                     f"{part} of {name} holds values that are not finite: its training diverged, or "
                     "its file is damaged."
                 )
+
+
+def _parts(network: PolicyNetwork, state: dict[str, Tensor]) -> dict[str, str]:
+    """The shapes of all tensors and the kinds of all modules."""
+    shapes = {name: str(tuple(tensor.shape)) for name, tensor in state.items()}
+    return shapes | {name: f"a {type(part).__name__}" for name, part in network.named_modules()}
 
 
 def _state_of(network: PolicyNetwork) -> dict[str, Tensor]:

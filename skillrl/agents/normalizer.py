@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import IO, Any, cast
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from stable_baselines3.common.running_mean_std import RunningMeanStd
@@ -85,6 +85,9 @@ class Normalizer:
             DamagedFileError: if it holds no such arrays.
         """
         try:
+            if not is_zipfile(file):
+                raise ValueError("it is no .npz file")
+            file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
                 normalizer = cls({key: arrays[key] for key in arrays.files})
             found = normalizer.arrays

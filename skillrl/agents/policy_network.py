@@ -15,11 +15,14 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.sac.policies import SACPolicy
 from torch import Tensor, nn
+from torch.distributions import Bernoulli, Categorical, Distribution, Normal, kl_divergence
 
+from skillrl.agents.distributions import SquashedNormal
 from skillrl.agents.features import CLIP, NormalizedVector
 from skillrl.agents.normalizer import Normalizer, Observation
 from skillrl.agents.recurrent_policy import RecurrentPolicy
 from skillrl.agents.recurrent_sac_policy import RecurrentSACPolicy
+from skillrl.agents.squashed_actor import SquashedActor
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import RecurrentLayer
 
@@ -140,9 +143,32 @@ class PolicyNetwork(nn.Module):
             return torch.minimum(torch.maximum(means, low), high)
         if isinstance(space, spaces.MultiBinary):
             return scores.sigmoid()
-        sizes = space.nvec.flatten() if isinstance(space, spaces.MultiDiscrete) else [space.n]
-        parts = scores.split([int(size) for size in sizes], -1)
-        return torch.cat([part.softmax(-1) for part in parts], -1)
+        return torch.cat([part.softmax(-1) for part in self._parts(scores)], -1)
+
+    def distributions(self, observations: PyTorchObs) -> list[Distribution]:
+        """Return what the policy does with its noise, for each part of an action on its own.
+
+        Continuous actions are normally distributed, squashed ones before their tanh.
+
+        Raises:
+            InvalidValueError: if the noise is that of generalised state-dependent exploration
+                (``use_sde``), which has no such distribution.
+        """
+        seen = self._seen(observations)
+        scores, space = self._outputs(seen)[0], self.policy.action_space
+        if isinstance(space, spaces.Box):
+            if getattr(self.policy, "use_sde", False) or getattr(
+                getattr(self.policy, "actor", None), "use_sde", False
+            ):
+                raise InvalidValueError(
+                    "The noise of policies with use_sde=True is drawn for many steps at once, and "
+                    "what they do has no distribution step by step."
+                )
+            means = scores[..., : int(np.prod(space.shape))]
+            return [Normal(means, self._stds(seen, scores).expand_as(means))]
+        if isinstance(space, spaces.MultiBinary):
+            return [Bernoulli(logits=scores)]
+        return [Categorical(logits=part) for part in self._parts(scores)]
 
     @torch.no_grad()
     def predict(
@@ -174,8 +200,18 @@ class PolicyNetwork(nn.Module):
     def _outputs(self, observations: PyTorchObs) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
+    def _stds(self, observations: PyTorchObs, scores: Tensor) -> Tensor:
+        """Standard deviations of continuous actions."""
+        raise NotImplementedError
+
     def _seen(self, observations: PyTorchObs) -> PyTorchObs:
         return observations if self.normalizer is None else self.normalizer(observations)
+
+    def _parts(self, scores: Tensor) -> Sequence[Tensor]:
+        """The scores of each discrete part of an action."""
+        space = self.policy.action_space
+        sizes = space.nvec.flatten() if isinstance(space, spaces.MultiDiscrete) else [space.n]
+        return scores.split([int(size) for size in sizes], -1)
 
 
 def _check_suits(normalizer: Normalizer, space: spaces.Space[Any]) -> None:
@@ -201,6 +237,9 @@ class _ActorCritic(PolicyNetwork):
         values = policy.value_net(policy.mlp_extractor.forward_critic(critic))
         return policy.action_net(latent), values
 
+    def _stds(self, observations: PyTorchObs, scores: Tensor) -> Tensor:
+        return _stds_of(self.policy, scores)
+
     def readers(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
         policy, networks = self.policy, self.policy.mlp_extractor
         yield policy.pi_features_extractor, [_first(networks.policy_net, policy.action_net)]
@@ -220,6 +259,9 @@ class _RecurrentActorCritic(PolicyNetwork):
         values = policy.value_net(policy.mlp_extractor.forward_critic(critic))
         return policy.action_net(latent), values
 
+    def _stds(self, observations: PyTorchObs, scores: Tensor) -> Tensor:
+        return _stds_of(self.policy, scores)
+
     def readers(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
         parts = cast(Any, self.policy.recurrences.values())
         yield self.policy.features_extractor, [_first(part.encoder, part.layer) for part in parts]
@@ -236,6 +278,9 @@ class _Sac(PolicyNetwork):
         mean, *_ = self.policy.actor.get_action_dist_params(observations)
         return mean, torch.cat(self.policy.critic(observations, mean.tanh()), -1)
 
+    def _stds(self, observations: PyTorchObs, scores: Tensor) -> Tensor:
+        return self.policy.actor.get_action_dist_params(observations)[1].exp()
+
     def readers(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
         actor, critic = self.policy.actor, self.policy.critic
         yield actor.features_extractor, [_first(cast(Any, actor.latent_pi), actor.mu)]
@@ -251,11 +296,17 @@ class _RecurrentSac(_Sac):
         policy = self.policy
         starts = _no_starts(observations)
         carry = policy.initial_carry(starts.shape[1], sensitivities=False)
-        mean, _ = policy.actor._distribution(
-            policy.actor.remember(observations, carry, starts, burn_in=0)
-        )
+        mean, _ = self._actor(observations)
         remembered = policy.critic.remember(observations, carry, starts, burn_in=0)
         return mean, policy.critic.values(remembered, mean.tanh())
+
+    def _stds(self, observations: PyTorchObs, scores: Tensor) -> Tensor:
+        return self._actor(observations)[1].exp()
+
+    def _actor(self, observations: PyTorchObs) -> tuple[Tensor, Tensor]:
+        actor, starts = self.policy.actor, _no_starts(observations)
+        carry = self.policy.initial_carry(starts.shape[1], sensitivities=False)
+        return actor._distribution(actor.remember(observations, carry, starts, burn_in=0))
 
     def readers(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
         actor, critic = self.policy.actor, self.policy.critic
@@ -263,6 +314,14 @@ class _RecurrentSac(_Sac):
         yield actor.features_extractor, [_first(own.encoder, own.layer)]
         parts = critic.each().values()
         yield critic.features_extractor, [_first(part.encoder, part.layer) for part in parts]
+
+
+def _stds_of(policy: ActorCriticPolicy, scores: Tensor) -> Tensor:
+    if isinstance(policy, SquashedActor):
+        found = policy.distribution(scores)
+        assert isinstance(found, SquashedNormal)  # actions are continuous
+        return found.std
+    return policy.log_std.exp()
 
 
 def _first(network: Any, otherwise: nn.Module) -> nn.Module:
@@ -308,6 +367,35 @@ def policy_network(policy: BasePolicy, normalizer: Normalizer | None = None) -> 
         "Policies of PPO, SAC, RecurrentPPO, RecurrentSAC and skills can be compared. Received a "
         f"{type(policy).__name__}."
     )
+
+
+@torch.no_grad()
+def action_kl(
+    network: PolicyNetwork, references: Sequence[PolicyNetwork], observations: PyTorchObs
+) -> float:
+    """Return how far what a policy does is from what others do, in nats.
+
+    It is ``KL(reference ‖ network)`` of the actions with their noise, the mean over observations
+    and references. As a score of paths, smaller is better:
+    ``walk(a, b, lambda network: action_kl(network, [a, b], observations))``.
+
+    Args:
+        network: a policy.
+        references: others with the same actions.
+        observations: raw, as the networks take them.
+
+    Raises:
+        InvalidValueError: as ``PolicyNetwork.distributions`` does.
+    """
+    own = network.distributions(observations)
+    total = 0.0
+    for reference in references:
+        for part, other in zip(own, reference.distributions(observations), strict=True):
+            found = kl_divergence(other, part).double()
+            # A choice is one number; of vectors, those of all components are summed.
+            choices = isinstance(part, Categorical)
+            total += float(found.mean() if choices else found.sum(-1).mean())
+    return total / len(references)
 
 
 def in_shared_coordinates(

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 from skillrl.agents.comparable import comparable
-from skillrl.agents.policy_network import PolicyNetwork
+from skillrl.agents.policy_network import PolicyNetwork, action_kl
 from skillrl.agents.returns import Episodes
 from skillrl.commands.alignment_results import Comparison, check_new, write
 from skillrl.commands.policies import (
@@ -34,7 +36,8 @@ from skillrl.commands.policies import (
 from skillrl.discovery.library import Skill, SkillLibrary
 from skillrl.discovery.pairing import Behaviour, pair_skills
 from skillrl.errors import InvalidValueError
-from skillrl.permutation import align_many, modes
+from skillrl.permutation import align_many, interpolate, modes
+from skillrl.permutation.connectivity import Matrix
 from skillrl.permutation.plane import Plane, plane
 from skillrl.permutation.recipes import Method
 
@@ -66,8 +69,11 @@ class Settings:
             raise InvalidValueError(f"A path has at least 3 points. Received {self.points}.")
         if self.episodes < 1:
             raise InvalidValueError(f"episodes should be at least 1. Received {self.episodes}.")
-        if not self.threshold >= 0:
-            raise InvalidValueError(f"threshold should be at least 0. Received {self.threshold}.")
+        for name in ("threshold", "seed"):
+            if not getattr(self, name) >= 0:
+                raise InvalidValueError(
+                    f"{name} should be at least 0. Received {getattr(self, name)}."
+                )
 
 
 @dataclass(frozen=True)
@@ -171,7 +177,9 @@ def _compare(group: _Group, env: str | None, settings: Settings, progress: bool)
         pairs = len(paths) * (len(paths) - 1) // 2
         total = len(paths) + 2 * pairs * (settings.points - 2)
         total += _PLANE_POINTS**2 if len(paths) >= 3 else 0
-        with _counted(episodes.mean_return, total, group.folder.name, progress) as score:
+        with _counted(
+            lambda each: episodes.mean_return(_policy(each)), total, group.folder.name, progress
+        ) as score:
             result = modes(
                 alignments,
                 score,
@@ -181,9 +189,18 @@ def _compare(group: _Group, env: str | None, settings: Settings, progress: bool)
                 random=found.random,
                 forward=_actions,
             )
-            drawn = _plane([alignments.apply(number) for number in range(len(paths))], score)
+            aligned = [alignments.apply(number) for number in range(len(paths))]
+            drawn = _plane(aligned, score)
+    groups = alignments.transformations[0].groups
+    idle = [
+        {part.name: [*units] for part, units in zip(groups, each, strict=True) if units}
+        for each in alignments.idle
+    ]
+    midway: dict[str, Sequence[nn.Module]] = {"before": found.networks, "after": aligned}
     comparison = Comparison(
-        *(names, paths, task, found.coordinates, found.random, result, drawn, group.folder)
+        *(names, paths, task, found.coordinates, found.random, result),
+        {when: _action_kl(networks, found.inputs) for when, networks in midway.items()},
+        *(idle, drawn, group.folder),
     )
     write(comparison, asdict(settings), group.notes)
     return comparison
@@ -199,9 +216,28 @@ def _plane(networks: Sequence[nn.Module], score: Callable[[nn.Module], float]) -
         return None
 
 
-def _actions(network: nn.Module, observations: Any) -> torch.Tensor:
+def _action_kl(networks: Sequence[nn.Module], inputs: PyTorchObs) -> Matrix | None:
+    """How far what is half-way between two policies does from what they do; None with use_sde."""
+    found = np.zeros((len(networks), len(networks)))
+    for i, j in combinations(range(len(networks)), 2):
+        a, b, middle = map(
+            _policy, (networks[i], networks[j], interpolate(networks[i], networks[j], 0.5))
+        )
+        try:
+            found[i, j] = found[j, i] = action_kl(middle, [a, b], inputs)
+        except InvalidValueError:
+            return None
+    return found.tolist()
+
+
+def _policy(network: nn.Module) -> PolicyNetwork:
+    """What is made of policies by transforming and interpolating is a policy."""
     assert isinstance(network, PolicyNetwork)
-    return network.actions(observations)
+    return network
+
+
+def _actions(network: nn.Module, observations: Any) -> torch.Tensor:
+    return _policy(network).actions(observations)
 
 
 def _expanded(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -278,7 +314,7 @@ def _chosen(word: str, paths: Sequence[Path]) -> Skill:
 
 @contextmanager
 def _counted(
-    score: Callable[[Any], float], total: int, what: str, progress: bool
+    score: Callable[[nn.Module], float], total: int, what: str, progress: bool
 ) -> Iterator[Callable[[nn.Module], float]]:
     """Show how many networks are scored."""
     console = Console(stderr=True)

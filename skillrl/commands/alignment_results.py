@@ -21,8 +21,9 @@ from skillrl.agents.policy_network import Coordinates
 from skillrl.agents.returns import Task
 from skillrl.discovery.library import provenance
 from skillrl.errors import InvalidValueError
-from skillrl.files import write_json
+from skillrl.files import check_folder, write_json
 from skillrl.permutation import Modes
+from skillrl.permutation.connectivity import Matrix
 from skillrl.permutation.plane import Plane
 from skillrl.report.barriers import plot_barriers, plot_paths, plot_plane
 
@@ -40,6 +41,11 @@ class Comparison:
         coordinates: see ``skillrl.agents.policy_network.Coordinates``.
         random: return of a random policy.
         modes: barriers and clusters.
+        action_kl: before and after alignment, the divergence of what is half-way between two
+            policies from what they do, in nats (see ``skillrl.agents.policy_network.action_kl``);
+            None where their noise has no distribution.
+        idle: for each policy, by the name of a layer, the units that never change on the
+            observations that units are compared on: they were matched last, by their weights.
         plane: returns on the plane through the first three; None where there is none.
         folder: with the files.
     """
@@ -50,16 +56,19 @@ class Comparison:
     coordinates: Coordinates
     random: float
     modes: Modes
+    action_kl: dict[str, Matrix | None]
+    idle: list[dict[str, list[int]]]
     plane: Plane | None
     folder: Path
 
 
 def check_new(folder: Path) -> None:
-    """Refuse to write over a result.
+    """Refuse a folder that a result cannot be written to, before the work is done.
 
     Raises:
-        InvalidValueError: if the folder holds one.
+        InvalidValueError: if the folder holds a result already, or a file is in its place.
     """
+    check_folder(folder)
     if (folder / "modes.json").exists() or any(folder.glob("pair-*/modes.json")):
         raise InvalidValueError(f"{folder} holds a result already: name another folder with --out.")
 
@@ -77,15 +86,18 @@ def write(comparison: Comparison, settings: Mapping[str, Any], notes: Mapping[st
     plot_paths(folder / "curves.png", modes, names, comparison.random)
     if comparison.plane is not None:
         plot_plane(folder / "plane.png", comparison.plane, names[:3])
-    pairs = zip(names, comparison.paths, strict=True)
+    policies = zip(names, comparison.paths, comparison.idle, strict=True)
     content = {
         "format": FORMAT,
-        "policies": [{"name": name, "path": str(path)} for name, path in pairs],
+        "policies": [
+            {"name": name, "path": str(path), "idle_units": idle} for name, path, idle in policies
+        ],
         "task": asdict(comparison.task),
         "settings": settings,
         "coordinates": comparison.coordinates,
         "random_return": comparison.random,
         **modes.to_json(),
+        "action_kl_midway": comparison.action_kl,
         "plane": None if comparison.plane is None else asdict(comparison.plane),
         **notes,
         **provenance(),
@@ -109,6 +121,7 @@ def report(comparisons: Sequence[Comparison], left_out: Sequence[str] = ()) -> s
             f"  before alignment  {_spread(found.before)}",
             f"  after alignment   {_spread(found.after)}",
             verdict(comparison),
+            *_remarks(comparison),
             f"Figures and modes.json are in {comparison.folder}.",
             "",
         ]
@@ -132,6 +145,29 @@ def verdict(comparison: Comparison) -> str:
         f"{count} modes: no path with barriers of at most {threshold:g} leads from one to another, "
         f"as far as alignment found one. They are {'; '.join(f'({each})' for each in members)}."
     )
+
+
+def _remarks(comparison: Comparison) -> list[str]:
+    """What the figures do not say of themselves."""
+    remarks = []
+    if comparison.coordinates == "shared":
+        remarks.append(
+            f"Paths run in the units of the normaliser of {comparison.names[0]}, into which those "
+            "of the others are folded."
+        )
+    if comparison.coordinates == "own":
+        remarks.append("Each policy keeps its normaliser, which paths interpolate as well.")
+    counts = [
+        f"{sum(map(len, idle.values()))} of {name}"
+        for name, idle in zip(comparison.names, comparison.idle, strict=True)
+        if idle
+    ]
+    if counts:
+        remarks.append(
+            "Units that never change on the observations were matched last, by their weights: "
+            f"{', '.join(counts)}."
+        )
+    return remarks
 
 
 def _spread(matrix: Sequence[Sequence[float]]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from skillrl.errors import InvalidValueError
-from skillrl.files import write_json
+from skillrl.files import check_folder, write_json
 from skillrl.images import read_images
 from skillrl.permutation.recipes import StudyRecipe
 from skillrl.permutation.study import ALPHAS, Examples, Outcome, PairOutcome, study
@@ -38,10 +38,11 @@ def permutation_study(recipe: StudyRecipe, *, out: Path | None = None) -> tuple[
 
     Raises:
         InvalidValueError: if the data is missing or malformed, there is no such device, or the
-            folder holds another result.
+            folder holds another result, or is a file.
         DivergedError: if a training's numbers are no longer finite.
     """
     out = default_folder(recipe) if out is None else out
+    check_folder(out)
     if (out / "result.json").exists():
         raise InvalidValueError(f"{out} holds a result already: name another folder with --out.")
     try:

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from skillrl.errors import DamagedFileError, InvalidValueError
@@ -33,10 +34,13 @@ class Alignments:
     Attributes:
         networks: as they were.
         transformations: for each network, what is done to it.
+        idle: for each network, in each group, the units that never fire, or never change, on the
+            observations; they were matched last, by their weights.
     """
 
     networks: tuple[nn.Module, ...]
     transformations: tuple[Transformation, ...]
+    idle: tuple[tuple[tuple[int, ...], ...], ...]
 
     def apply(self, number: int) -> nn.Module:
         """Return a copy of a network in the shared coordinates."""
@@ -60,8 +64,8 @@ class Alignments:
         for number, transformation in enumerate(self.transformations):
             packed, groups = transformation.packed()
             tensors |= {f"{number}.{name}": value for name, value in packed.items()}
-        description = {"format": "alignments", "count": len(self.networks), "groups": groups}
-        write_tensors(Path(path), tensors, description)
+        description = {"format": "alignments", "count": len(self.networks)}
+        write_tensors(Path(path), tensors, {**description, "groups": groups, "idle": self.idle})
 
     @staticmethod
     def load(path: str | PathLike[str], networks: Sequence[nn.Module]) -> Alignments:
@@ -78,9 +82,10 @@ class Alignments:
                 Transformation.unpacked(_part(tensors, number), description["groups"])
                 for number in range(len(networks))
             )
+            idle = tuple(tuple(map(tuple, each)) for each in description["idle"])
         except (LookupError, TypeError, ValueError) as error:
             raise DamagedFileError(f"{path} is damaged: {error}.") from None
-        return Alignments(tuple(networks), transformations)
+        return Alignments(tuple(networks), transformations, idle)
 
 
 def _part(tensors: dict[str, Any], number: int) -> dict[str, Any]:
@@ -143,4 +148,7 @@ def align_many(
     if verified:
         for network, transformation in zip(networks, found, strict=True):
             verify(network, transformation, inputs, forward)
-    return Alignments(tuple(networks), tuple(found))
+    idle = tuple(
+        tuple(tuple(np.flatnonzero(units).tolist()) for units in each.idle) for each in evidences
+    )
+    return Alignments(tuple(networks), tuple(found), idle)

@@ -86,7 +86,7 @@ def test_statistics_go_on_where_they_were(space: spaces.Space) -> None:
     np.testing.assert_equal(Normalizer.of(env).arrays, before)
 
 
-@pytest.mark.parametrize("what", ["text", "missing", "objects", "infinite", "cut"])
+@pytest.mark.parametrize("what", ["text", "array", "missing", "objects", "infinite", "cut"])
 def test_a_damaged_file_is_refused(what: str, tmp_path: Path) -> None:
     file = io.BytesIO()
     arrays = dict(Normalizer.of(normalized(BOX, 3)).arrays)
@@ -98,6 +98,8 @@ def test_a_damaged_file_is_refused(what: str, tmp_path: Path) -> None:
         arrays["clip"] = np.array([print], dtype=object)
     if what == "text":
         file.write(b"statistics")
+    elif what == "array":
+        np.save(file, arrays["observation.mean"])
     else:
         np.savez(file, **arrays)  # type: ignore[arg-type]
     content = file.getvalue()

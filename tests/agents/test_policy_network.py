@@ -15,7 +15,12 @@ from stable_baselines3.sac.policies import SACPolicy
 
 from skillrl.agents.normalizer import Normalizer
 from skillrl.agents.policy import SkillPolicy
-from skillrl.agents.policy_network import PolicyNetwork, in_shared_coordinates, policy_network
+from skillrl.agents.policy_network import (
+    PolicyNetwork,
+    action_kl,
+    in_shared_coordinates,
+    policy_network,
+)
 from skillrl.agents.recurrent_policy import RecurrentPolicy
 from skillrl.agents.recurrent_sac_policy import RecurrentSACPolicy
 from skillrl.agents.recurrent_skill_policy import RecurrentSkillPolicy
@@ -140,11 +145,12 @@ def test_bounds_of_clipping_worked_by_hand() -> None:
     for each, mean, std in zip(networks, (0.0, 1.0), (1.0, 2.0), strict=True):
         each.normalizer.mean0.fill_(mean)
         each.normalizer.var0.fill_(std**2 - each.normalizer.epsilon)
-    (first, second), _ = in_shared_coordinates(networks)
+    found, _ = in_shared_coordinates(networks)
     # Ten standard deviations of 2 around 1, in units of a standard deviation of 1 around 0.
-    for each, low, high in ((first, -10, 10), (second, -19, 21)):
-        np.testing.assert_allclose(each.normalizer.low0, low)
-        np.testing.assert_allclose(each.normalizer.high0, high)
+    for each, low, high in zip(found, (-10, -19), (10, 21), strict=True):
+        bounds = dict(each.named_buffers())
+        np.testing.assert_allclose(bounds["normalizer.low0"], low)
+        np.testing.assert_allclose(bounds["normalizer.high0"], high)
 
 
 def test_what_feeds_no_linear_layer_stays() -> None:
@@ -230,3 +236,42 @@ def test_they_can_be_aligned(kind: str) -> None:
 def test_other_policies_are_refused() -> None:
     with pytest.raises(InvalidValueError, match="Received a DQNPolicy"):
         policy_network(DQNPolicy(BOX, spaces.Discrete(2), rate))
+
+
+@pytest.mark.parametrize("kind", POLICIES)
+def test_a_policy_does_what_it_does_itself(kind: str) -> None:
+    first, second = network(kind, 1), network(kind, 2)
+    inputs = torch.as_tensor(observations(first.recurrent))
+    assert action_kl(first, [first], inputs) == pytest.approx(0, abs=1e-6)
+    assert action_kl(first, [second], inputs) > 1e-6
+    found = action_kl(first, [first, second], inputs)
+    assert found == pytest.approx(action_kl(first, [second], inputs) / 2)
+
+
+def test_divergences_of_actions_by_hand() -> None:
+    first, second = network("ppo", 1), network("ppo", 2)
+    inputs = torch.as_tensor(observations(False))
+    with torch.no_grad():
+        for each, mean, log_std in ((first, 1.0, 0.0), (second, 3.0, np.log(2))):
+            each.policy.action_net.weight.zero_()
+            each.policy.action_net.bias.fill_(mean)
+            each.policy.log_std.fill_(log_std)
+    # Two components, each ln(σ/σ_0) + (σ_0² + (μ_0 − μ)²) / 2σ² − ½.
+    expected = 2 * (np.log(1 / 2) + (4 + 4) / 2 - 0.5)
+    assert action_kl(first, [second], inputs) == pytest.approx(expected)
+
+    choices = [network("ppo", seed, actions=spaces.MultiDiscrete([2, 3])) for seed in (1, 2)]
+    with torch.no_grad():
+        for choice, share in zip(choices, (0.5, 0.9), strict=True):
+            choice.policy.action_net.weight.zero_()
+            logits = [np.log(share), np.log(1 - share), 0.0, 0.0, 0.0]
+            choice.policy.action_net.bias.copy_(torch.tensor(logits))
+    wanted = 0.9 * np.log(0.9 / 0.5) + 0.1 * np.log(0.1 / 0.5)
+    assert action_kl(choices[0], [choices[1]], inputs) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_noise_that_is_drawn_for_many_steps_has_no_divergence() -> None:
+    policy = ActorCriticPolicy(BOX, ACTIONS, rate, net_arch=[8], use_sde=True)
+    found = policy_network(policy)
+    with pytest.raises(InvalidValueError, match="use_sde"):
+        action_kl(found, [found], torch.as_tensor(observations(False)))

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,15 +101,39 @@ def test_a_transformed_copy_is_in_the_same_mode(
     assert found["after"][0][1] == pytest.approx(0, abs=1e-9)
     assert found["coordinates"] == "raw"
     assert found["functional_distance"][0][1] < 1e-5
+    divergences = [found["action_kl_midway"][when][0][1] for when in ("before", "after")]
+    assert divergences[0] > 1e-3 and divergences[1] == pytest.approx(0, abs=1e-6)
     assert found["parameter_distance"][0][1] > 0.1
     assert found["aligned_parameter_distance"][0][1] < 1e-5
     assert found["scores"][0] == found["scores"][1] > found["random_return"]
     assert found["settings"]["episodes"] == 8
     assert [each["name"] for each in found["policies"]] == ["first.zip", "second.zip"]
+    assert [each["idle_units"] for each in found["policies"]] == [{}, {}]
     assert {path.name for path in out.iterdir()} == {"modes.json", "barriers.png", "curves.png"}
-    # It is not written over.
+    # It is not written over, and neither is a file.
+    assert cli.main([*words[:-1], str(out / "modes.json/x")]) == 1
+    assert re.search(r"modes\.json is a file: name another folder", capsys.readouterr().err)
     assert cli.main(words) == 1
     assert "holds a result already" in capsys.readouterr().err
+
+
+def test_units_that_never_change_are_reported(
+    copies: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = PPO.load(copies[0], device="cpu")
+    name = "mlp_extractor.policy_net.0"
+    with torch.no_grad():
+        agent.policy.get_parameter(f"{name}.weight")[[3, 40]] = 0.0
+        agent.policy.get_parameter(f"{name}.bias")[[3, 40]] = 1.0
+    agent.save(tmp_path / "idle.zip")
+    words = ["align", str(copies[0]), str(tmp_path / "idle.zip"), "--env", "CartPole-v1"]
+    assert cli.main([*words, "--out", str(tmp_path / "out"), "--episodes", "2"]) == 0
+    assert re.search(
+        r"matched last, by their weights: 2 of \S*idle\.zip\.", capsys.readouterr().out
+    )
+    found = json.loads((tmp_path / "out/modes.json").read_text())
+    idle = [each["idle_units"] for each in found["policies"]]
+    assert idle == [{}, {f"policy.{name}.weight": [3, 40]}]
 
 
 def test_permutations_alone_leave_the_signs(copies: list[Path], tmp_path: Path) -> None:
@@ -166,6 +191,13 @@ def test_a_normaliser_can_be_given(copies: list[Path], tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match=r"one for each of these 2\. Received 3"):
         files = [tmp_path / "wide.npz"] * 3
         align(copies, out=tmp_path / "x", normalizers=files, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(
+        InvalidValueError, match=r"mine\.zip one has a normaliser .* other has none"
+    ):
+        shutil.copy(copies[0], tmp_path / "mine.zip")
+        with zipfile.ZipFile(tmp_path / "mine.zip", "a") as archive:
+            archive.write(tmp_path / "wide.npz", "normalizer.npz")
+        align([copies[1], tmp_path / "mine.zip"], out=tmp_path / "x", **arguments)  # type: ignore[arg-type]
     with pytest.raises(DamagedFileError, match=r"missing\.npz does not exist"):
         files = [tmp_path / "missing.npz"]
         align(copies, out=tmp_path / "x", normalizers=files, **arguments)  # type: ignore[arg-type]
@@ -202,6 +234,13 @@ def test_what_cannot_be_compared_is_refused(
         r"cart.zip and small.zip are of different architectures: .* is \(64, 4\) in one and \(8, 4",
         env="CartPole-v1",
     )
+    relu = {"activation_fn": torch.nn.ReLU}
+    PPO("MlpPolicy", "CartPole-v1", policy_kwargs=relu, device="cpu").save(tmp_path / "relu")
+    refused(
+        [tmp_path / "cart.zip", tmp_path / "relu.zip"],
+        r"cart.zip and relu.zip are .*: .*policy_net.1 is a Tanh in one and a ReLU in the other",
+        env="CartPole-v1",
+    )
     refused(
         [tmp_path / "cart.zip", tmp_path / "cart.zip"],
         "is for observations Box.*Pendulum-v1 has",
@@ -223,7 +262,7 @@ def test_what_cannot_be_compared_is_refused(
 
 
 def test_settings_are_checked() -> None:
-    for wrong in ({"points": 2}, {"episodes": 0}, {"threshold": -1.0}):
+    for wrong in ({"points": 2}, {"episodes": 0}, {"threshold": -1.0}, {"seed": -1}):
         with pytest.raises(InvalidValueError, match=next(iter(wrong)).removesuffix("s")):
             Settings(**wrong)
 

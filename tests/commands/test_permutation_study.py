@@ -55,6 +55,9 @@ def test_no_data_and_no_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.delenv("SKILLRL_DATA", raising=False)
     with pytest.raises(InvalidValueError, match="name it with --data, or set SKILLRL_DATA"):
         permutation_study(StudyRecipe("dense"), out=tmp_path / "a")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidValueError, match="file is a file: name another folder"):
+        permutation_study(StudyRecipe("dense"), out=tmp_path / "file/a")
     with pytest.raises(InvalidValueError, match="There is no device 'nonsense'"):
         permutation_study(StudyRecipe("dense", device="nonsense"), out=tmp_path / "b")
 

@@ -69,10 +69,16 @@ def test_networks_lie_closer_together_than_before() -> None:
 
 def test_alignments_survive_a_file(tmp_path: Path) -> None:
     networks = [mlp(seed) for seed in range(3)]
+    with torch.no_grad():
+        networks[1].get_parameter("2.bias")[[4, 7]] = -100.0
     alignments = align_many(networks, observations())
+    assert all(
+        {4, 7}.issubset(each[1]) == (number == 1) for number, each in enumerate(alignments.idle)
+    )
     path = tmp_path / "alignments.safetensors"
     alignments.save(path)
     again = Alignments.load(path, networks)
+    assert again.idle == alignments.idle
     expected = state_of(alignments.merged())
     for name, tensor in state_of(again.merged()).items():
         assert torch.equal(tensor, expected[name])
