@@ -506,6 +506,8 @@ def _expressed(network: PolicyNetwork, reference: PolicyNetwork) -> PolicyNetwor
         changes.append((own_statistics, statistics[name]))
     for tensor, value in changes:
         tensor.copy_(value)
+    if found.normalizer is not None and reference.normalizer is not None:
+        found.normalizer.epsilon = reference.normalizer.epsilon
     return found
 
 

@@ -142,6 +142,7 @@ def test_a_layer_worked_by_hand() -> None:
 
 def test_bounds_of_clipping_worked_by_hand() -> None:
     networks = [network("ppo", 1), network("ppo", 2)]
+    networks[1].normalizer.epsilon = 0.5
     for each, mean, std in zip(networks, (0.0, 1.0), (1.0, 2.0), strict=True):
         each.normalizer.mean0.fill_(mean)
         each.normalizer.var0.fill_(std**2 - each.normalizer.epsilon)
@@ -151,6 +152,10 @@ def test_bounds_of_clipping_worked_by_hand() -> None:
         bounds = dict(each.named_buffers())
         np.testing.assert_allclose(bounds["normalizer.low0"], low)
         np.testing.assert_allclose(bounds["normalizer.high0"], high)
+    inputs = torch.randn(50, 3)
+    with torch.no_grad():
+        for before, after in zip(networks, found, strict=True):
+            torch.testing.assert_close(after.actions(inputs), before.actions(inputs))
 
 
 def test_what_feeds_no_linear_layer_stays() -> None:

@@ -102,7 +102,8 @@ def test_a_transformed_copy_is_in_the_same_mode(
     assert found["coordinates"] == "raw"
     assert found["functional_distance"][0][1] < 1e-5
     divergences = [found["action_kl_midway"][when][0][1] for when in ("before", "after")]
-    assert divergences[0] > 1e-3 and divergences[1] == pytest.approx(0, abs=1e-6)
+    assert divergences[0] > 1e-4
+    assert divergences[1] == pytest.approx(0, abs=1e-6)
     assert found["parameter_distance"][0][1] > 0.1
     assert found["aligned_parameter_distance"][0][1] < 1e-5
     assert found["scores"][0] == found["scores"][1] > found["random_return"]
