@@ -164,7 +164,8 @@ def test_a_motion_worked_by_hand() -> None:
     assert found.airborne == pytest.approx(1 / 7)
     assert found.feet == pytest.approx({"left": 6 / 7, "right": 1 / 7})
     assert found.effort == pytest.approx(0.25)
-    assert (found.seconds, found.falls) == (pytest.approx(1.75), 0.5)
+    assert found.seconds == pytest.approx(1.75)
+    assert found.falls == 0.5
     assert (found.front_somersaults, found.back_somersaults) == (0.0, 0.0)
 
 
@@ -210,7 +211,8 @@ def test_an_agent_that_stands_has_its_feet_on_the_ground() -> None:
     assert found.effort == 0.0
     assert 0.4 < found.height < 0.8
     assert found.name == "stays in place"
-    assert (found.seconds, found.falls) == (pytest.approx(200 * 0.05), 0.0)
+    assert found.seconds == pytest.approx(200 * 0.05)
+    assert found.falls == 0.0
     single.close()
 
 
@@ -228,7 +230,8 @@ def test_a_walker_that_leans_falls() -> None:
     # What a time limit ends has not fallen.
     limited = describe(policy, "Walker2d-v5", {"max_episode_steps": 5}, episodes=2, steps=400)
     assert limited is not None
-    assert (limited.seconds, limited.falls) == (pytest.approx(5 * 0.008), 0.0)
+    assert limited.seconds == pytest.approx(5 * 0.008)
+    assert limited.falls == 0.0
     single.close()
 
 
