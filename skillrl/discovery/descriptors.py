@@ -56,6 +56,10 @@ class Descriptors:
     """Share of the time that each foot is on the ground, in [0, 1]."""
     effort: float
     """Mean square of the actions as shares of their bounds, in [0, 1]."""
+    seconds: float | None = None
+    """Duration of an episode, in s; None where it was not noted."""
+    falls: float | None = None
+    """Share of the episodes that the environment terminates, in [0, 1]; None where not noted."""
 
     @property
     def name(self) -> str:
@@ -82,6 +86,8 @@ class Descriptors:
             words.append(f"{'forwards' if speed > 0 else 'backwards'} {abs(speed):.1f} m/s")
         else:
             words.append(f"to the {'left' if left > 0 else 'right'} {abs(left):.1f} m/s")
+        if self.falls is not None and self.seconds is not None and self.falls >= 0.5:
+            words.append(f"falls after {self.seconds:.1f} s")
         return ", ".join(words)
 
 
@@ -101,6 +107,8 @@ class Motion:
     """``(T, N, F)``: whether each foot was on the ground."""
     actions: np.ndarray
     """``(T, N, A)``: as shares of their bounds."""
+    fell: np.ndarray
+    """``(N,)``: whether the environment terminated the episode."""
 
 
 def feet_of(env: str, env_kwargs: dict[str, Any]) -> dict[str, str] | None:
@@ -157,6 +165,7 @@ def watch(
     alive: list[np.ndarray] = []
     actions: list[np.ndarray] = []
     running, starts = np.ones(episodes, bool), np.ones(episodes, bool)
+    fell = np.zeros(episodes, bool)
     observations, _ = envs.reset(seed=seed)
     bound = np.abs(envs.single_action_space.high)
     while running.any() and len(states) < steps:
@@ -166,6 +175,7 @@ def watch(
         actions.append(chosen / bound)
         observations, _, terminations, truncations, _ = envs.step(chosen)
         starts = terminations | truncations
+        fell |= running & terminations
         running &= ~starts
     envs.close()
 
@@ -190,6 +200,7 @@ def watch(
         rotation=rotation,
         contacts=contacts,
         actions=np.array(actions),
+        fell=fell,
     )
 
 
@@ -225,6 +236,8 @@ def summarise(motion: Motion, feet: tuple[str, ...]) -> Descriptors:
         airborne=float(airborne[alive].mean()),
         feet=dict(zip(feet, motion.contacts[alive].mean(0).tolist(), strict=True)),
         effort=float(np.square(motion.actions[alive]).mean()),
+        seconds=float(alive.sum(0).mean() * motion.seconds),
+        falls=float(motion.fell.mean()),
     )
 
 

@@ -256,7 +256,7 @@ def load_skill(path: str | PathLike[str]) -> Skill:
             "A skill is a folder such as runs/<name>/skills/000."
         )
     try:
-        record = from_json(Record, read_json(path / "skill.json"), "skill")
+        record = from_json(Record, read_json(path / "skill.json"), "skill", defaults=True)
     except InvalidValueError as error:
         raise DamagedFileError(f"{path / 'skill.json'} is damaged: {error}") from None
     return Skill(path, record)

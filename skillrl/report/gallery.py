@@ -167,6 +167,8 @@ def _behaviour(record: Record) -> list[tuple[str, str]]:
         ]
         if abs(body.lateral_velocity) >= 0.005:
             facts.insert(1, ("to the left", f"{body.lateral_velocity:+.2f} m/s"))
+        if body.falls:
+            facts.append(("falls, after", f"{body.falls:.0%}, {body.seconds or 0.0:.1f} s"))
     if record.task_return is not None:
         facts.append(("return of the task", f"{record.task_return:,.0f}"))
     return facts

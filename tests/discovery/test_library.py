@@ -18,6 +18,7 @@ import skillrl
 from records import new_record
 from skillrl.agents import SkillPolicy
 from skillrl.discovery import library as library_module
+from skillrl.discovery.descriptors import Descriptors
 from skillrl.discovery.library import Skill, SkillLibrary, load_skill
 from skillrl.discovery.recipes import Recipe, recipe_for
 from skillrl.discovery.record import Record
@@ -291,6 +292,24 @@ def test_a_damaged_skill_file_is_named(name: str, library: SkillLibrary) -> None
     path.write_text(content[:-5])
     with pytest.raises(DamagedFileError, match=r"skill\.json cannot be read"):
         load_skill(path.parent)
+
+
+def test_descriptors_that_an_earlier_version_did_not_note_are_none(library: SkillLibrary) -> None:
+    path = library.path / "skills" / "001" / "skill.json"
+    known = Descriptors(
+        1.0, 0.0, 0.6, 0.0, 0.0, 0.0, 0.1, {"back": 0.9}, 0.1, seconds=5.0, falls=1.0
+    )
+    content = {**json.loads(path.read_text()), "descriptors": dataclasses.asdict(known)}
+    path.write_text(json.dumps(content))
+    assert library[1].record.descriptors == known
+    del content["descriptors"]["seconds"], content["descriptors"]["falls"]
+    path.write_text(json.dumps(content))
+    expected = dataclasses.replace(known, seconds=None, falls=None)
+    assert library[1].record.descriptors == expected
+    del content["descriptors"]["effort"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DamagedFileError, match="effort"):
+        list(library)
 
 
 def test_a_skill_missing_between_others_is_named(library: SkillLibrary) -> None:
