@@ -81,6 +81,19 @@ class Carry(Mapping[str, Tensor]):
         """Return the carry on another device, or of another dtype, as ``Tensor.to``."""
         return Carry({name: value.to(*args, **kwargs) for name, value in self.items()})
 
+    def reset(self, starts: Tensor | None) -> Carry:
+        """Return zeros for sequences that begin anew, even for what is not finite.
+
+        Args:
+            starts: which do, ``(batch,)``, bool; None for none of them.
+        """
+        # On a CPU a look at them costs less than a pass over the sensitivities.
+        if starts is None or (starts.device.type == "cpu" and not starts.any()):
+            return self
+        return Carry(
+            {n: v.masked_fill(starts.view(-1, *[1] * (v.dim() - 1)), 0) for n, v in self.items()}
+        )
+
     def without_sensitivities(self) -> Carry:
         """Return the state alone, for acting without learning."""
         return Carry({n: value for n, value in self.items() if n.rpartition(".")[2] == "state"})

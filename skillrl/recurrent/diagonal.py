@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 
+from skillrl.errors import InvalidValueError
 from skillrl.recurrent import recurrence  # noqa: F401  registers the operation
 from skillrl.recurrent.carry import Carry
 from skillrl.recurrent.layer import RealStep, RecurrentLayer, Step
@@ -85,6 +87,8 @@ class DiagonalLayer(RecurrentLayer):
         keep = None if starts is None else (~starts).to(inputs.dtype)
         weight = (gain.unsqueeze(-1) * self.input_weight).flatten(1)
         driven = (inputs @ weight).unflatten(-1, (self.state_size, 2))
+        if not torch.compiler.is_compiling():
+            self._check_backward_mode(decay, driven)
         initial = carry["state"]
         if self.rule == "online" and torch.is_grad_enabled():
             parameters = (decay, gain, self.input_weight)
@@ -94,6 +98,14 @@ class DiagonalLayer(RecurrentLayer):
         else:
             states = torch.ops.skillrl.diagonal_recurrence(decay, driven, initial, keep)
         return decay, keep, driven, states
+
+    def _check_backward_mode(self, *tensors: Tensor) -> None:
+        """Refuse tangents: the operations below would take them for zeros."""
+        if any(unpack_dual(tensor).tangent is not None for tensor in tensors):
+            raise InvalidValueError(
+                f"{type(self).__name__} has no derivatives in forward mode, as torch.func.jvp asks "
+                "for them: use backward() or torch.autograd.grad."
+            )
 
     @torch.no_grad()
     def sweep(self, inputs: Tensor, carry: Carry, starts: Tensor, chunk: int) -> list[Carry]:
@@ -148,22 +160,16 @@ class DiagonalLayer(RecurrentLayer):
         def step(
             inputs: Tensor, carry: Carry, starts: Tensor | None = None
         ) -> tuple[Tensor, Carry]:
-            if starts is not None:
-                keep = (~starts).to(inputs.dtype)
-                carry = Carry(
-                    {n: v * keep.view(-1, *[1] * (v.dim() - 1)) for n, v in carry.items()}
-                )
+            carry = carry.reset(starts)
             driven = complex_((inputs @ weight).view(-1, self.state_size, 2))
             before = complex_(carry["state"])
             state = real(torch.addcmul(driven, decay, before))
             after = {"state": state}
             if "input" in carry:
-                of_decay, of_gain, of_input = map(complex_, _sensitivities(carry))
-                after["decay"] = real(torch.addcmul(before, decay, of_decay))
-                after["gain"] = real(torch.addcmul(driven, decay, of_gain))
-                # In two steps: on a CPU the fused one is not vectorised.
-                into = inputs.to(driven.dtype).unsqueeze(-1)
-                after["input"] = real((of_input * decay).add_(into))
+                of_decay, of_gain, of_input = _sensitivities(carry)
+                after["decay"] = _followed(decay, of_decay, before)
+                after["gain"] = _followed(decay, of_gain, driven)
+                after["input"] = _followed_by_inputs(decay, of_input, inputs)
             return self._read(state, inputs), Carry(after)
 
         return step
@@ -214,6 +220,17 @@ def _times(a: Tensor, b: Tensor) -> Tensor:
 
 def _sensitivities(carry: Carry) -> tuple[Tensor, Tensor, Tensor]:
     return carry["decay"], carry["gain"], carry["input"]
+
+
+def _followed(factor: Tensor, sensitivity: Tensor, came_in: Tensor) -> Tensor:
+    """e^λ or e^γ after one step; λ and what came in are complex."""
+    return real(torch.addcmul(came_in, factor, complex_(sensitivity)))
+
+
+def _followed_by_inputs(factor: Tensor, sensitivity: Tensor, inputs: Tensor) -> Tensor:
+    """e^B after one step, of inputs ``(batch, input_size)``."""
+    # In two passes: torch's fused one is slower, because it multiplies by a factor of 1, too.
+    return real((factor * complex_(sensitivity)).add_(inputs.unsqueeze(-1)))
 
 
 @torch.library.custom_op("skillrl::carried_state", mutates_args=())
@@ -303,30 +320,42 @@ def _advance(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sensitivities at the end of a chunk, given those at its begin and what happened in it."""
     steps, batch = inputs.shape[:2]
+    if steps == 1:
+        factor, before = complex_(decay), complex_(initial.contiguous())
+        if keep is not None:
+            factor, before = factor * keep[0].unsqueeze(-1), before * keep[0].unsqueeze(-1)
+        return (
+            _followed(factor, of_decay, before),
+            _followed(factor, of_gain, complex_(driven[0].contiguous())),
+            _followed_by_inputs(factor.unsqueeze(-2), of_input, inputs[0]),
+        )
     # λ^(steps − t): what is left at the chunk's end of what came in at each step, and before it.
     powers = complex_(decay).expand(steps, -1).cumprod(0).flip(0)
     weights, whole = torch.cat([powers[1:], torch.ones_like(powers[:1])]), powers[0]
-    before = torch.cat([complex_(initial.contiguous())[None], complex_(states)[:-1]])
+    first, later = complex_(initial.contiguous()), complex_(states)[:-1]
     into = complex_(driven.contiguous())
     if keep is not None:
         # Nothing is left of what came in before the last begin of an episode …
         left = keep.flip(0).cumprod(0).flip(0)
         whole = whole * left[0].unsqueeze(-1)
+        # … and where one begins, the state before it has no effect.
+        first, later = first * left[0].unsqueeze(-1), later * left[1:].unsqueeze(-1)
         left = torch.cat([left[1:], torch.ones_like(left[:1])])
         inputs = inputs * left.unsqueeze(-1)
         into = into * left.unsqueeze(-1)
-        # … and where one begins, the state before it has no effect.
-        before = before * (left * keep).unsqueeze(-1)
-    to_decay = whole * complex_(of_decay) + (weights.unsqueeze(1) * before).sum(0)
+    to_decay = whole * complex_(of_decay) + weights[0] * first
+    to_decay += (weights[1:].unsqueeze(1) * later).sum(0)
     to_gain = whole * complex_(of_gain) + (weights.unsqueeze(1) * into).sum(0)
     whole = whole.expand(batch, -1).unsqueeze(1)
-    seen, left_of_inputs = inputs.permute(1, 2, 0), real(weights).flatten(1).expand(batch, -1, -1)
+    left_of_inputs = real(weights).flatten(1)
     to_input = of_input.new_empty(of_input.shape)
     rows = batch if inputs.is_cuda else max(1, _CACHED // of_input[0].numel())
     for begin in range(0, batch, rows):
         part = slice(begin, begin + rows)
         torch.mul(complex_(of_input[part]), whole[part], out=complex_(to_input[part]))
-        to_input[part].flatten(2).baddbmm_(seen[part], left_of_inputs[part])
+        # All inputs of these sequences side by side: one product of matrices.
+        seen = inputs[:, part].flatten(1).t()
+        to_input[part].flatten(2).flatten(0, 1).addmm_(seen, left_of_inputs)
     return real(to_decay), real(to_gain), to_input
 
 

@@ -187,8 +187,7 @@ class RecurrentLayer(nn.Module):
             inputs: Tensor, carry: Carry, starts: Tensor | None = None
         ) -> tuple[Tensor, Carry]:
             with torch.no_grad():
-                first = None if starts is None else starts[None]
-                outputs, carry = self._chunk(inputs[None], carry, first)
+                outputs, carry = self._chunk(inputs[None], carry.reset(starts), None)
             return outputs[0], carry
 
         return step

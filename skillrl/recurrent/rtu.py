@@ -186,20 +186,24 @@ class NonlinearRTU(RecurrentLayer):
                 ],
                 1,
             )
-            of_own = slope[:, None] * (_turn(own, of_own) + direct)
+            of_own = _turn(own, of_own).add_(direct).mul_(slope[:, None])
             of_input = _turn(own, of_input)
             # A weight of the first number moves the first, one of the second the second.
             driven = own[2] * inputs[step][:, :, None]
             of_input[:, :, 0, 0] += driven
             of_input[:, :, 1, 1] += driven
-            of_input = slope[:, None, None] * of_input
+            of_input.mul_(slope[:, None, None])
         return {"own": of_own, "input": of_input}
 
 
 def _turn(own: Tensor, pairs: Tensor) -> Tensor:
     """λ times pairs ``(..., 2, state_size)``."""
     first, second = pairs.unbind(-2)
-    return torch.stack([own[0] * first - own[1] * second, own[1] * first + own[0] * second], -2)
+    turned = (
+        torch.addcmul(own[0] * first, own[1], second, value=-1),
+        torch.addcmul(own[1] * first, own[0], second),
+    )
+    return torch.stack(turned, -2)
 
 
 def _known(activation: Activation) -> Activation:

@@ -81,8 +81,8 @@ class LinearRNN(RecurrentLayer):
                     if keep is not None:
                         before = before * keep[step]
                         recurrent, own = (s * keep[step].unsqueeze(-1) for s in (recurrent, own))
-                    recurrent = diagonal * recurrent + before[:, None]
-                    own = diagonal * own + inputs[step][:, None]
+                    recurrent = (diagonal * recurrent).add_(before[:, None])
+                    own = (diagonal * own).add_(inputs[step][:, None])
                 after |= {"recurrent": recurrent, "input": own}
         outputs = torch.stack(states[1:]) @ self.output_weight.t()
         return outputs + self.feedthrough * inputs, Carry(after)
@@ -190,8 +190,10 @@ class GRU(RecurrentLayer):
             for name, s in sensitivities.items()
         }
         return {
-            "input": passed["input"] + from_input.unsqueeze(-1) * inputs[:, None, None],
-            "recurrent": passed["recurrent"] + from_state.unsqueeze(-1) * before[:, None, None],
+            "input": passed["input"].addcmul_(from_input.unsqueeze(-1), inputs[:, None, None]),
+            "recurrent": passed["recurrent"].addcmul_(
+                from_state.unsqueeze(-1), before[:, None, None]
+            ),
             "input_bias": passed["input_bias"] + from_input,
             "recurrent_bias": passed["recurrent_bias"] + from_state,
         }

@@ -148,10 +148,11 @@ class RecurrentStack(nn.Module):
                 f"The network takes inputs of shape (time, batch, {self.encoder.in_features}). "
                 f"Received {tuple(inputs.shape)}."
             )
-        if inputs.dtype != self.encoder.weight.dtype:
+        parameter = self.encoder.weight
+        if inputs.dtype != parameter.dtype or inputs.device != parameter.device:
             raise InvalidValueError(
-                f"The inputs are {inputs.dtype}, and the parameters of the network are "
-                f"{self.encoder.weight.dtype}."
+                f"The inputs are {inputs.dtype} on {inputs.device}, and the parameters of the "
+                f"network are {parameter.dtype} on {parameter.device}."
             )
         if carry is not None:
             self._check_parts(carry, inputs.shape[1])
@@ -177,15 +178,14 @@ class RecurrentStack(nn.Module):
         def step(
             inputs: Tensor, carry: Carry, starts: Tensor | None = None
         ) -> tuple[Tensor, Carry]:
-            hidden, parts = self.encoder(inputs), {}
+            hidden, parts, carry = self.encoder(inputs), {}, carry.reset(starts)
             for index, (block, act) in enumerate(zip(self._blocks(), steps, strict=True)):
                 name = str(index)
-                seen, parts[name] = act(block.norm(hidden), carry.part(name), starts)
+                seen, parts[name] = act(block.norm(hidden), carry.part(name))
                 hidden = hidden + glu(block.gate(seen))
             hidden = self.norm(hidden)
             if self.readout == "mean":
-                first = None if starts is None else starts[None]
-                hidden, parts["mean"] = self._pooled(hidden[None], carry["mean.state"], first)
+                hidden, parts["mean"] = self._pooled(hidden[None], carry["mean.state"], None)
             return self.head(hidden), Carry.stack(parts)
 
         return step

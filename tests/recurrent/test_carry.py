@@ -58,6 +58,15 @@ def test_what_is_not_finite_is_named() -> None:
         Carry.stack({"2": carry}).check_finite()
 
 
+def test_sequences_that_begin_anew_carry_zeros() -> None:
+    carry = carry_of(3)
+    carry["state"][1] = torch.nan
+    begun = carry.reset(torch.tensor([False, True, False]))
+    assert_equal(begun.rows([0, 2]), carry.rows([0, 2]))
+    assert not any(value.any() for value in begun.rows(1).values())
+    assert carry.reset(None) is carry.reset(torch.zeros(3, dtype=torch.bool)) is carry
+
+
 def test_what_does_not_belong_together(tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match="no carry to concatenate"):
         Carry.concatenate([])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -140,14 +141,17 @@ def test_snap1_is_exact_with_one_unit(make: Make, share: float, chunk: int) -> N
     assert worst(found, true) < 1e-10
 
 
+@pytest.mark.parametrize("make", SNAP.values(), ids=SNAP)
+@resets
 @pytest.mark.parametrize("chunk", [1, 7])
-def test_snap1_is_exact_for_a_diagonal_recurrence(chunk: int) -> None:
-    layer = LinearRNN(INPUTS, UNITS)
+def test_snap1_is_exact_for_a_diagonal_recurrence(make: Make, share: float, chunk: int) -> None:
+    layer: Any = make()
     with torch.no_grad():
-        layer.recurrent_weight.copy_(torch.diag(torch.rand(UNITS)))
-    inputs, targets, _ = stream(INPUTS, 0)
-    true = gradients(layer, inputs, targets, rule="bptt", chunk=STEPS)
-    found = gradients(layer, inputs, targets, rule="snap1", chunk=chunk)
+        # Of the one matrix of the linear RNN, of the three of the GRU.
+        layer.recurrent_weight.mul_(torch.eye(UNITS))
+    inputs, targets, starts = stream(layer.output_size, share)
+    true = gradients(layer, inputs, targets, rule="bptt", chunk=STEPS, starts=starts)
+    found = gradients(layer, inputs, targets, rule="snap1", chunk=chunk, starts=starts)
     # Of the weights between units, too: each is its unit's own.
     assert worst(found, true) < 1e-10
 

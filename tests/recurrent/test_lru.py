@@ -134,6 +134,8 @@ def test_bad_calls() -> None:
     refuses("inputs of shape (time, batch, 3). Received (6, 3)", good[:, 0])
     refuses("inputs of shape (time, batch, 3). Received (6, 5, 2)", good[..., :2])
     refuses("The inputs are torch.float32 on cpu", good.float())
+    refuses("The inputs are torch.float64 on meta, and the parameters", good.to("meta"))
+    refuses("The carry is torch.float64 on meta", good, layer.initial_carry(5).to("meta"))
     refuses("at least one step", good[:0])
     refuses("starts should be bool of shape (6, 5)", good, None, torch.zeros(6, 5))
     refuses(
@@ -150,3 +152,22 @@ def test_bad_calls() -> None:
     refuses("takes a Carry, as the last chunk", good, torch.zeros(1, 5, 4))
     with pytest.raises(InvalidValueError, match=r"float32 or float64\. Its parameters are"):
         LRU(3, 4).half()(good.half())
+
+
+# torch's own, when it first loads what forward mode needs.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+def test_derivatives_in_forward_mode_are_refused() -> None:
+    layer, inputs = LRU(3, 4), torch.randn(6, 5, 3)
+    parameters = {name: parameter.detach() for name, parameter in layer.named_parameters()}
+    # Of the inputs, and of λ alone.
+    with pytest.raises(InvalidValueError, match=r"LRU has no derivatives in forward mode"):
+        torch.func.jvp(lambda seen: layer(seen)[0], (inputs,), (inputs,))
+    for name in ("nu_log", "theta_log"):
+        with pytest.raises(InvalidValueError, match="forward mode"):
+            torch.func.jvp(
+                lambda value, name=name: torch.func.functional_call(
+                    layer, {**parameters, name: value}, (inputs,)
+                )[0],
+                (parameters[name],),
+                (torch.ones(4),),
+            )

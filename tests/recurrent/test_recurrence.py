@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from skillrl.recurrent import LRU
+from skillrl.recurrent import LRU, RecurrentStack
 from skillrl.recurrent.recurrence import _loop, _scan
 from streams import doubles
 
@@ -52,8 +52,11 @@ def test_its_gradient_is_that_of_finite_differences(resets: bool) -> None:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 # torch's own, when it first loads its compiler.
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-def test_compiled_layers_compute_the_same_without_warnings() -> None:
-    layer = LRU(3, 4)
+@pytest.mark.parametrize("deep", [False, True], ids=["layer", "stack"])
+def test_what_is_compiled_computes_the_same_without_warnings(deep: bool) -> None:
+    layer: LRU | RecurrentStack = LRU(3, 4)
+    if deep:
+        layer = RecurrentStack(3, 3, width=3, depth=2, layer=lambda width: LRU(width, 4))
     inputs, starts = torch.randn(6, 2, 3), torch.rand(6, 2) < 0.2
     compiled = torch.compile(layer, fullgraph=True)
 

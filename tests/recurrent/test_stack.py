@@ -152,8 +152,10 @@ def test_bad_calls() -> None:
     deeper = RecurrentStack(3, 2, width=6, depth=3, layer=LAYERS["lru"])
     with pytest.raises(InvalidValueError, match=r"carries the parts 0, 1\. .* holds 0, 1, 2"):
         stack(inputs, deeper.initial_carry(4))
-    with pytest.raises(InvalidValueError, match=r"inputs are torch\.float64, and the parameters"):
+    with pytest.raises(InvalidValueError, match=r"are torch\.float64 on cpu, and the parameters"):
         stack(inputs.double())
+    with pytest.raises(InvalidValueError, match=r"are torch\.float32 on meta, and the parameters"):
+        stack(inputs.to("meta"))
     with pytest.raises(InvalidValueError, match="takes a Carry, as the last chunk"):
         stack(inputs, torch.zeros(4, 5, 2))
     mean, wider = (

@@ -31,3 +31,17 @@ def test_real_steps_are_the_layers_own(kind: Any) -> None:
     torch.testing.assert_close(torch.stack(found), expected)
     torch.testing.assert_close(state, last["state"])
     assert not state.requires_grad
+
+
+@pytest.mark.parametrize("kind", [LRU, LinearRTU, NonlinearRTU, GRU, LinearRNN])
+def test_an_episode_begins_anew_even_after_what_is_not_finite(kind: Any) -> None:
+    layer = kind(3, 5)
+    act, inputs = layer.stepper(), torch.randn(2, 3)
+    fresh = layer.initial_carry(2)
+    lost = Carry({name: torch.full_like(value, torch.nan) for name, value in fresh.items()})
+    expected, after = act(inputs, fresh)
+    outputs, carry = act(inputs, lost, torch.tensor([False, True]))
+    assert outputs[0].isnan().any()
+    torch.testing.assert_close(outputs[1], expected[1])
+    for name, value in carry.items():
+        torch.testing.assert_close(value[1], after[name][1])
