@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from comparison import figures, parse, parser, quick, run_all
+from comparison import figures, parse, parser, quick, run_all, seeds_of
 from record import record
 from skillrl.discovery.recipes import Recipe, recipe_for
 
@@ -28,6 +28,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "asks for all": {"samples.asks_for": ("all",)},
     "the paper's loop": {
         "parent": "last",
+        "reward.steps": 300,
+        "reward.batch_size": 171,
+        "reward.max_fits": 1,
         "samples.asks_for": ("all",),
         "samples.exploration": "scaled-noise",
         "samples.exploration_std": 1.0,
@@ -63,7 +66,7 @@ def main() -> None:
     if options.quick:
         options.variants, recipe = ["recipe", "restarts"], quick(recipe)
     variants = {name: changed(recipe, VARIANTS[name]) for name in options.variants}
-    runs = run_all(variants, options)
+    runs = run_all(variants, options, dict.fromkeys(variants, seeds_of(options)))
     found = {name: figures(runs[name], variant) for name, variant in variants.items()}
     record("ablations_half_cheetah", {"variants": found}, quick=options.quick)
 

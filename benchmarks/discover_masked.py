@@ -18,7 +18,7 @@ import gymnasium as gym
 import numpy as np
 from scipy import stats
 
-from comparison import bootstrap, parse, parser, run_all
+from comparison import bootstrap, parse, parser, run_all, seeds_of
 from record import record
 from skillrl.discovery.following import follow
 from skillrl.discovery.library import SkillLibrary
@@ -85,7 +85,7 @@ def main() -> None:
     }
     if options.quick:
         recipes = {n: dataclasses.replace(r, steps_per_skill=4_096) for n, r in recipes.items()}
-    runs = run_all(recipes, options, measure=angles)
+    runs = run_all(recipes, options, dict.fromkeys(recipes, seeds_of(options)), angles)
     found = {name: figures(runs[name], recipe) for name, recipe in recipes.items()}
     record("discover_masked", {"agents": found}, quick=options.quick)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from comparison import parse, parser, run_all
+from comparison import parse, parser, run_all, seeds_of
 from record import record
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.places import places
@@ -83,7 +83,9 @@ def main() -> None:
             ),
             agent=dataclasses.replace(recipe.agent, num_envs=8, n_epochs=1),
         )
-    runs = run_all({options.game: recipe}, options, measure=where)[options.game]
+    runs = run_all({options.game: recipe}, options, {options.game: seeds_of(options)}, where)[
+        options.game
+    ]
     name = "discover_montezuma" if options.game == GAMES[0] else "discover_second_game"
     record(name, figures(runs, recipe), quick=options.quick)
 

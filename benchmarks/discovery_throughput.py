@@ -90,8 +90,8 @@ PARTS: dict[str, tuple[type, str]] = {
 }
 
 
-def ours(recipe: Recipe, seed: int) -> tuple[float, dict[str, float]]:
-    """Return the steps per second of one generation, all of it counted, and the shares of time."""
+def ours(recipe: Recipe, seed: int) -> tuple[int, float, dict[str, float]]:
+    """Return one generation's steps, those per second, all of it counted, and shares of time."""
     recipe = dataclasses.replace(recipe, generations=1, attempts=1)
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -102,7 +102,7 @@ def ours(recipe: Recipe, seed: int) -> tuple[float, dict[str, float]]:
         seconds = time.perf_counter() - started
         steps = library[0].record.steps
     shares = {part: watch.seconds[part] / seconds for part in PARTS}
-    return steps / seconds, shares
+    return steps, steps / seconds, shares
 
 
 def theirs(recipe: Recipe, steps: int, seed: int, vec_env: str, threads: int) -> float:
@@ -154,8 +154,10 @@ def main() -> None:
     fastest = max(trials, key=lambda key: trials[key])
     speeds: dict[str, list[float]] = {"skillrl": [], "stable_baselines3": []}
     shares: list[dict[str, float]] = []
+    our_steps: list[int] = []
     for seed in range(repetitions):
-        speed, shares_of_time = ours(recipe, seed)
+        steps, speed, shares_of_time = ours(recipe, seed)
+        our_steps.append(steps)
         shares.append(shares_of_time)
         speeds["skillrl"].append(speed)
         speeds["stable_baselines3"].append(theirs(recipe, their_steps, seed, *fastest))
@@ -167,7 +169,7 @@ def main() -> None:
             "steps_per_second": medians,
             "raw": speeds,
             "shares": {part: statistics.mean(each[part] for each in shares) for part in PARTS},
-            "steps": {"skillrl": recipe.steps_per_skill, "stable_baselines3": their_steps},
+            "steps": {"skillrl": our_steps, "stable_baselines3": their_steps},
             "stable_baselines3": {"vec_env": fastest[0], "threads": fastest[1]},
             "trials": {f"{name}, {threads} threads": v for (name, threads), v in trials.items()},
             "environment": ENV,

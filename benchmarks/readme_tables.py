@@ -71,7 +71,9 @@ COLUMNS = (
 
 
 def cell(figures: dict[str, Any], name: str, form: str) -> str:
-    """A mean over seeds, and its interval."""
+    """A mean over seeds, and its interval; nothing where there is none."""
+    if name not in figures["mean"]:
+        return ""
     low, high = figures["interval"][name]
     return f"{figures['mean'][name]:{form}} ({low:{form}} to {high:{form}})"
 
@@ -79,7 +81,7 @@ def cell(figures: dict[str, Any], name: str, form: str) -> str:
 def discovery(results: dict[str, Any]) -> str:
     """Figures of the skills: of all methods, and of each seed of our own."""
     methods = results["methods"]
-    columns = [c for c in COLUMNS if all(c[0] in method["mean"] for method in methods.values())]
+    columns = [c for c in COLUMNS if any(c[0] in method["mean"] for method in methods.values())]
 
     def row(name: str, method: dict[str, Any]) -> list[str]:
         return [name, str(len(method["seeds"])), *(cell(method, k, form) for k, _, form in columns)]

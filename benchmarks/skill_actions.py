@@ -2,13 +2,13 @@
 
 The task: HalfCheetah runs to a flag 8 m ahead, then to one 8 m behind where it began, and so on.
 The reward is the distance by which it comes nearer, in metres; observations end with the flag's
-distance. Both sides are Stable-Baselines3's PPO with the same number of the environment's steps;
-one acts by skills of 25 steps each, the other by torques, with its default settings. The side with
-skills has 320 actions an update in the place of 2,048, because it takes 25 times fewer, and its
-discount of 0.99 is an action's. The skills were discovered without the task; their training steps
-are not counted.
+distance. Both sides are Stable-Baselines3's PPO with the same number of the environment's steps,
+on observations and rewards normalised by running statistics; one acts by skills of 25 steps each,
+the other by torques, with PPO's default settings. The side with skills has 320 actions an update in
+the place of 2,048, because it takes 25 times fewer, and its discount of 0.99 is an action's. The
+skills were discovered without the task; their training steps are not counted.
 
-    python benchmarks/skill_actions.py --run runs/half-cheetah/neural-rewards/seed-0
+    python benchmarks/skill_actions.py --run runs/half-cheetah/neural-rewards/seed-10
     python benchmarks/skill_actions.py --quick             under 60 seconds
 """
 
@@ -27,6 +27,7 @@ from scipy import stats
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 
 from comparison import bootstrap, quick
 from record import passing_folder, record
@@ -108,7 +109,7 @@ def learn(task: tuple[str, int, Path, int]) -> list[tuple[int, float]]:
     curve = Curve(per_action)
     # 2,048 actions an update from scratch, PPO's default; by skills as many updates as that takes.
     n_steps = 2_048 // NUM_ENVS if side == "scratch" else 40
-    envs = make_vec_env(make, NUM_ENVS, seed=seed)
+    envs = VecNormalize(make_vec_env(make, NUM_ENVS, seed=seed))
     agent = PPO("MlpPolicy", envs, n_steps=n_steps, batch_size=64, seed=seed, device="cpu")
     agent.learn(steps // per_action, callback=curve)
     return curve.points
@@ -123,7 +124,9 @@ def at(points: list[tuple[int, float]], steps: int, episodes: int = 16) -> float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under 60 seconds, nothing recorded")
-    parser.add_argument("--run", type=Path, default=Path("runs/half-cheetah/neural-rewards/seed-0"))
+    parser.add_argument(
+        "--run", type=Path, default=Path("runs/half-cheetah/neural-rewards/seed-10")
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1_000_000)
     options = parser.parse_args()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import comparison
-from comparison import Run, bootstrap, budget, outcome, rival, seeds_of
+from comparison import bootstrap, budget, outcome, rival, seeds_of
 from skillrl.discovery.recipes import recipe_for
 
 RECIPE = recipe_for("HalfCheetah-v5")
@@ -57,3 +57,27 @@ def test_an_interval_holds_the_mean_of_equal_values() -> None:
     assert bootstrap([2.0] * 5) == [2.0, 2.0]
     low, high = bootstrap([0.0, 1.0, 2.0, 3.0, 4.0])
     assert low < 2.0 < high
+
+
+def test_diayn_gets_the_entropy_with_which_its_skills_differ_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = rival(RECIPE, "diayn", 1_000)
+
+    def runs(recipes: dict[str, Any], options: Any, seeds: dict[str, Any]) -> dict[str, Any]:
+        assert all([*each] == [SEARCH_SEED] for each in seeds.values())
+        assert all(each.steps_per_skill == 500 for each in recipes.values())
+        weights = [each.agent.ent_coef for each in recipes.values()]
+        assert weights == [each.agent.ent_coef_rewarded for each in recipes.values()]
+        assert weights == [*ENTROPIES]
+        nats = {ENTROPIES[0]: (0.9, 0.1), ENTROPIES[1]: (0.6, 0.6), ENTROPIES[2]: (0.0, 1.1)}
+        return {
+            name: [{"growing": [{"information": dict(enumerate(nats[each.agent.ent_coef]))}]}]
+            for name, each in recipes.items()
+        }
+
+    monkeypatch.setattr(comparison, "run_all", runs)
+    chosen, trials = searched(recipe, argparse.Namespace())
+    assert chosen.agent.ent_coef == chosen.agent.ent_coef_rewarded == ENTROPIES[1]
+    assert chosen.steps_per_skill == 1_000
+    assert [*trials.values()] == [pytest.approx(nats) for nats in (1.0, 1.2, 1.1)]
