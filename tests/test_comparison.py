@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 import comparison
-from comparison import bootstrap, budget, outcome, rival, seeds_of
+from comparison import (
+    ENTROPIES,
+    SEARCH_SEED,
+    Run,
+    bootstrap,
+    budget,
+    outcome,
+    rival,
+    searched,
+    seeds_of,
+)
 from skillrl.discovery.recipes import recipe_for
 
 RECIPE = recipe_for("HalfCheetah-v5")
