@@ -118,8 +118,12 @@ def record(skill: Skill, *, steps: int | None = None, seed: int = 0) -> Recordin
     policy = skill.policy
     env = make_env(skill, "rgb_array")
     known = skill.record
-    text = f"skill {skill.index} · {known.mean_reward:.3g} of {known.target:.3g} · "
-    label = [(text, _TEXT), ("live", _LIVE) if known.live else ("not live", _NOT_LIVE)]
+    what = f"reward {known.mean_reward:.3g} of {known.target:.3g}"
+    if known.descriptors is not None:
+        what = known.descriptors.name
+    number = f"skill {skill.index}"
+    head = (number, _LIVE) if known.live else (f"{number}, not live", _NOT_LIVE)
+    label = [head, (f" · {what}", _TEXT)]
     episode = watch(env, policy.predict, label, steps=steps, seed=seed)
     return Recording(episode.label, episode.fps, episode.pictures, episode.rewards, skill)
 
@@ -335,9 +339,14 @@ def _curve(recording: Episode, width: int, top: int) -> list[tuple[float, float]
 
 
 def _write_label(frame: Image.Image, label: Label) -> float:
-    """Write a label at the top left, and return where it ends."""
+    """Write a label at the top left, as much of it as there is room for; return where it ends."""
     draw, font, end = ImageDraw.Draw(frame), _font(), float(_GAP)
     for part, colour in label:
+        room = frame.width - _GAP - end
+        if font.getlength(part) > room:
+            while part and font.getlength(part + "…") > room:
+                part = part[:-1]
+            part += "…"
         draw.text((end, _LABEL_HEIGHT // 2), part, colour, font, anchor="lm")
         end += font.getlength(part)
     return end

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from records import new_record
+from skillrl.discovery.descriptors import Descriptors
 from skillrl.discovery.library import Skill, load_skill
 from skillrl.envs import reward_for
 from skillrl.envs.maze import RIGHT
@@ -226,6 +227,27 @@ def test_labels_tell_skills_apart(tmp_path: Path) -> None:
         changed = label(f"1{number}", **{name: value})
         assert (changed[:LABEL] != plain[:LABEL]).any()
         np.testing.assert_array_equal(changed[LABEL:], plain[LABEL:])
+
+
+def test_the_label_says_what_the_body_does_as_far_as_there_is_room(tmp_path: Path) -> None:
+    skill = make_skill(tmp_path / "0")
+    stays = Descriptors(0.0, 0.0, 0.6, 0.0, 0.0, 0.0, 0.1, {"back": 0.9, "front": 0.9}, 0.1)
+    flips = dataclasses.replace(stays, front_somersaults=8.0, forward_velocity=2.5)
+
+    def frame(body: Descriptors, width: int) -> tuple[str, np.ndarray]:
+        known = dataclasses.replace(skill.record, descriptors=body)
+        recording = record(acting(Skill(skill.path, known), 1), steps=1)
+        text = "".join(part for part, _ in recording.label)
+        return text, array(next(film(recording, width=width)))[:LABEL]
+
+    text, wide = frame(stays, 400)
+    assert text == "skill 0 · stays in place"
+    assert frame(flips, 400)[0] == "skill 0 · 8 front flips, forwards 2.5 m/s"
+    # Cut at the same letter; nothing is written beyond the picture's margin.
+    narrow = frame(flips, 100)[1]
+    background = narrow[0, 0]
+    assert (narrow[:, -3:] == background).all()
+    assert (narrow != background).any() and (wide != background).any()
 
 
 def test_the_label_shows_the_present_reward(tmp_path: Path) -> None:
