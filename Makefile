@@ -56,7 +56,7 @@ benchmarks-quick: .venv/installed-benchmarks
 		zero_shot_half_cheetah online_gradient online_cost copy_task delayed_recall \
 		long_range recurrent_throughput memory_tasks memory_sac rules_in_ppo \
 		discover_masked discover_montezuma permutation_supervised permutation_policies \
-		alignment_speed; do \
+		permutation_skills alignment_speed; do \
 		$(BIN)/python benchmarks/$$script.py --quick || exit 1; done
 
 clean:

@@ -399,10 +399,10 @@ def _with_error(figure: dict[str, float], form: str = ".1%") -> str:
 
 
 def permutation_policies(results: dict[str, Any]) -> str:
-    """Barriers of the return between policies; averaged untrained ones; barriers of skills."""
+    """Barriers of the return between policies; averaged untrained ones."""
     sides = ("plain", "permutations", "signs and phases", "by both")
     untrained = ("ends", "plain", "permutations", "signs and phases", "drawn")
-    rows, connected, initial, skills = [], [], [], []
+    rows, connected, initial = [], [], []
     for name, found in results["tasks"].items():
         if "barriers" not in found:
             rows.append([name, "no better than chance", *[""] * len(sides)])
@@ -411,29 +411,35 @@ def permutation_policies(results: dict[str, Any]) -> str:
         rows.append([name, earned, *(_within(found["barriers"][side]) for side in sides)])
         connected.append([name, *(f"{found['connected'][side]:.0%}" for side in sides)])
         initial.append([name, *(_within(found["untrained"][side]) for side in untrained)])
+    return "\n".join(
+        [
+            table(["barrier of the return", "return", *sides], rows),
+            table(["pairs with a barrier of at most 0.1", *sides], connected),
+            table(
+                ["untrained policies", *untrained[:1], *(f"mean, {n}" for n in untrained[1:])],
+                initial,
+            ),
+        ]
+    )
+
+
+def permutation_skills(results: dict[str, Any]) -> str:
+    """Barriers of the return between skills, a row for each kind of pairs."""
+    sides = ("plain", "signs and phases")
+    rows = []
     for kind, title in (("lineage", "a skill and its parent"), ("across", "of two runs")):
-        found = results.get("skills", {}).get(kind, {})
+        found = results["kinds"][kind]
         if "barriers" in found:
-            sides_of_skills = ("plain", "signs and phases")
-            skills.append(
+            rows.append(
                 [
                     title,
                     str(len(found["pairs"]) - found["left out"]),
-                    *(_within(found["barriers"][side]) for side in sides_of_skills),
-                    *(f"{found['connected'][side]:.0%}" for side in sides_of_skills),
+                    *(_within(found["barriers"][side]) for side in sides),
+                    *(f"{found['connected'][side]:.0%}" for side in sides),
                 ]
             )
-    tables = [
-        table(["barrier of the return", "return", *sides], rows),
-        table(["pairs with a barrier of at most 0.1", *sides], connected),
-        table(
-            ["untrained policies", *untrained[:1], *(f"mean, {n}" for n in untrained[1:])], initial
-        ),
-    ]
-    if skills:
-        headings = ("pairs", "barrier, plain", "aligned", "connected, plain", "aligned")
-        tables.append(table(["skills", *headings], skills))
-    return "\n".join(tables)
+    headings = ("pairs", "barrier, plain", "aligned", "connected, plain", "aligned")
+    return table(["skills", *headings], rows)
 
 
 def _within(figure: dict[str, Any], form: str = ".2f") -> str:
@@ -495,6 +501,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
         online_cost,
         online_gradient,
         permutation_policies,
+        permutation_skills,
         permutation_supervised,
         recurrent_throughput,
         discover_masked,

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import permutation_policies
 import readme_tables
-from permutation_policies import PROBLEMS, figures, interquartile_mean, skill_figures, summary
+from barriers import SIDES, interquartile_mean, summary
+from permutation_policies import PROBLEMS, figures
+from permutation_skills import skill_figures
 
 
 def test_the_middle_half_of_weighted_values() -> None:
@@ -45,11 +46,8 @@ def test_intervals_are_over_what_is_drawn() -> None:
 
 
 def pair(i: int, j: int, lowest: dict[str, float], returns: dict[int, float]) -> dict[str, Any]:
-    paths = {
-        side: [returns[i], 90.0, lowest.get(side, 90.0), 90.0, returns[j]]
-        for side in permutation_policies.SIDES
-    }
-    averaged = dict.fromkeys([*permutation_policies.SIDES, "drawn"], 10.0)
+    paths = {side: [returns[i], 90.0, lowest.get(side, 90.0), 90.0, returns[j]] for side in SIDES}
+    averaged = dict.fromkeys([*SIDES, "drawn"], 10.0)
     untrained = {"ends": [10.0, 30.0], "averaged": {**averaged, "signs and phases": 30.0}}
     return {"seeds": [i, j], "random": 10.0, "paths": paths, "untrained": untrained}
 
@@ -72,21 +70,22 @@ def test_figures_of_policies_by_hand() -> None:
     assert found["untrained, signs and phases minus drawn"]["mean"] == pytest.approx(20 / 80)
     nothing = figures(PROBLEMS["PPO, CartPole"], pairs[3:4])
     assert (nothing["seeds"], "barriers" in nothing) == ([0], False)
-
-    skills = {
-        kind: skill_figures([[0], [0], [1]], three)
-        for kind, three in (
-            ("lineage", [pairs[0], pairs[3], {"refused": "a skill that sees one thing"}]),
-            ("across", [{"refused": ""}] * 3),
-        )
-    }
-    assert skills["lineage"]["left out"] == 2
-    table = readme_tables.permutation_policies(
-        {"tasks": {"a": found, "b": nothing}, "skills": skills}
-    )
+    table = readme_tables.permutation_policies({"tasks": {"a": found, "b": nothing}})
     row = ["a", "90 (90 to 90)", "1.00 (1.00 to 1.00)", "0.50 (0.50 to 0.50)"]
     assert f"| {' | '.join(row)} | 0.00" in table
     assert "| b | no better than chance |" in table
     assert "| a | 0% | 0% | 100% | 100% |" in table
+
+
+def test_figures_of_skills_by_hand() -> None:
+    returns = {0: 90.0, 1: 90.0, 2: 5.0}
+    good, chance = (pair(0, j, {"plain": 10.0}, returns) for j in (1, 2))
+    refused = {"refused": "a skill that sees one thing"}
+    kinds = {
+        "lineage": skill_figures([[0], [0], [1]], [good, chance, refused]),
+        "across": skill_figures([[0, 1]], [refused]),
+    }
+    assert (kinds["lineage"]["left out"], kinds["across"]["left out"]) == (2, 1)
+    table = readme_tables.permutation_skills({"kinds": kinds})
     assert "| a skill and its parent | 1 | 1.00 | 0.00 | 0% | 100% |" in table
     assert "of two runs" not in table
