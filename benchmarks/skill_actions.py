@@ -30,7 +30,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from comparison import bootstrap, quick
-from record import passing_folder, record
+from record import OUTCOMES, once, passing_folder, record
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.recipes import recipe_for
 from skillrl.discovery.run import discover
@@ -93,9 +93,23 @@ class Curve(BaseCallback):
         return True
 
 
-def learn(task: tuple[str, int, Path, int]) -> list[tuple[int, float]]:
+Task = tuple[str, int, Path, int, Path]
+
+
+def learn(task: Task) -> list[tuple[int, float]]:
+    """Train one agent, unless its curve is known, and return the curve."""
+    side, seed, run, steps, outcomes = task
+    settings: dict[str, Any] = {"side": side, "seed": seed, "steps": steps}
+    if side == "skills":
+        library = SkillLibrary(run)
+        settings |= {"recipe": dataclasses.asdict(library.recipe), "run": library.seed}
+    found = once(outcomes, f"{side} seed {seed}", settings, lambda: {"curve": curve_of(task)})
+    return [(step, value) for step, value in found["curve"]]
+
+
+def curve_of(task: Task) -> list[tuple[int, float]]:
     """Train one agent and return its curve."""
-    side, seed, run, steps = task
+    side, seed, run, steps, _ = task
     torch.set_num_threads(1)
 
     def make() -> gym.Env[Any, Any]:
@@ -127,15 +141,17 @@ def main() -> None:
     parser.add_argument(
         "--run", type=Path, default=Path("runs/half-cheetah/neural-rewards/seed-10")
     )
+    parser.add_argument("--outcomes", type=Path, default=OUTCOMES / "skill_actions")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1_000_000)
     options = parser.parse_args()
     if options.quick:
         options.seeds, options.steps, options.run = 1, 20_000, quick_run()
+        options.outcomes = passing_folder()
     shares = (1.0,) if options.quick else (0.1, 0.3, 1.0)
     marks = [int(options.steps * share) for share in shares]
     tasks = [
-        (side, seed, options.run, options.steps)
+        (side, seed, options.run, options.steps, options.outcomes)
         for seed in range(options.seeds)
         for side in ("skills", "scratch")
     ]
