@@ -143,7 +143,7 @@ def main() -> None:
     problems = {name: p for name, p in PROBLEMS.items() if fnmatch.fnmatch(name, options.tasks)}
     if options.quick:
         options.seeds, options.outcomes = 1, passing_folder()
-        problems = {name: quick(problems[name]) for name in QUICK}
+        problems = {name: quick(problems[name]) for name in QUICK if name in problems}
     trainings = {
         (task, agent): training
         for task, problem in problems.items()
