@@ -29,6 +29,10 @@ class Carry(Mapping[str, Tensor]):
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = dict(tensors)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # On the CPU: what was learnt on a GPU can be read where there is none.
+        return {"_tensors": {name: value.cpu() for name, value in self.items()}}
+
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[name]
 
@@ -56,6 +60,9 @@ class Carry(Mapping[str, Tensor]):
         """
         if isinstance(index, int):
             index = [index]
+        if isinstance(index, Tensor) and index.dtype == torch.int64:
+            # Many times as fast for large rows.
+            return Carry({name: value.index_select(0, index) for name, value in self.items()})
         return Carry({name: value[index] for name, value in self.items()})
 
     @staticmethod
@@ -80,6 +87,19 @@ class Carry(Mapping[str, Tensor]):
     def to(self, *args: Any, **kwargs: Any) -> Carry:
         """Return the carry on another device, or of another dtype, as ``Tensor.to``."""
         return Carry({name: value.to(*args, **kwargs) for name, value in self.items()})
+
+    def reset(self, starts: Tensor) -> Carry:
+        """Return the carry with zeros where episodes begin, whatever was there.
+
+        Args:
+            starts: ``(batch,)``, bool.
+        """
+        return Carry(
+            {
+                name: value.masked_fill(starts.view(-1, *[1] * (value.dim() - 1)), 0)
+                for name, value in self.items()
+            }
+        )
 
     def without_sensitivities(self) -> Carry:
         """Return the state alone, for acting without learning."""

@@ -187,8 +187,8 @@ class RecurrentLayer(nn.Module):
             inputs: Tensor, carry: Carry, starts: Tensor | None = None
         ) -> tuple[Tensor, Carry]:
             with torch.no_grad():
-                first = None if starts is None else starts[None]
-                outputs, carry = self._chunk(inputs[None], carry, first)
+                carry = carry if starts is None else carry.reset(starts)
+                outputs, carry = self._chunk(inputs[None], carry, None)
             return outputs[0], carry
 
         return step
@@ -202,7 +202,8 @@ class RecurrentLayer(nn.Module):
 
         @torch.no_grad()
         def step(inputs: Tensor, state: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
-            outputs, carry = self._chunk(inputs[None], Carry({"state": state}), starts[None])
+            carry = Carry({"state": state}).reset(starts)
+            outputs, carry = self._chunk(inputs[None], carry, None)
             return outputs[0], carry["state"]
 
         return step

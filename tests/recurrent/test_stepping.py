@@ -1,4 +1,4 @@
-"""A step by real numbers alone is the step that layers take otherwise."""
+"""Single steps: by real numbers alone they are the same, and resets forget everything."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -31,3 +31,20 @@ def test_real_steps_are_the_layers_own(kind: Any) -> None:
     torch.testing.assert_close(torch.stack(found), expected)
     torch.testing.assert_close(state, last["state"])
     assert not state.requires_grad
+
+
+@pytest.mark.parametrize("kind", [LRU, LinearRTU, NonlinearRTU, GRU, LinearRNN])
+def test_nothing_is_left_of_an_episode_whose_numbers_were_none(kind: Any) -> None:
+    layer = kind(3, 5)
+    inputs, starts = torch.randn(2, 3), torch.tensor([True, False])
+    carry = layer.initial_carry(2)
+    broken = Carry({name: value.clone().fill_(torch.nan) for name, value in carry.items()})
+    expected, fresh = layer.stepper()(inputs, carry)
+    found, after = layer.stepper()(inputs, broken, starts)
+    real, state = layer.real_stepper()(inputs, broken["state"], starts)
+    for ours, theirs in (
+        *((found, expected), (real, expected), (state, fresh["state"])),
+        *zip(after.values(), fresh.values(), strict=True),
+    ):
+        torch.testing.assert_close(ours[0], theirs[0])
+        assert ours[1].isnan().any()
