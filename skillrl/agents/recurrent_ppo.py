@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
@@ -21,6 +22,7 @@ from torch.nn.functional import mse_loss
 
 from skillrl.agents.recurrence import check_policy_name
 from skillrl.agents.recurrent_policy import CnnLruPolicy, MultiInputLruPolicy, RecurrentPolicy
+from skillrl.agents.spaces import check_bounded, check_observations
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import Carry
 
@@ -41,27 +43,20 @@ class _Chunks:
 
     def rows(self, chosen: Tensor) -> _Chunks:
         """Some of the chunks, the time first."""
-
-        def cut(value: Tensor) -> Tensor:
-            return value[chosen].transpose(0, 1)
-
-        seen = self.observations
-        return _Chunks(
-            {key: cut(value) for key, value in seen.items()}
-            if isinstance(seen, dict)
-            else cut(seen),
-            *map(
-                cut,
-                (
-                    self.actions,
-                    self.log_probs,
-                    self.values,
-                    self.advantages,
-                    self.returns,
-                    self.starts,
-                ),
-            ),
+        rest = (
+            *(self.actions, self.log_probs, self.values),
+            *(self.advantages, self.returns, self.starts),
         )
+        return _Chunks(
+            self.seen(chosen), *(value.index_select(0, chosen).transpose(0, 1) for value in rest)
+        )
+
+    def seen(self, chosen: Tensor | slice) -> PyTorchObs:
+        """The observations of some of the chunks, the time first."""
+        seen = self.observations
+        if isinstance(seen, dict):
+            return {key: value[chosen].transpose(0, 1) for key, value in seen.items()}
+        return seen[chosen].transpose(0, 1)
 
 
 class RecurrentPPO(PPO):
@@ -130,6 +125,8 @@ class RecurrentPPO(PPO):
         self._check_chunks(n_steps, batch_size)
         # At the present moment, with sensitivities where the rule has them.
         self._carry: Carry | None = None
+        # None, too, where a saved agent is loaded.
+        env = maybe_make_env(env, kwargs.get("verbose", 0))
         if isinstance(env, gym.Env | VecEnv):
             self._check_spaces(env.observation_space, env.action_space)
             check_policy_name(policy, self.policy_aliases, env.observation_space)
@@ -170,11 +167,14 @@ class RecurrentPPO(PPO):
 
     @staticmethod
     def _check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
-        if isinstance(observations, spaces.Tuple | spaces.Sequence | spaces.Graph | spaces.Text):
+        check_observations(observations)
+        known = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+        if not isinstance(actions, known):
             raise InvalidValueError(
-                "Observations should be a Box, Discrete, MultiDiscrete, MultiBinary or Dict. "
-                f"Received {observations}."
+                f"Actions should be a Box, Discrete, MultiDiscrete or MultiBinary. Received "
+                f"{actions}."
             )
+        check_bounded(actions)
         if np.any(getattr(actions, "start", 0)):
             raise InvalidValueError(f"Actions should be numbered from 0. Received {actions}.")
 
@@ -255,6 +255,7 @@ class RecurrentPPO(PPO):
         if self.clip_range_vf is not None:
             clip_range_vf = self.clip_range_vf(self._current_progress_remaining)  # type: ignore[operator]
         chunks = self._cut()
+        parameters = [*policy.parameters()]
         logs: list[Tensor] = []
         kl_reached = False
         carries = then = None
@@ -275,7 +276,7 @@ class RecurrentPPO(PPO):
                 logs.append(log)
                 policy.optimizer.zero_grad()
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(policy.parameters(), self.max_grad_norm)
+                torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
                 policy.optimizer.step()
             self._n_updates += 1
             if kl_reached:
@@ -319,15 +320,14 @@ class RecurrentPPO(PPO):
     @torch.no_grad()
     def _sweep(self, chunks: _Chunks) -> tuple[Carry, Carry]:
         """Carries where chunks begin, by the present parameters, and the one at the end."""
-        parts = torch.arange(len(chunks.starts), device=self.device).split(self.n_envs)
-        features, starts = [], []
-        for part in parts:
-            chunk = chunks.rows(part)
-            features.append(self.policy.chunk_features(chunk.observations, chunk.starts.shape))
-            starts.append(chunk.starts)
-        *found, last = self.policy.sweep(
-            torch.cat(features), self._first_carry, torch.cat(starts), self.chunk
-        )
+        # Features of one chunk after the other: those of images are large on the way.
+        shape = torch.Size((self.chunk, self.n_envs))
+        features = [
+            self.policy.chunk_features(chunks.seen(slice(first, first + self.n_envs)), shape)
+            for first in range(0, len(chunks.starts), self.n_envs)
+        ]
+        starts = chunks.starts.unflatten(0, (-1, self.n_envs)).transpose(1, 2).flatten(0, 1)
+        *found, last = self.policy.sweep(torch.cat(features), self._first_carry, starts, self.chunk)
         return Carry.concatenate(found), last
 
     def _loss(

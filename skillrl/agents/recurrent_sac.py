@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3 import SAC
+from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
@@ -25,6 +26,7 @@ from skillrl.agents.recurrent_sac_policy import (
     RecurrentSACPolicy,
 )
 from skillrl.agents.sequence_replay import SequenceReplayBuffer
+from skillrl.agents.spaces import check_bounded, check_observations
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import Carry
 
@@ -46,6 +48,9 @@ class RecurrentSAC(SAC):
         burn_in: steps of a sequence before them.
 
     The other arguments are those of Stable-Baselines3's SAC.
+
+    The replay buffer keeps each observation once, and every ``chunk`` steps the states of actor and
+    critics. Its bytes are ``replay_buffer.nbytes``, which is printed where ``verbose`` is set.
 
     Raises:
         InvalidValueError: if actions are not continuous, an argument is out of range, or the replay
@@ -95,12 +100,16 @@ class RecurrentSAC(SAC):
                 "A sequence has at least one step to learn from. Received "
                 f"chunk={chunk}, burn_in={burn_in}, batch_size={batch_size}."
             )
-        if isinstance(env, gym.Env | VecEnv) and not isinstance(env.action_space, spaces.Box):
-            raise InvalidValueError(
-                f"SAC is for continuous actions, a Box. Received {env.action_space}: use "
-                "RecurrentPPO."
-            )
+        # None, too, where a saved agent is loaded.
+        env = maybe_make_env(env, kwargs.get("verbose", 0))
         if isinstance(env, gym.Env | VecEnv):
+            if not isinstance(env.action_space, spaces.Box):
+                raise InvalidValueError(
+                    f"SAC is for continuous actions, a Box. Received {env.action_space}: use "
+                    "RecurrentPPO."
+                )
+            check_observations(env.observation_space)
+            check_bounded(env.action_space)
             check_policy_name(policy, self.policy_aliases, env.observation_space)
         self.chunk, self.burn_in = chunk, burn_in
         # At the present moment.

@@ -76,6 +76,8 @@ class SequenceReplayBuffer(ReplayBuffer):
         BaseBuffer.__init__(
             self, blocks * stride, observation_space, action_space, device, n_envs=n_envs
         )
+        # That ends by a time limit are told apart, which SB3 asks of a buffer that it loads.
+        self.handle_timeout_termination = True
         self.stride, self.length = stride, length
         if self.buffer_size < length + stride + 1:
             raise InvalidValueError(

@@ -47,10 +47,36 @@ def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spac
             f"Actions should be a Box of floats. Received {action_space}. "
             "gymnasium.wrappers.TransformAction turns an agent's floats into integers."
         )
-    if not (np.isfinite(action_space.low).all() and np.isfinite(action_space.high).all()):
+    check_bounded(action_space)
+
+
+def check_observations(space: spaces.Space[Any]) -> None:
+    """Refuse observations that Stable-Baselines3's feature extractors do not know.
+
+    Raises:
+        InvalidValueError: unless they are a Box, Discrete, MultiDiscrete or MultiBinary, or a Dict
+            of such.
+    """
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    known = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+    if not all(isinstance(part, known) for part in parts):
         raise InvalidValueError(
-            f"Actions should be bounded. Received {action_space}. "
-            "gymnasium.wrappers.RescaleAction or ClipAction give an action space bounds."
+            "Observations should be a Box, Discrete, MultiDiscrete or MultiBinary, or a Dict of "
+            f"such. Received {space}. gymnasium.wrappers.FlattenObservation turns most other "
+            "spaces into a Box."
+        )
+
+
+def check_bounded(space: spaces.Space[Any]) -> None:
+    """Refuse continuous actions without bounds.
+
+    Raises:
+        InvalidValueError: then.
+    """
+    if isinstance(space, spaces.Box) and not space.is_bounded():
+        raise InvalidValueError(
+            f"Actions should be bounded. Received {space}. gymnasium.wrappers.RescaleAction or "
+            "ClipAction give an action space bounds."
         )
 
 

@@ -29,6 +29,10 @@ class Carry(Mapping[str, Tensor]):
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = dict(tensors)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # On the CPU: what was learnt on a GPU can be read where there is none.
+        return {"_tensors": {name: value.cpu() for name, value in self.items()}}
+
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[name]
 
@@ -56,6 +60,9 @@ class Carry(Mapping[str, Tensor]):
         """
         if isinstance(index, int):
             index = [index]
+        if isinstance(index, Tensor) and index.dtype == torch.int64:
+            # Many times as fast for large rows.
+            return Carry({name: value.index_select(0, index) for name, value in self.items()})
         return Carry({name: value[index] for name, value in self.items()})
 
     @staticmethod
@@ -87,8 +94,11 @@ class Carry(Mapping[str, Tensor]):
         Args:
             starts: which do, ``(batch,)``, bool; None for none of them.
         """
+        if starts is None:
+            return self
         # On a CPU a look at them costs less than a pass over the sensitivities.
-        if starts is None or (starts.device.type == "cpu" and not starts.any()):
+        looks = starts.device.type == "cpu" and not torch.compiler.is_compiling()
+        if looks and not starts.any():
             return self
         return Carry(
             {n: v.masked_fill(starts.view(-1, *[1] * (v.dim() - 1)), 0) for n, v in self.items()}

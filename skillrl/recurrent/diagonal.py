@@ -10,6 +10,7 @@ Carried are γ e^γ and e^B / γ: each saves a product a step.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,10 +18,10 @@ from torch import Tensor, nn
 from torch.autograd.forward_ad import unpack_dual
 
 from skillrl.errors import InvalidValueError
-from skillrl.recurrent import recurrence  # noqa: F401  registers the operation
 from skillrl.recurrent.carry import Carry
 from skillrl.recurrent.layer import RealStep, RecurrentLayer, Step
 from skillrl.recurrent.recipes import Rule
+from skillrl.recurrent.recurrence import diagonal_recurrence, direct
 
 real, complex_ = torch.view_as_real, torch.view_as_complex
 
@@ -59,6 +60,10 @@ class DiagonalLayer(RecurrentLayer):
         """Return outputs for states ``(..., state_size, 2)``."""
         raise NotImplementedError
 
+    def _reader(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return ``_read`` with the parameters as they are now."""
+        return self._read
+
     def carried(self) -> dict[str, tuple[int, ...]]:
         units = (self.state_size, 2)
         return {"state": units, "decay": units, "gain": units, "input": (self.input_size, *units)}
@@ -96,7 +101,7 @@ class DiagonalLayer(RecurrentLayer):
         if self.rule in ("one_step", "spatial") and torch.is_grad_enabled():
             states = self._cut(decay, driven, initial, keep)
         else:
-            states = torch.ops.skillrl.diagonal_recurrence(decay, driven, initial, keep)
+            states = diagonal_recurrence(decay, driven, initial, keep)
         return decay, keep, driven, states
 
     def _check_backward_mode(self, *tensors: Tensor) -> None:
@@ -112,42 +117,39 @@ class DiagonalLayer(RecurrentLayer):
         decay, keep = self.decay(), (~starts).to(inputs.dtype)
         weight = (self.gain().unsqueeze(-1) * self.input_weight).flatten(1)
         driven = (inputs @ weight).unflatten(-1, (self.state_size, 2))
-        states = torch.ops.skillrl.diagonal_recurrence(decay, driven, carry["state"], keep)
-        begins = torch.cat([carry["state"][None], states[chunk - 1 :: chunk]])
-        if "input" not in carry:
-            return [Carry({"state": state}) for state in begins]
 
         def side_by_side(values: Tensor) -> Tensor:
             """Chunks as sequences of a batch: ``(chunk, chunks * batch, …)``."""
             return values.unflatten(0, (-1, chunk)).transpose(0, 1).flatten(1, 2)
 
-        # What each chunk adds to sensitivities, all chunks at once …
-        none = self.initial_carry(len(inputs) // chunk * inputs.shape[1], sensitivities=True)
-        added = _advance(
-            decay,
-            *map(side_by_side, (keep, inputs, driven, states)),
-            begins[:-1].flatten(0, 1),
-            *_sensitivities(none),
-        )
-        # … and what it leaves of those before it.
-        shape = (len(begins) - 1, -1)
-        left = side_by_side(keep).prod(0).unflatten(0, shape)
-        factors = complex_(decay) ** chunk * left.unsqueeze(-1)
+        keep, inputs, driven = map(side_by_side, (keep, inputs, driven))
+        # What each chunk adds, all chunks at once, as if nothing came before them …
+        none = self.initial_carry(driven.shape[1], sensitivities="input" in carry)
+        states = diagonal_recurrence(decay, driven, none["state"], keep)
+        added = {"state": states[-1]}
+        if "input" in carry:
+            advanced = _advance(
+                *(decay, keep, inputs, driven, states, none["state"]), *_sensitivities(none)
+            )
+            added |= dict(zip(("decay", "gain", "input"), advanced, strict=True))
+        shape = (-1, len(starts[0]))
+        parts = {name: complex_(value).unflatten(0, shape) for name, value in added.items()}
+        # … and what it leaves of what did: λ^chunk of all, with a derivative of its own.
+        left = keep.prod(0).unflatten(0, shape).unsqueeze(-1)
+        powers = complex_(decay) ** (chunk - 1)
+        factors, slopes = complex_(decay) * powers * left, chunk * powers * left
         found = [carry]
-        for state, factor, *parts in zip(
-            begins[1:], factors, *(each.unflatten(0, shape) for each in added), strict=True
-        ):
-            after = [
-                real(torch.addcmul(complex_(part), kept, complex_(before)))
-                for part, kept, before in zip(
-                    parts,
-                    (factor, factor, factor.unsqueeze(1)),
-                    _sensitivities(found[-1]),
-                    strict=True,
+        for at in range(len(starts) // chunk):
+            before = {name: complex_(value) for name, value in found[-1].items()}
+            after = {
+                name: torch.addcmul(
+                    part[at], factors[at][:, None] if name == "input" else factors[at], before[name]
                 )
-            ]
-            carried = dict(zip(("decay", "gain", "input"), after, strict=True))
-            found.append(Carry({"state": state, **carried}))
+                for name, part in parts.items()
+            }
+            if "input" in carry:
+                after["decay"].addcmul_(slopes[at], before["state"])
+            found.append(Carry({name: real(value) for name, value in after.items()}))
         return found
 
     def stepper(self) -> Step:
@@ -155,6 +157,7 @@ class DiagonalLayer(RecurrentLayer):
             gain = self.gain()
             decay = complex_(self.decay())
             weight = (gain.unsqueeze(-1) * self.input_weight).flatten(1)
+            read = self._reader()
 
         @torch.no_grad()
         def step(
@@ -170,7 +173,7 @@ class DiagonalLayer(RecurrentLayer):
                 after["decay"] = _followed(decay, of_decay, before)
                 after["gain"] = _followed(decay, of_gain, driven)
                 after["input"] = _followed_by_inputs(decay, of_input, inputs)
-            return self._read(state, inputs), Carry(after)
+            return read(state, inputs), Carry(after)
 
         return step
 
@@ -182,8 +185,7 @@ class DiagonalLayer(RecurrentLayer):
         @torch.no_grad()
         def step(inputs: Tensor, state: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
             driven = (inputs @ weight).unflatten(-1, (self.state_size, 2))
-            keep = (~starts).to(inputs.dtype)[:, None, None]
-            state = _times(decay, state * keep) + driven
+            state = _times(decay, state.masked_fill(starts[:, None, None], 0)) + driven
             return self._read(state, inputs), state
 
         return step
@@ -204,7 +206,7 @@ class DiagonalLayer(RecurrentLayer):
     def _cut(self, decay: Tensor, driven: Tensor, initial: Tensor, keep: Tensor | None) -> Tensor:
         """States whose gradient reaches back one step at most."""
         with torch.no_grad():
-            states = torch.ops.skillrl.diagonal_recurrence(decay, driven, initial, keep)
+            states = diagonal_recurrence(decay, driven, initial, keep)
             before = torch.cat([initial[None], states[:-1]])
             if keep is not None:
                 before = before * keep[..., None, None]
@@ -233,8 +235,7 @@ def _followed_by_inputs(factor: Tensor, sensitivity: Tensor, inputs: Tensor) -> 
     return real((factor * complex_(sensitivity)).add_(inputs.unsqueeze(-1)))
 
 
-@torch.library.custom_op("skillrl::carried_state", mutates_args=())
-def _carried_state(
+def _unmoved(
     state: Tensor,
     of_decay: Tensor,
     of_gain: Tensor,
@@ -251,7 +252,12 @@ def _carried_state(
     return state.clone()
 
 
-@_carried_state.register_fake
+_carried_state_operation = torch.library.custom_op(
+    "skillrl::carried_state", _unmoved, mutates_args=()
+)
+
+
+@_carried_state_operation.register_fake
 def _(
     state: Tensor,
     of_decay: Tensor,
@@ -264,7 +270,6 @@ def _(
     return torch.empty_like(state)
 
 
-@torch.library.custom_op("skillrl::owed", mutates_args=())
 def _owed(
     grad: Tensor, of_decay: Tensor, of_gain: Tensor, of_input: Tensor, gain: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -273,17 +278,18 @@ def _owed(
     to_decay = (complex_(of_decay).conj() * error).sum(0)
     to_gain = (of_gain * grad).sum((0, 2)) / gain
     conjugate = (gain * error).conj().resolve_conj()
-    if grad.is_cuda:
-        to_weight = (complex_(of_input) * conjugate.unsqueeze(1)).sum(0)
-    else:
-        # Without a product as large as all of the sensitivities.
-        to_weight = torch.zeros_like(complex_(of_input[0]))
-        for sensitivity, owed in zip(complex_(of_input), conjugate, strict=True):
-            to_weight.addcmul_(sensitivity, owed)
+    # Without a product as large as all of the sensitivities.
+    rows = len(grad) if grad.is_cuda else max(1, _CACHED // of_input[0].numel())
+    parts = zip(complex_(of_input).split(rows), conjugate.split(rows), strict=True)
+    to_weight = sum((part * owed.unsqueeze(1)).sum(0) for part, owed in parts)
+    assert isinstance(to_weight, Tensor)  # of one sequence at least
     return real(to_decay), to_gain, real(to_weight.conj().resolve_conj())
 
 
-@_owed.register_fake
+_owed_operation = torch.library.custom_op("skillrl::owed", _owed, mutates_args=())
+
+
+@_owed_operation.register_fake
 def _(
     grad: Tensor, of_decay: Tensor, of_gain: Tensor, of_input: Tensor, gain: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -300,10 +306,16 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return (None, None, None, None, *_owed_operation(grad, *ctx.saved_tensors))
+
+
+def _direct_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return (None, None, None, None, *_owed(grad, *ctx.saved_tensors))
 
 
-_carried_state.register_autograd(_backward, setup_context=_setup)
+_carried_state_operation.register_autograd(_backward, setup_context=_setup)
+
+_carried_state = direct(_carried_state_operation, _unmoved, _setup, _direct_backward)
 
 
 @torch.library.custom_op("skillrl::advance_sensitivities", mutates_args=())

@@ -201,7 +201,8 @@ class RecurrentLayer(nn.Module):
 
         @torch.no_grad()
         def step(inputs: Tensor, state: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
-            outputs, carry = self._chunk(inputs[None], Carry({"state": state}), starts[None])
+            carry = Carry({"state": state}).reset(starts)
+            outputs, carry = self._chunk(inputs[None], carry, None)
             return outputs[0], carry["state"]
 
         return step

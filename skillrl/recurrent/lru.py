@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +71,13 @@ class LRU(DiagonalLayer):
 
     def _read(self, states: Tensor, inputs: Tensor) -> Tensor:
         return states.flatten(-2) @ self.output_weight.flatten(0, 1) + self.feedthrough * inputs
+
+    def _reader(self) -> Callable[[Tensor, Tensor], Tensor]:
+        weight = self.output_weight.detach().flatten(0, 1)
+        feedthrough = self.feedthrough.detach()
+        return lambda states, inputs: torch.addcmul(
+            states.flatten(-2) @ weight, feedthrough, inputs
+        )
 
 
 def eigenvalues(nu_log: Tensor, theta_log: Tensor) -> Tensor:

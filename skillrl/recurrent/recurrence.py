@@ -6,6 +6,7 @@ handed through ``torch.compile``, which sees the two operations below as one nod
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -44,23 +45,59 @@ def _recur(decay: Tensor, inputs: Tensor, initial: Tensor, keep: Tensor | None) 
     return run(decay, inputs, initial, keep)
 
 
-@torch.library.custom_op("skillrl::diagonal_recurrence", mutates_args=())
-def _diagonal_recurrence(
-    decay: Tensor, inputs: Tensor, initial: Tensor, keep: Tensor | None
-) -> Tensor:
+def direct(
+    operation: Callable[..., Tensor],
+    compute: Callable[..., Tensor],
+    setup: Callable[[Any, tuple[Any, ...], Tensor], None],
+    backward: Callable[..., Any],
+) -> Callable[..., Tensor]:
+    """Return a function that is ``operation`` to compilers, and reached at once by all others.
+
+    To call a registered operation and its gradient takes as long as what small networks compute.
+
+    Args:
+        operation: registered with torch, differentiable.
+        compute: what it computes, as a plain function.
+        setup: what it keeps for its gradient; see ``torch.library.register_autograd``.
+        backward: its gradient, as a plain function.
+    """
+
+    class Direct(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *inputs: Any) -> Tensor:
+            output = compute(*inputs)
+            setup(ctx, inputs, output)
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            return backward(ctx, *grads)
+
+    def call(*inputs: Any) -> Tensor:
+        if torch.compiler.is_compiling():
+            return operation(*inputs)
+        found: Tensor = Direct.apply(*inputs)
+        return found
+
+    return call
+
+
+def _states(decay: Tensor, inputs: Tensor, initial: Tensor, keep: Tensor | None) -> Tensor:
     complex_ = torch.view_as_complex
     return torch.view_as_real(
         _recur(complex_(decay), complex_(inputs.contiguous()), complex_(initial.contiguous()), keep)
     )
 
 
-@_diagonal_recurrence.register_fake
+_operation = torch.library.custom_op("skillrl::diagonal_recurrence", _states, mutates_args=())
+
+
+@_operation.register_fake
 def _(decay: Tensor, inputs: Tensor, initial: Tensor, keep: Tensor | None) -> Tensor:
     return torch.empty_like(inputs)
 
 
-@torch.library.custom_op("skillrl::diagonal_recurrence_backward", mutates_args=())
-def _diagonal_recurrence_backward(
+def _gradients(
     grad: Tensor, decay: Tensor, states: Tensor, initial: Tensor, keep: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     complex_ = torch.view_as_complex
@@ -80,7 +117,12 @@ def _diagonal_recurrence_backward(
     return real(to_decay), real(owed), real(conjugate * first)
 
 
-@_diagonal_recurrence_backward.register_fake
+_backward_operation = torch.library.custom_op(
+    "skillrl::diagonal_recurrence_backward", _gradients, mutates_args=()
+)
+
+
+@_backward_operation.register_fake
 def _(
     grad: Tensor, decay: Tensor, states: Tensor, initial: Tensor, keep: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,7 +135,18 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-    return (*_diagonal_recurrence_backward(grad, *ctx.saved_tensors), None)
+    return (*_backward_operation(grad, *ctx.saved_tensors), None)
 
 
-_diagonal_recurrence.register_autograd(_backward, setup_context=_setup)
+def _direct_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    return (*_gradients(grad, *ctx.saved_tensors), None)
+
+
+_operation.register_autograd(_backward, setup_context=_setup)
+
+diagonal_recurrence = direct(_operation, _states, _setup, _direct_backward)
+"""``h_t = λ ⊙ keep_t h_{t−1} + u_t``: states ``(time, batch, size, 2)``.
+
+Takes λ ``(size, 2)``, u ``(time, batch, size, 2)``, the state before them ``(batch, size, 2)``, and
+``keep``, 0 where episodes begin and 1 elsewhere, ``(time, batch)``, or None.
+"""

@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from skillrl.agents import RecurrentSAC
+from skillrl.agents import RecurrentPPO, RecurrentSAC
 from skillrl.agents.sequence_replay import SequenceReplayBuffer
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import Carry
+
+UNIT = spaces.Box(-1, 1, (2,), np.float32)
 
 
 class Echo(gym.Env[np.ndarray, np.ndarray]):
@@ -143,6 +146,89 @@ def test_a_loaded_agent_acts_and_learns(tmp_path: Path) -> None:
     )
 
 
+def test_saving_loading_and_going_on_equals_never_having_stopped(tmp_path: Path) -> None:
+    sac = agent().learn(120)
+    sac.save(tmp_path / "agent")
+    sac.save_replay_buffer(tmp_path / "buffer")
+    random = torch.get_rng_state()
+    loaded = RecurrentSAC.load(tmp_path / "agent", device="cpu")
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    # On a copy of the environments in the same state.
+    ends = []
+    for each in (sac, loaded):
+        env = echo(seed=5)
+        each.set_env(env, force_reset=False)
+        each._last_obs = env.reset()  # type: ignore[assignment]
+        # In the middle of episodes: what was carried before counts.
+        each._last_episode_starts = np.zeros(2, bool)
+        assert each._carry is not None and bool(each._carry["actor.state"].any())
+        torch.set_rng_state(random)
+        ends.append(each.learn(60, reset_num_timesteps=False).policy.state_dict())
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+class Ending(Echo):
+    """Some episodes end by themselves, others are cut."""
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observation, reward, _, cut, info = super().step(action)
+        return observation, reward, self.number > 0 and self.taken == 3, cut, info
+
+
+def test_the_critics_loss_is_that_of_a_walk_along_each_sequence() -> None:
+    sac = agent(make_vec_env(Ending, 2, seed=0), ent_coef=0.0, gamma=0.9, chunk=6).learn(200)
+    buffer, policy = sac.replay_buffer, sac.policy
+    assert buffer is not None
+    with torch.no_grad():  # without noise
+        sac.actor.log_std.weight.zero_()  # type: ignore[attr-defined]
+        sac.actor.log_std.bias.fill_(-100.0)  # type: ignore[attr-defined]
+    random = torch.get_rng_state()
+    batch = buffer.sample_sequences(8)
+    assert isinstance(batch.observations, torch.Tensor)
+    assert batch.terminations[4:].any() and (batch.counts[4:] == 0).any()
+
+    def walk(recurrence: Any, name: str, row: int) -> list[torch.Tensor]:
+        """What one network remembers of one sequence, step by step."""
+        assert isinstance(batch.observations, torch.Tensor)
+        state, step, found = batch.carry.part(name).rows(row), recurrence.stepper(), []
+        for seen, start in zip(batch.observations[:, row], batch.starts[:, row], strict=True):
+            if start:
+                state = Carry({"state": torch.zeros_like(state["state"])})
+            output, state = step(seen[None], state)
+            found.append(output)
+        return found
+
+    errors, count = torch.zeros(()), 0
+    with torch.no_grad():
+        for row in range(8):
+            actor = walk(policy.actor.recurrence, "actor", row)
+            known, expected = (
+                [walk(part, name, row) for name, part in critic.each().items()]
+                for critic in (policy.critic, policy.critic_target)
+            )
+            for t in range(4, 10):
+                if not batch.counts[t, row]:
+                    continue
+                count += 1
+                hidden = policy.actor.latent_pi(actor[t + 1])
+                following = policy.actor.mu(hidden).tanh()
+                goes_on = min(
+                    float(network(torch.cat([latent[t + 1], following], 1)))
+                    for network, latent in zip(
+                        policy.critic_target.q_networks, expected, strict=True
+                    )
+                )
+                target = batch.rewards[t, row]
+                if not batch.terminations[t, row]:
+                    target = target + 0.9 * goes_on
+                for network, latent in zip(policy.critic.q_networks, known, strict=True):
+                    inputs = torch.cat([latent[t], batch.actions[t, row][None]], 1)
+                    errors += 0.5 * (network(inputs).squeeze() - target).square()
+    torch.set_rng_state(random)
+    _, _, loss, _ = sac._update(8)
+    assert loss == pytest.approx(float(errors) / count, rel=1e-4)
+
+
 def test_target_critics_burn_in_with_their_own_weights() -> None:
     sac = agent(chunk=2, burn_in=3).learn(60)
     assert sac.replay_buffer is not None
@@ -214,12 +300,72 @@ def test_observations_and_rewards_are_learnt_from_as_they_are_acted_on() -> None
 def test_discrete_actions_and_unsupported_arguments() -> None:
     with pytest.raises(InvalidValueError, match="use RecurrentPPO"):
         RecurrentSAC("MlpLruPolicy", make_vec_env("CartPole-v1"))
+    with pytest.raises(InvalidValueError, match="use RecurrentPPO"):
+        RecurrentSAC("MlpLruPolicy", "CartPole-v1")
+    with pytest.raises(InvalidValueError, match=r"policy is 'MlpLruPolicy'\. Received 'MlpPolicy'"):
+        RecurrentSAC("MlpPolicy", "Pendulum-v1")
     with pytest.raises(InvalidValueError, match="takes no use_sde"):
         agent(use_sde=True)
     with pytest.raises(InvalidValueError, match=re.escape("chunk=0, burn_in=4")):
         agent(chunk=0)
     with pytest.raises(InvalidValueError, match="cell should be one of"):
         agent(policy_kwargs={"cell": "lstm"})
+
+
+class Fixed(gym.Env[Any, Any]):
+    def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]):
+        self.observation_space, self.action_space = observation_space, action_space
+
+
+@pytest.mark.parametrize("kind", [RecurrentPPO, RecurrentSAC])
+@pytest.mark.parametrize(
+    ("observations", "actions", "message"),
+    [
+        (spaces.Tuple([UNIT, UNIT]), UNIT, "Observations should be a Box, Discrete"),
+        (spaces.Dict(a=spaces.Dict(b=UNIT)), UNIT, "or a Dict of such. Received Dict"),
+        (UNIT, spaces.Box(-np.inf, np.inf, (2,)), "Actions should be bounded. Received Box"),
+        (UNIT, spaces.Dict(a=UNIT), "Received Dict"),
+    ],
+)
+def test_unsupported_spaces(
+    kind: type[RecurrentPPO | RecurrentSAC], observations: Any, actions: Any, message: str
+) -> None:
+    name = "MultiInputLruPolicy" if isinstance(observations, spaces.Dict) else "MlpLruPolicy"
+    with pytest.raises(InvalidValueError, match=re.escape(message)):
+        kind(name, Fixed(observations, actions))
+
+
+@pytest.mark.parametrize(
+    ("kind", "env"), [(RecurrentPPO, "CartPole-v1"), (RecurrentSAC, "Pendulum-v1")]
+)
+def test_callbacks_and_helpers_of_stable_baselines(
+    kind: type[RecurrentPPO | RecurrentSAC], env: str, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {
+        "policy_kwargs": {"state_size": 4, "encoder": (8,), "net_arch": [8]},
+        **({"n_steps": 16, "batch_size": 32, "n_epochs": 1} if kind is RecurrentPPO else {}),
+        **({"buffer_size": 400, "batch_size": 4} if kind is RecurrentSAC else {}),
+    }
+    envs = VecNormalize(make_vec_env(env, 2, seed=0))
+    others = VecNormalize(make_vec_env(env, 1, seed=1), training=False, norm_reward=False)
+    saves = CheckpointCallback(32, str(tmp_path), save_replay_buffer=True, save_vecnormalize=True)
+    evaluates = EvalCallback(
+        others, n_eval_episodes=1, eval_freq=32, best_model_save_path=str(tmp_path), verbose=0
+    )
+    made = kind("MlpLruPolicy", envs, seed=0, device="cpu", **settings)
+    made.learn(160, callback=[saves, evaluates])
+    other = kind("MlpLruPolicy", envs, seed=1, device="cpu", **settings)
+    other.set_parameters(made.get_parameters())  # type: ignore[arg-type]
+    observations = np.ones((2, *envs.observation_space.shape), np.float32)  # type: ignore[misc]
+    best = kind.load(tmp_path / "best_model", env=envs, device="cpu")
+    late = kind.load(tmp_path / "rl_model_128_steps", env=envs, device="cpu")
+    for each in (other, best.learn(32), late.learn(32)):
+        action, _ = each.predict(observations, deterministic=True)
+        assert envs.action_space.contains(action[0])
+    expected, _ = made.predict(observations, deterministic=True)
+    found, _ = other.predict(observations, deterministic=True)
+    np.testing.assert_array_equal(found, expected)
+    assert np.isfinite(evaluate_policy(made, others, 1)[0])
 
 
 @pytest.mark.learning

@@ -24,6 +24,7 @@ def test_rows_are_cut_and_put_together() -> None:
     parts = [carry.rows(slice(0, 2)), carry.rows(torch.tensor([False, False, True, True, True]))]
     assert [part.batch_size for part in parts] == [2, 3]
     assert_equal(Carry.concatenate(parts), carry)
+    assert_equal(carry.rows(torch.tensor([3, 0])), carry.rows([3, 0]))
 
 
 def test_files_and_dtypes(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A step by real numbers alone is the step that layers take otherwise."""
+"""Single steps: by real numbers alone they are the same, and resets forget everything."""
 
 from collections.abc import Iterator
 from typing import Any
