@@ -107,6 +107,23 @@ def test_only_processes_have_states() -> None:
     envs.close()
 
 
+def test_a_state_can_be_set_before_any_reset() -> None:
+    one, other = (AtariVectorEnv("freeway", 2, num_threads=1, saves_states=True) for _ in "12")
+    one.reset(seed=0)
+    one.step(np.array([1, 0]))
+    state = one.get_state()
+    with pytest.raises(ResetNeeded, match="the state of all environments"):
+        other.set_state({name: rows[:1] for name, rows in state.items()}, where=[0])
+    with pytest.raises(ResetNeeded):
+        other.step(np.array([1, 1]))
+    other.set_state(state)
+    for actions in ([1, 1], [2, 0]):
+        ours, theirs = (envs.step(np.array(actions)) for envs in (one, other))
+        np.testing.assert_array_equal(ours[0], theirs[0])
+    one.close()
+    other.close()
+
+
 def test_a_state_of_another_shape_is_refused() -> None:
     envs = AtariVectorEnv("freeway", saves_states=True)
     with pytest.raises(ResetNeeded):
