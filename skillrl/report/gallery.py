@@ -132,11 +132,11 @@ def _poster(recording: Recording) -> str:
 
 def _facts(record: Record) -> list[tuple[str, Any]]:
     facts = [
-        ("reward", f"{record.mean_reward:.2f} of {record.target:g}"),
-        ("another skill on it", f"{record.previous_mean_reward:.2f}"),
+        ("reward", f"{record.mean_reward:.3g} of {record.target:g}"),
+        ("another skill on it", f"{record.previous_mean_reward:.3g}"),
     ]
     if record.fresh_reward is not None:
-        facts.append(("fresh agent on it", f"{record.fresh_reward:.2f}"))
+        facts.append(("fresh agent on it", f"{record.fresh_reward:.3g}"))
     if record.separation is not None:
         facts += [
             ("reward tells wanted states", f"{record.separation.positives:.0%}"),
