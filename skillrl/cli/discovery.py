@@ -64,6 +64,8 @@ class Discover(Parsed):
     """Seed of everything random: the same seed finds the same skills."""
     resume: bool = False
     """Go on from the run's last checkpoint; start it where there is none."""
+    device: str = "cpu"
+    """Where networks are and learn: cpu, or cuda, which pays for images."""
     imports: Imports = ()
     """Package to import first, because it registers the environment."""
 
@@ -92,7 +94,7 @@ class Discover(Parsed):
         from skillrl.commands.discover import discover, render_command
 
         recipe = self.recipe.recipe()
-        run = discover(recipe, run=self.run, seed=self.seed, resume=self.resume)
+        run = discover(recipe, run=self.run, seed=self.seed, resume=self.resume, device=self.device)
         print(f"The skills are in {run}. Look at them: {render_command(recipe, run)}")
 
 

@@ -143,7 +143,9 @@ class GuideRecipe(_Checked):
 class RestartRecipe(_Checked):
     """Episodes of training begin from saved states on the way of the skill's parent.
 
-    For environments that can save and restore their state (MuJoCo's and the maze).
+    An alternative to the guide, which takes as many steps as it leads. For environments that can
+    save and restore their state: MuJoCo's, the maze, and Atari's games, which then run in processes
+    in the place of threads.
     """
 
     share: float = _in(0.0, 1.0, 0.0)
@@ -344,9 +346,13 @@ class Recipe(_Checked):
                 f"The guide is for 'ppo' alone: set guide.max_steps to 0 for {self.algorithm!r}. "
                 f"Received {self.guide.max_steps}."
             )
-        reserved = {"num_envs", "num_threads", "autoreset_mode", "render_mode"} & set(
-            self.env_kwargs
-        )
+        reserved = set(self.env_kwargs) & {
+            "num_envs",
+            "num_threads",
+            "autoreset_mode",
+            "render_mode",
+            "saves_states",
+        }
         if reserved:
             raise InvalidValueError(
                 f"env_kwargs cannot hold {', '.join(sorted(reserved))}: skillrl sets that itself."

@@ -211,7 +211,9 @@ def test_a_registered_id_is_not_taken_for_the_beginning_of_another(
     assert recipe_for("Maze") == Recipe(env="Maze")
 
 
-@pytest.mark.parametrize("name", ["num_envs", "num_threads", "autoreset_mode", "render_mode"])
+@pytest.mark.parametrize(
+    "name", ["num_envs", "num_threads", "autoreset_mode", "render_mode", "saves_states"]
+)
 def test_arguments_that_the_loop_sets_itself_are_refused(name: str) -> None:
     with pytest.raises(InvalidValueError, match=f"env_kwargs cannot hold {name}"):
         Recipe("HalfCheetah-v5", env_kwargs={name: 3})
