@@ -94,6 +94,11 @@ class ConvolvedImage(BaseFeaturesExtractor):
         self.second = nn.Conv2d(16, 32, kernel_size=4, stride=2)
         rows, columns = (((side - 8) // 4 + 1 - 4) // 2 + 1 for side in size)
         self.dense = nn.Linear(32 * rows * columns, self.features_dim)
+        for layer in (self.first, self.second, self.dense):
+            # As in Stable-Baselines3: torch's own weights would let three layers shrink what
+            # differs between two images to a fifteenth.
+            nn.init.orthogonal_(layer.weight, gain=np.sqrt(2))
+            nn.init.zeros_(layer.bias)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:

@@ -220,7 +220,7 @@ def _bar(recipe: Recipe) -> Iterator[OnEvent]:
 
         def on_event(event: Event) -> None:
             if isinstance(event, RunStarted):
-                console.print(event.memory)
+                console.print(str(event.memory))
                 return
             if isinstance(event, SkillFinished):
                 console.print(finished(event))

@@ -131,8 +131,8 @@ def _observations(observation: Observation) -> np.ndarray:
 class MazeEnv(gym.Env[np.ndarray, np.int64]):
     """The maze for one agent.
 
-    Observation: row and column, ``Box(0, 31, (2,), int64)``; or the rendered maze, grey and shrunk
-    to ``Box(0, 255, (1, 64, 64), uint8)``. Actions: ``Discrete(5)``, that is
+    Observation: row and column, ``Box(0, 31, (2,), int64)``; or the rendered maze, grey, its
+    negative, shrunk to ``Box(0, 255, (1, 64, 64), uint8)``. Actions: ``Discrete(5)``, that is
     stay, up, down, left, right. The reward is always 0 and no state is terminal;
     ``gymnasium.make("skillrl/Maze2D-v0")`` truncates episodes after 250 steps.
 
@@ -462,13 +462,14 @@ def _picture(cell: int) -> np.ndarray:
 def _images() -> np.ndarray:
     """The picture that is observed in each cell, uint8 of shape (1024, 1, 64, 64).
 
-    Nobody is ever in a wall, whose pictures stay black.
+    As in most games, floors are dark: a network sees next to nothing where nothing is. Nobody is
+    ever in a wall, of which there is no picture.
     """
     images = np.zeros((SIZE * SIZE, 1, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     side = SIZE * _CELL_PIXELS // IMAGE_SIZE
     for cell in _cells(np.argwhere(~WALLS)).tolist():
         blocks = _picture(cell).reshape(IMAGE_SIZE, side, IMAGE_SIZE, side, 3)
-        images[cell, 0] = blocks.mean(axis=(1, 3)) @ _GREY
+        images[cell, 0] = 255 - blocks.mean(axis=(1, 3)) @ _GREY
     images.flags.writeable = False
     return images
 

@@ -169,8 +169,11 @@ def test_the_device_is_checked_and_goes_on_in_the_command_that_resumes(tmp_path:
     assert resume_command(recipe, Path("r"), "cuda") == again
     with pytest.raises(InvalidValueError, match="There is no device 'abacus'"):
         discover(recipe, run=tmp_path / "run", device="abacus")
-    for changes in ({"algorithm": "sac"}, {"method": "metra"}):
-        other = dataclasses.replace(recipe, **changes)
+    others = (
+        dataclasses.replace(recipe, algorithm="sac"),
+        dataclasses.replace(recipe, method="metra"),
+    )
+    for other in others:
         with pytest.raises(InvalidValueError, match=r"on the CPU alone; .* the device 'meta'"):
             discover(other, run=tmp_path / "run", device="meta")
     assert not (tmp_path / "run").exists()

@@ -39,7 +39,7 @@ class Training:
 
     def __init__(self, id: str, seed: int, guide: SkillPolicy | None = None) -> None:
         torch.manual_seed(seed)
-        more = {"observation": "image"} if id == PICTURES else {}
+        more: dict[str, Any] = {"observation": "image"} if id == PICTURES else {}
         env: VectorEnv[Any, Any, Any] = make_vec(
             id.removesuffix(":image"),
             4,

@@ -42,13 +42,15 @@ def test_a_replay_buffer_counts_in_the_place_of_rollouts() -> None:
 
 def test_saved_states_count_where_episodes_restart_from_them() -> None:
     envs = MazeVectorEnv(4)
+    space = envs.single_observation_space
+    assert isinstance(space, spaces.Box)
     envs.reset()
     state = envs.get_state()
     samples = SampleRecipe(num_envs=4, negative_steps=57)
     recipe = dataclasses.replace(recipe_for("maze"), samples=samples)
     # Of five steps: two integers, the steps, and whether the episode has ended.
     expected = 2 * 5 * 4 * (16 + 8 + 1)
-    assert memory_for(recipe, envs.single_observation_space, state).starts == expected
+    assert memory_for(recipe, space, state).starts == expected
 
 
 @pytest.mark.parametrize("repeats", [1, 4])

@@ -132,17 +132,19 @@ def _limited(steps: int, observation: Observation) -> gym.Env:
     return TimeLimit(MazeEnv(observation=observation), steps)
 
 
-def test_an_observed_picture_is_the_rendered_one_in_grey_and_shrunk() -> None:
+def test_an_observed_picture_is_the_rendered_one_in_grey_negative_and_shrunk() -> None:
     env = MazeEnv(render_mode="rgb_array", observation="image")
     seen = [env.reset(seed=0)[0], *(env.step(action)[0] for action in (RIGHT, DOWN))]
     for observation in seen:
         assert env.observation_space.contains(observation)
-    small = Image.fromarray(env.render()).convert("L").resize((64, 64), Image.Resampling.BOX)
-    difference = np.abs(seen[-1][0].astype(int) - np.asarray(small).astype(int))
+    frame = env.render()
+    assert frame is not None
+    small = Image.fromarray(frame).convert("L").resize((64, 64), Image.Resampling.BOX)
+    difference = np.abs(seen[-1][0].astype(int) - (255 - np.asarray(small).astype(int)))
     assert difference.max() <= 1
-    # Two cells to the right and below: the agent is dark, and pale is where it was.
-    assert seen[1][0, 2:4, 4:6].max() < seen[2][0, 2:4, 4:6].min()
-    assert seen[2][0, 4:6, 4:6].max() < seen[1][0, 4:6, 4:6].min()
+    # A cell to the right, and below: the agent is bright, and dark is where it was.
+    assert seen[1][0, 2:4, 4:6].min() > seen[2][0, 2:4, 4:6].max()
+    assert seen[2][0, 4:6, 4:6].min() > seen[1][0, 4:6, 4:6].max()
 
 
 @OBSERVATIONS
