@@ -98,6 +98,7 @@ class ConvolvedImage(BaseFeaturesExtractor):
             # As in Stable-Baselines3: torch's own weights would let three layers shrink what
             # differs between two images to a fifteenth.
             nn.init.orthogonal_(layer.weight, gain=np.sqrt(2))
+            assert layer.bias is not None
             nn.init.zeros_(layer.bias)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -83,3 +83,13 @@ def test_later_skills_reach_cells_that_the_first_never_reached(seed: int, tmp_pa
     later = reached[2] | reached[3] | reached[4]
     # 26 to 37 cells with seeds 0 to 2; 3 where the learning rate is zero.
     assert len(later - first) >= 10
+
+
+@pytest.mark.learning
+def test_later_skills_reach_other_cells_from_pixels_too(tmp_path: Path) -> None:
+    library = discover(PIXELS, tmp_path / "run", seed=0)
+    assert all(skill.reward.kind == "image" for skill in library)
+    live = [skill.record.live for skill in library]
+    reached = [cells(skill, PIXELS) for skill in library]
+    assert sum(live) >= 3
+    assert len(set.union(*reached[2:]) - reached[0] - reached[1]) >= 5

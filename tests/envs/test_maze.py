@@ -134,7 +134,7 @@ def _limited(steps: int, observation: Observation) -> gym.Env:
 
 def test_an_observed_picture_is_the_rendered_one_in_grey_negative_and_shrunk() -> None:
     env = MazeEnv(render_mode="rgb_array", observation="image")
-    seen = [env.reset(seed=0)[0], *(env.step(action)[0] for action in (RIGHT, DOWN))]
+    seen = [env.reset(seed=0)[0], *(env.step(np.int64(each))[0] for each in (RIGHT, DOWN))]
     for observation in seen:
         assert env.observation_space.contains(observation)
     frame = env.render()

@@ -27,8 +27,14 @@ def test_it_conforms_and_equals_single_environments(
     settings: dict[str, Any] = {"max_episode_steps": 3}
 
     def make(num_envs: int, autoreset_mode: AutoresetMode) -> gym.vector.VectorEnv:
-        kind = {"saves_states": saves_states, "num_threads": 2}
-        return make_vec(MONTEZUMA, num_envs, autoreset_mode=autoreset_mode, **kind, **settings)
+        return make_vec(
+            MONTEZUMA,
+            num_envs,
+            num_threads=2,
+            autoreset_mode=autoreset_mode,
+            saves_states=saves_states,
+            **settings,
+        )
 
     register_envs()
     check_vector_env(
