@@ -11,7 +11,8 @@ Then acting (the vector environment with a policy's actions), and the whole loop
 game's own reward against Stable-Baselines3's with its Atari wrappers: equal environments, rollout,
 batch, epochs and network, each with the better of one and two torch threads, Stable-Baselines3 with
 the faster of its two vector environments, which a trial before the comparison decides. Beside them
-the loop of discovery, whose reward is a network, too.
+the loop of discovery, whose reward is a network, too, and the same in processes, which episodes
+that restart from saved states need.
 
     python benchmarks/atari_throughput.py            about 15 minutes on two cores
     python benchmarks/atari_throughput.py --quick    under 60 seconds
@@ -124,8 +125,10 @@ class PlainConvolutions(BaseFeaturesExtractor):
         return self.layers(observations)
 
 
-def our_agent(recipe: Recipe, reward: NeuralReward | None = None) -> SkillPPO:
-    envs = make_envs(recipe, NUM_ENVS, reward, NUM_THREADS)
+def our_agent(
+    recipe: Recipe, reward: NeuralReward | None = None, saves_states: bool = False
+) -> SkillPPO:
+    envs = make_envs(recipe, NUM_ENVS, reward, NUM_THREADS, saves_states)
     agent = make_agent(recipe, envs)
     assert isinstance(agent, SkillPPO)
     agent.start_from_reset(SEED)
@@ -194,6 +197,7 @@ def loops(quick: bool) -> dict[str, Any]:
     agents: dict[str, PPO] = {
         "skillrl": our_agent(recipe),
         "discovery": our_agent(recipe, reward),
+        "discovery, processes": our_agent(recipe, reward, saves_states=True),
         "sb3, DummyVecEnv": their_agent(recipe, DummyVecEnv),
     }
     if not quick:
@@ -205,7 +209,7 @@ def loops(quick: bool) -> dict[str, Any]:
     }
     theirs = max((key for key in trial if key[0].startswith("sb3")), key=lambda key: trial[key])
     chosen = {"sb3": theirs}
-    for name in ("skillrl", "discovery"):
+    for name in ("skillrl", "discovery", "discovery, processes"):
         chosen[name] = max((k for k in trial if k[0] == name), key=lambda key: trial[key])
     speeds: dict[str, list[float]] = {name: [] for name in chosen}
     for _ in range(1 if quick else 3):
@@ -217,6 +221,7 @@ def loops(quick: bool) -> dict[str, Any]:
     found = {
         "vs_sb3": medians["skillrl"] / medians["sb3"],
         "discovery_vs_sb3": medians["discovery"] / medians["sb3"],
+        "discovery_processes_vs_threads": medians["discovery, processes"] / medians["discovery"],
         "loop_steps_per_second": medians,
         "acting_steps_per_second": acting(ours, 2.0 if quick else 20.0),
         "loop_raw": speeds,

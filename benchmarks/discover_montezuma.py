@@ -2,10 +2,12 @@
 
 Recorded of every skill of every seed: the reward it reached, the rooms and positions it visits in
 10 episodes from ordinary resets, and what it picks up; all but the reward read from the console's
-memory, which agents never see.
+memory, which agents never see. With --restarts half of the episodes begin from saved states on the
+way of the skill before, as long as the guide would lead, and there is no guide.
 
     python benchmarks/discover_montezuma.py                     resumes where it was stopped
     python benchmarks/discover_montezuma.py --seeds 2 --skills 10 --runs runs/montezuma
+    python benchmarks/discover_montezuma.py --restarts --runs runs/montezuma-restarts
     python benchmarks/discover_montezuma.py --game PrivateEye --runs runs/private-eye
     python benchmarks/discover_montezuma.py --quick             under 60 seconds, nothing recorded
 """
@@ -19,9 +21,18 @@ from comparison import parse, parser, run_all, seeds_of
 from record import record
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.places import places
-from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.recipes import Recipe, RestartRecipe, recipe_for
 
 GAMES = ("MontezumaRevenge", "PrivateEye", "Pitfall")
+
+
+def restarted(recipe: Recipe) -> Recipe:
+    """The recipe with restarts from saved states in the place of the guide."""
+    return dataclasses.replace(
+        recipe,
+        guide=dataclasses.replace(recipe.guide, max_steps=0),
+        restarts=RestartRecipe(share=0.5, until=recipe.guide.until),
+    )
 
 
 def where(library: SkillLibrary) -> dict[str, Any]:
@@ -60,15 +71,16 @@ def figures(runs: list[dict[str, Any]], recipe: Recipe) -> dict[str, Any]:
 
 def main() -> None:
     made = parser(__doc__, seeds=2, skills=10, runs="runs/montezuma")
-    made.add_argument(
-        "--game", default="MontezumaRevenge", choices=["MontezumaRevenge", "PrivateEye", "Pitfall"]
-    )
+    made.add_argument("--game", default=GAMES[0], choices=GAMES)
+    made.add_argument("--restarts", action="store_true", help="saved states, and no guide")
     options = parse(made)
     recipe = dataclasses.replace(
         recipe_for("skillrl/MontezumaRevenge-v5"),
         env=f"skillrl/{options.game}-v5",
         generations=options.skills,
     )
+    if options.restarts:
+        recipe = restarted(recipe)
     if options.quick:
         recipe = dataclasses.replace(
             recipe,
@@ -87,6 +99,7 @@ def main() -> None:
         options.game
     ]
     name = "discover_montezuma" if options.game == GAMES[0] else "discover_second_game"
+    name += "_restarts" if options.restarts else ""
     record(name, figures(runs, recipe), quick=options.quick)
 
 

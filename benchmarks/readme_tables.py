@@ -259,6 +259,11 @@ def discover_montezuma(results: dict[str, Any]) -> str:
     return table(["seed", "live", "rooms", "positions", "picked up", "hours"], rows)
 
 
+def discover_montezuma_restarts(results: dict[str, Any]) -> str:
+    """See ``discover_montezuma``."""
+    return discover_montezuma(results)
+
+
 def discover_second_game(results: dict[str, Any]) -> str:
     """See ``discover_montezuma``."""
     return discover_montezuma(results)
@@ -506,11 +511,19 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
         recurrent_throughput,
         discover_masked,
         discover_montezuma,
+        discover_montezuma_restarts,
         discover_second_game,
         rules_in_ppo,
         skill_actions,
         zero_shot_half_cheetah,
     )
+}
+
+
+# What measures a table that is not its script's only one.
+COMMANDS = {
+    "discover_montezuma_restarts": "discover_montezuma.py --restarts",
+    "discover_second_game": "discover_montezuma.py --game PrivateEye",
 }
 
 
@@ -533,7 +546,8 @@ def fill(text: str, results: Path) -> str:
         if path.is_file():
             content = TABLES[name](json.loads(path.read_text(encoding="utf-8")))
         else:
-            content = f"*Not measured yet: run `python benchmarks/{name}.py`.*\n"
+            command = COMMANDS.get(name, f"{name}.py")
+            content = f"*Not measured yet: run `python benchmarks/{command}`.*\n"
         return f"{start}\n{content}\n{end}"
 
     return REGION.sub(region, text)

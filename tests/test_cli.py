@@ -117,6 +117,13 @@ def test_discover_changes_only_what_is_given(arguments: list[str]) -> None:
     assert (parsed.seed, parsed.run, parsed.resume, parsed.imports) == (3, None, False, ())
 
 
+@pytest.mark.parametrize("name", ["montezuma", "MontezumaRevenge-v5"])
+def test_discover_takes_an_environment_by_its_short_name(name: str) -> None:
+    parsed = Discover.parse([name, "--generations", "3"])
+    montezuma = recipe_for("skillrl/MontezumaRevenge-v5")
+    assert parsed.recipe.recipe() == dataclasses.replace(montezuma, generations=3)
+
+
 def test_resume_keeps_the_runs_settings_but_for_what_is_given(
     tiny_run: Path, tiny_recipe: Recipe
 ) -> None:

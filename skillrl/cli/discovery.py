@@ -19,7 +19,8 @@ class _RecipeArguments(Recipe):
 
     env: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ID")]
     """Id of the environment, as in `gymnasium.make`: HalfCheetah-v5, skillrl/Maze2D-v0, or any
-    other with Box observations and Box or Discrete actions."""
+    other with Box observations and Box or Discrete actions; of those with a recipe, the first
+    letters in any case, such as montezuma."""
     env_kwargs: Json = field(default_factory=dict)
     """Keyword arguments of the environment, for example '{"forward_reward_weight": 0}'."""
     algorithm: Annotated[AgentName, tyro.conf.arg(name="agent")] = "ppo"
@@ -32,7 +33,8 @@ class _RecipeArguments(Recipe):
         return cls(**{**shallow_dict(recipe), "env": tyro.MISSING})
 
     def recipe(self) -> Recipe:
-        return Recipe(**shallow_dict(self))
+        """The recipe, with the environment's full id."""
+        return Recipe(**{**shallow_dict(self), "env": recipe_for(self.env).env})
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Discover(Parsed):
       skillrl discover HalfCheetah-v5
       skillrl discover HalfCheetah-v5 --generations 20 --seed 3 --run runs/cheetah-3
       skillrl discover HalfCheetah-v5 --run runs/cheetah-3 --resume
+      skillrl discover montezuma
       skillrl discover MyRobot-v0 --import my_package --agent.learning-rate 1e-4
       skillrl discover Ant-v5 --help      (the recipe of Ant-v5)
     """
@@ -61,6 +64,8 @@ class Discover(Parsed):
     """Seed of everything random: the same seed finds the same skills."""
     resume: bool = False
     """Go on from the run's last checkpoint; start it where there is none."""
+    device: str = "cpu"
+    """Where networks are and learn: cpu, or cuda, which pays for images."""
     imports: Imports = ()
     """Package to import first, because it registers the environment."""
 
@@ -76,7 +81,7 @@ class Discover(Parsed):
             from skillrl.commands.discover import default_run
             from skillrl.discovery.library import SkillLibrary
 
-            run = parsed.run or default_run(env, parsed.seed)
+            run = parsed.run or default_run(recipe_for(env).env, parsed.seed)
             if (run / "run.json").exists():
                 stored = SkillLibrary(run)
                 defaults = cls(_RecipeArguments.defaults(stored.recipe), seed=stored.seed)
@@ -89,7 +94,7 @@ class Discover(Parsed):
         from skillrl.commands.discover import discover, render_command
 
         recipe = self.recipe.recipe()
-        run = discover(recipe, run=self.run, seed=self.seed, resume=self.resume)
+        run = discover(recipe, run=self.run, seed=self.seed, resume=self.resume, device=self.device)
         print(f"The skills are in {run}. Look at them: {render_command(recipe, run)}")
 
 

@@ -21,7 +21,14 @@ from skillrl.commands.running import (
     stop_on_interrupt,
 )
 from skillrl.discovery import run as runs
-from skillrl.discovery.events import Event, OnEvent, RewardFitted, SkillFinished, Trained
+from skillrl.discovery.events import (
+    Event,
+    OnEvent,
+    RewardFitted,
+    RunStarted,
+    SkillFinished,
+    Trained,
+)
 from skillrl.discovery.recipes import Recipe
 from skillrl.errors import RunStopped
 
@@ -32,6 +39,7 @@ def discover(
     run: Path | None = None,
     seed: int = 0,
     resume: bool = False,
+    device: str = "cpu",
     progress: bool = True,
 ) -> Path:
     """Discover skills, with progress on standard error.
@@ -43,21 +51,27 @@ def discover(
         run: the run's folder; None for ``runs/<environment>-seed<seed>``.
         seed: of everything random.
         resume: go on with the run in the folder, or start it where there is none.
+        device: where networks are and learn, such as ``"cuda"``.
         progress: show progress.
 
     Returns:
         The run's folder.
 
     Raises:
-        InvalidValueError: if the folder, the recipe or the environment cannot be used.
+        InvalidValueError: if the folder, the recipe, the environment or the device cannot be used.
         RunStopped: after Ctrl-C; the message holds the command that goes on.
     """
     run = default_run(recipe.env, seed) if run is None else run
-    again = f"Go on with: {resume_command(recipe, run)}"
+    again = f"Go on with: {resume_command(recipe, run, device)}"
     try:
         with _show(recipe, progress) as on_event, stop_on_interrupt() as should_stop:
             runs.discover(
-                recipe, run, seed=seed, resume=resume, on_event=on_event, should_stop=should_stop
+                *(recipe, run),
+                seed=seed,
+                resume=resume,
+                device=device,
+                on_event=on_event,
+                should_stop=should_stop,
             )
     except RunStopped:
         if (run / "checkpoint" / "latest.safetensors").exists():
@@ -86,7 +100,7 @@ def default_run(env: str, seed: int) -> Path:
     return Path("runs") / f"{name.lower()}-seed{seed}"
 
 
-def resume_command(recipe: Recipe, run: Path) -> str:
+def resume_command(recipe: Recipe, run: Path, device: str = "cpu") -> str:
     """Return the command that goes on with a run.
 
     >>> resume_command(Recipe("Ant-v5", generations=3), Path("runs/my ant"))
@@ -94,6 +108,7 @@ def resume_command(recipe: Recipe, run: Path) -> str:
     """
     words = ["skillrl", "discover", recipe.env, "--run", str(run), "--resume"]
     words += ["--generations", str(recipe.generations)]
+    words += [] if device == "cpu" else ["--device", device]
     return shlex.join([*words, *import_option(recipe.env)])
 
 
@@ -188,7 +203,9 @@ def _lines(recipe: Recipe) -> OnEvent:
     def on_event(event: Event) -> None:
         nonlocal printed
         now = time.monotonic()
-        if isinstance(event, SkillFinished):
+        if isinstance(event, RunStarted):
+            line = str(event.memory)
+        elif isinstance(event, SkillFinished):
             line = finished(event)
         else:
             line = status.after(event, now)
@@ -212,6 +229,9 @@ def _bar(recipe: Recipe) -> Iterator[OnEvent]:
         task = progress.add_task("beginning", total=recipe.steps_per_skill)
 
         def on_event(event: Event) -> None:
+            if isinstance(event, RunStarted):
+                console.print(str(event.memory))
+                return
             if isinstance(event, SkillFinished):
                 console.print(finished(event))
                 progress.update(task, completed=0, description="on to the next skill")

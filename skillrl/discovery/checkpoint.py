@@ -118,6 +118,12 @@ def _load_moments(tensors: dict[str, torch.Tensor], optimizer: torch.optim.Optim
         shape = parameters[index].shape
         if shapes != {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}:
             raise ValueError(f"the optimiser's moments have the shapes {shapes}")
+        # In the parameter's own order of memory, which of convolutions is another than a file's:
+        # fused Adam goes through all of them side by side.
+        moments[index] = {
+            name: torch.empty_like(parameters[index]).copy_(tensor) if tensor.ndim else tensor
+            for name, tensor in state.items()
+        }
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
 

@@ -6,7 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from skillrl.discovery.library import Skill
+from skillrl.discovery.memory import Memory
 from skillrl.rewards import Separation
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A run begins, or goes on."""
+
+    memory: Memory
+    """What its observations will take at most."""
 
 
 @dataclass(frozen=True)
@@ -43,5 +52,5 @@ class SkillFinished:
     skill: Skill
 
 
-Event = RewardFitted | Trained | SkillFinished
+Event = RunStarted | RewardFitted | Trained | SkillFinished
 OnEvent = Callable[[Event], None]

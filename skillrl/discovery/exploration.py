@@ -56,7 +56,7 @@ def disturbed(policy: BaseSkillPolicy, std: float, memory: Memory = None) -> Act
         nonlocal noise
         (hidden,) = inputs
         if noise is None:
-            noise = torch.randn(len(hidden), size, hidden.shape[-1])
+            noise = torch.randn(len(hidden), size, hidden.shape[-1]).to(hidden.device)
             noise *= std / hidden.square().sum(-1).mean().sqrt()
         # Means come first.
         changed = outputs.clone()

@@ -17,18 +17,21 @@ import copy
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 
 from skillrl.agents import OnPolicySkillAgent, load_policy
 from skillrl.discovery.archive import Archive
 from skillrl.discovery.asking import asked_for, component_of, told_apart_by
 from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from skillrl.discovery.evaluation import Evaluation
-from skillrl.discovery.events import OnEvent, RewardFitted, SkillFinished, Trained
+from skillrl.discovery.events import OnEvent, RewardFitted, RunStarted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
+from skillrl.discovery.memory import Memory, memory_for
 from skillrl.discovery.progress import (
     Progress,
     converged,
@@ -58,6 +61,7 @@ class Discovery:
         on_event: called when a reward was fitted, after each update, and with each new skill.
         should_stop: asked before each rollout.
         num_threads: threads that step environments, or None for one on each usable CPU.
+        device: where the networks are.
     """
 
     def __init__(
@@ -67,22 +71,29 @@ class Discovery:
         on_event: OnEvent,
         should_stop: Callable[[], bool],
         num_threads: int | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.library = library
         self.recipe = recipe
         self.on_event = on_event
         self.should_stop = should_stop
+        self.device = device
         self.progress = Progress(generation=0, first_step=0)
         self.checkpoint = library.path / "checkpoint" / "latest.safetensors"
 
         torch.manual_seed(self._seed("networks"))
         samples = recipe.samples
-        self.sample_env = make_envs(recipe, samples.num_envs, num_threads=num_threads)
+        settings: dict[str, Any] = {
+            "num_threads": num_threads,
+            "saves_states": recipe.restarts.share > 0,
+        }
+        self.sample_env = make_envs(recipe, samples.num_envs, **settings)
         space = self.sample_env.single_observation_space
         self.reward = reward_for(space, target=recipe.reward.target, hidden=recipe.reward.hidden)
+        self.reward.to(device)
         if self.reward.kind != "image":
             torch.set_num_threads(1)
-        envs = make_envs(recipe, recipe.agent.num_envs, num_threads=num_threads)
+        envs = make_envs(recipe, recipe.agent.num_envs, **settings)
         self.restarts = None
         if recipe.restarts.share > 0:
             self.restarts = envs = RestartVectorWrapper(envs, recipe.restarts.share)
@@ -91,11 +102,11 @@ class Discovery:
         self.archive = Archive(
             *(self.reward.shape, np.dtype(space.dtype), samples.archived, samples.archive_size)
         )
-        self.agent = make_agent(recipe, self.train_env)
+        self.agent = make_agent(recipe, self.train_env, device)
         if not library.untrained.exists():
             self._save_untrained_policy()
         # The last skill's policy, and that of the skill that the new one starts from.
-        self.previous = load_policy(library.untrained)
+        self.previous = load_policy(library.untrained, device)
         self.parent = self.previous
         self._first_reward = copy.deepcopy(self.reward.state_dict())
         # Last, so that no file stays open where one of the above fails.
@@ -107,6 +118,7 @@ class Discovery:
         Raises:
             RunStopped: if ``should_stop`` said so.
         """
+        self.on_event(RunStarted(self.memory()))
         for generation in range(len(self.library), self.recipe.generations):
             if not self.resumed(generation):
                 self.begin(generation)
@@ -116,6 +128,15 @@ class Discovery:
                 self.begin_again()
                 self.ask_for_something_new()
                 self.train()
+
+    def memory(self) -> Memory:
+        """Return what observations will take at most."""
+        space, state = self.sample_env.single_observation_space, None
+        if self.restarts is not None:
+            self.sample_env.reset(seed=0)
+            state = self.sample_env.get_state()  # type: ignore[attr-defined]
+        assert isinstance(space, spaces.Box)  # or there was no reward for it
+        return memory_for(self.recipe, space, state)
 
     def ask_for_something_new(self) -> None:
         """Fit a reward to what lies beyond the parent, and let the agent begin to train on it."""
@@ -184,7 +205,7 @@ class Discovery:
         last_reward = self._first_reward
         if generation > 0:
             last = self.library[generation - 1]
-            self.previous = last.policy
+            self.previous = last.policy.to(self.device)
             last_reward = last.reward.state_dict()
         self.reward.load_state_dict(last_reward)
         if (path := self.library.path / "archive.safetensors").exists():
@@ -192,8 +213,8 @@ class Discovery:
         self.parent = self.previous
         if self.parent_index != generation - 1:
             index = self.parent_index
-            untrained = load_policy(self.library.untrained)
-            self.parent = untrained if index < 0 else self.library[index].policy
+            untrained = load_policy(self.library.untrained, self.device)
+            self.parent = untrained if index < 0 else self.library[index].policy.to(self.device)
 
     @property
     def parent_index(self) -> int:
@@ -232,12 +253,12 @@ class Discovery:
         negatives = followed.visited
         if self.parent is not self.previous:
             followed = gather_negatives(
-                envs, self.parent, samples, self._seed("parent's end"), score
+                envs, self.parent, samples, self._seed("parent's end"), score, keep=False
             )
         reached, explorations = gather_positives(
             envs, self.parent, samples, followed, self._seed("positives"), score
         )
-        if self.generation == 0:
+        if self.generation == 0 and self.reward.kind == "vector":
             # Frozen from here on: a reward must mean the same in every generation.
             self.reward.standardise(torch.as_tensor(np.concatenate([negatives, reached])))
         self.progress.seconds += time.monotonic() - started
@@ -248,14 +269,18 @@ class Discovery:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Choose what the new reward is to ask for of what was reached; the rest is other ways."""
         started = time.monotonic()
-        samples = self.recipe.samples
-        seen = self.reward.standardised(torch.as_tensor(reached)).numpy()
+        samples, seen = self.recipe.samples, reached
+        if self.reward.kind == "vector":
+            points = torch.as_tensor(reached, device=self.device)
+            seen = self.reward.standardised(points).cpu().numpy()
         rng = np.random.default_rng(self._seed("wanted"))
         kind = samples.asks_for[self.generation % len(samples.asks_for)]
         earlier = [self.library[index].record.asked or "" for index in range(self.generation)]
         earlier += self.progress.given_up
         wanted, asked = asked_for(kind, seen, explorations, samples, rng, earlier)
-        positives, others = reached[wanted], reached[~wanted]
+        positives, others = reached, reached[~wanted]
+        if len(others):  # images are not copied in vain
+            positives = reached[wanted]
         if (component := component_of(asked)) is not None:
             positives, others = told_apart_by(component, positives, others, rng)
         self.progress.asked = asked
@@ -266,7 +291,7 @@ class Discovery:
         """What observations earn of the parent's reward, in targets; None if it has none."""
         if self.parent_index < 0:
             return None
-        reward = self.library[self.parent_index].reward
+        reward = self.library[self.parent_index].reward.to(self.device)
         return lambda observations: reward.reward(observations) / reward.target
 
     def fit_reward(self, negatives: np.ndarray, positives: np.ndarray, others: np.ndarray) -> None:

@@ -41,7 +41,8 @@ class RandomRewards(Discovery):
         with torch.no_grad():
             # In pieces: images would take much memory as floats.
             pieces = torch.as_tensor(observations).split(4_096)
-            std, mean = torch.std_mean(torch.cat([self.reward(piece) for piece in pieces]))
+            activations = [self.reward(piece.to(self.device)) for piece in pieces]
+            std, mean = torch.std_mean(torch.cat(activations))
             last = [*self.reward.network.children()][-1]
             assert isinstance(last, nn.Linear)  # of every kind of reward
             scale = self.reward.target / std.clamp_min(1e-6)

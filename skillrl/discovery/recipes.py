@@ -12,6 +12,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import gymnasium as gym
+
 from skillrl.discovery.schema import from_json
 from skillrl.errors import InvalidValueError
 
@@ -141,7 +143,9 @@ class GuideRecipe(_Checked):
 class RestartRecipe(_Checked):
     """Episodes of training begin from saved states on the way of the skill's parent.
 
-    For environments that can save and restore their state (MuJoCo's and the maze).
+    An alternative to the guide, which takes as many steps as it leads. For environments that can
+    save and restore their state: MuJoCo's, the maze, and Atari's games, which then run in processes
+    in the place of threads.
     """
 
     share: float = _in(0.0, 1.0, 0.0)
@@ -343,9 +347,13 @@ class Recipe(_Checked):
                 f"The guide is for 'ppo' alone: set guide.max_steps to 0 for {self.algorithm!r}. "
                 f"Received {self.guide.max_steps}."
             )
-        reserved = {"num_envs", "num_threads", "autoreset_mode", "render_mode"} & set(
-            self.env_kwargs
-        )
+        reserved = set(self.env_kwargs) & {
+            "num_envs",
+            "num_threads",
+            "autoreset_mode",
+            "render_mode",
+            "saves_states",
+        }
         if reserved:
             raise InvalidValueError(
                 f"env_kwargs cannot hold {', '.join(sorted(reserved))}: skillrl sets that itself."
@@ -445,6 +453,9 @@ MONTEZUMA = Recipe(
     transfer=TransferRecipe(head="zero"),
 )
 
+# Letters of an environment's name that are enough to name it.
+SHORTEST_NAME = 4
+
 RECIPES = {
     recipe.env: recipe for recipe in (HALF_CHEETAH, HOPPER, WALKER, ANT, HUMANOID, MAZE, MONTEZUMA)
 }
@@ -453,24 +464,31 @@ RECIPES = {
 def recipe_for(env: str) -> Recipe:
     """Return the recipe of the environment with id ``env``, or a generic one for that id.
 
-    An id without a version is given that of the recipe.
+    An id without a version is given that of the recipe. Of the environments with a recipe, upper
+    and lower case do not matter, and the first letters of a name, at least four, will do. An id
+    that is registered with Gymnasium stays what it is, and so does one with its package in front.
 
     >>> recipe_for("HalfCheetah-v5").steps_per_skill
     800000
     >>> recipe_for("HalfCheetah").env
     'HalfCheetah-v5'
+    >>> recipe_for("montezuma").env
+    'skillrl/MontezumaRevenge-v5'
     >>> recipe_for("CartPole-v1") == Recipe("CartPole-v1")
     True
     """
     env = env.removeprefix("gymnasium:")
     prefix = "skillrl/" if env.startswith("skillrl/") else ""
-    name = env.removeprefix(prefix)
-    for recipe in RECIPES.values():
-        known = recipe.env.removeprefix("skillrl/")
-        if name in (known, known.rpartition("-v")[0]):
-            full = recipe.env if recipe.env.startswith("skillrl/") else prefix + known
-            return dataclasses.replace(recipe, env=full)
-    return Recipe(env=env)
+    name = env.removeprefix(prefix).lower()
+    known = {recipe.env.removeprefix("skillrl/"): recipe for recipe in RECIPES.values()}
+    found = [id for id in known if name in (id.lower(), id.lower().rpartition("-v")[0])]
+    if not found and len(name) >= SHORTEST_NAME and env not in gym.registry:
+        found = [id for id in known if id.lower().rpartition("-v")[0].startswith(name)]
+    if len(found) != 1:
+        return Recipe(env=env)
+    recipe = known[found[0]]
+    full = recipe.env if recipe.env.startswith("skillrl/") else prefix + found[0]
+    return dataclasses.replace(recipe, env=full)
 
 
 def recipe_from_json(value: dict[str, Any]) -> Recipe:

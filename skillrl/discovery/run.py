@@ -14,7 +14,7 @@ from skillrl.discovery.loop import Discovery
 from skillrl.discovery.metra import Metra
 from skillrl.discovery.random_rewards import RandomRewards
 from skillrl.discovery.recipes import Recipe
-from skillrl.discovery.training import check_environment, own_torch_threads
+from skillrl.discovery.training import check_environment, device_for, own_torch_threads
 from skillrl.errors import InvalidValueError
 
 METHODS: dict[str, type[Discovery] | type[Diayn]] = {
@@ -32,6 +32,7 @@ def discover(
     seed: int = 0,
     resume: bool = False,
     num_threads: int | None = None,
+    device: str = "cpu",
     on_event: OnEvent = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> SkillLibrary:
@@ -50,6 +51,9 @@ def discover(
             the number of generations.
         num_threads: threads that step environments, or None for one on each usable CPU; skills
             do not depend on it.
+        device: where networks are and learn, for neural rewards with ppo: ``"cpu"``, or
+            ``"cuda"``, which pays for images; there, where convolutions are computed in bfloat16,
+            a seed finds only similar skills.
         on_event: called when a reward was fitted, after each update, and with each new skill.
         should_stop: asked before each rollout; where it says so, a checkpoint is written and
             ``RunStopped`` raised.
@@ -58,19 +62,23 @@ def discover(
         The library of all skills of the run.
 
     Raises:
-        InvalidValueError: if the folder, the recipe or the environment cannot be used.
+        InvalidValueError: if the folder, the recipe, the environment or the device cannot be used.
         RunStopped: if ``should_stop`` said so.
     """
     if seed < 0:
         raise InvalidValueError(f"A seed is a whole number from 0. Received {seed}.")
+    place = device_for(recipe, device)
     library = open_library(run, recipe, seed, resume)
     if len(library) >= recipe.generations:
         return library
+    kind = METHODS[recipe.method]
     with (
         library.locked(),
         own_torch_threads(),
         closing(
-            METHODS[recipe.method](library, recipe, on_event, should_stop, num_threads)
+            kind(library, recipe, on_event, should_stop, num_threads, place)
+            if issubclass(kind, Discovery)
+            else kind(library, recipe, on_event, should_stop, num_threads)
         ) as method,
     ):
         method.run()

@@ -20,7 +20,7 @@ class Followed(NamedTuple):
     """What following a policy led through and to."""
 
     visited: np.ndarray
-    """All observations, ``(n, *shape)``."""
+    """All observations, ``(n, *shape)``; none where they were not kept."""
     last: np.ndarray
     """The last ones, ``(num_envs, *shape)``, from which the environments go on."""
     earned: np.ndarray
@@ -32,7 +32,13 @@ class Followed(NamedTuple):
 
 
 def gather_negatives(
-    env: Envs, policy: BaseSkillPolicy, recipe: SampleRecipe, seed: int, score: Score | None = None
+    env: Envs,
+    policy: BaseSkillPolicy,
+    recipe: SampleRecipe,
+    seed: int,
+    score: Score | None = None,
+    *,
+    keep: bool = True,
 ) -> Followed:
     """Follow ``policy`` for ``negative_steps`` from ordinary resets.
 
@@ -47,6 +53,7 @@ def gather_negatives(
         recipe: of the samples.
         seed: of the environments.
         score: what observations earn; None for nothing.
+        keep: whether to return the observations on the way, or the end alone.
     """
     observations, _ = env.reset(seed=seed)
     half = env.num_envs // 2
@@ -56,19 +63,24 @@ def gather_negatives(
         first = noisy(observations[:half], starts[:half])
         return np.concatenate([first, noiseless(observations[half:], starts[half:])])
 
-    visited, starts = [observations], np.ones(env.num_envs, bool)
-    earned = np.zeros(env.num_envs)
-    for _ in range(_following_steps(recipe, episode_limit(env))):
+    steps = _following_steps(recipe, episode_limit(env))
+    # Of images these are the most memory of a generation: in one piece from the beginning.
+    visited = np.empty((steps + 1 if keep else 0, *observations.shape), observations.dtype)
+    visited[:1] = observations
+    starts, earned = np.ones(env.num_envs, bool), np.zeros(env.num_envs)
+    for step in range(steps):
         observations, _, terminations, truncations, infos = env.step(act(observations, starts))
         starts = terminations | truncations
-        visited.append(_final_observations(observations, infos))
+        seen = _final_observations(observations, infos)
+        visited[step + 1 : step + 2] = seen
         if score is not None:
-            earned = np.where(starts, 0.0, earned + score(visited[-1]))
+            earned = np.where(starts, 0.0, earned + score(seen))
     memory = None
     if noisy.memory is not None and noiseless.memory is not None:
         pairs = zip(noisy.memory, noiseless.memory, strict=True)
         memory = tuple(np.concatenate(pair) for pair in pairs)
-    return Followed(np.concatenate(visited), observations, earned, starts, memory)
+    shape = observations.shape[1:]
+    return Followed(visited.reshape(-1, *shape), observations, earned, starts, memory)
 
 
 def gather_positives(
@@ -105,7 +117,8 @@ def gather_positives(
         if repeat > 0 and state is not None:
             env.set_state(state)  # type: ignore[attr-defined]
         elif repeat > 0:
-            followed = gather_negatives(env, policy, recipe, seed + repeat * env.num_envs, score)
+            another = seed + repeat * env.num_envs
+            followed = gather_negatives(env, policy, recipe, another, score, keep=False)
         act = explore(policy, recipe, env.single_action_space, followed.memory)
         observations, enough = followed.last, followed.earned >= recipe.earned
         alive, starts = np.ones(env.num_envs, bool), followed.starts
@@ -116,9 +129,11 @@ def gather_positives(
             reached.append(observations[alive])
             explorations.append(repeat * env.num_envs + np.flatnonzero(alive))
             counts.append(enough[alive])
-    count = np.concatenate(counts)
-    count |= not count.any()
-    return np.concatenate(reached)[count], np.concatenate(explorations)[count]
+    points, numbers, count = map(np.concatenate, (reached, explorations, counts))
+    del reached  # of images, as much memory as the samples themselves
+    if count.all() or not count.any():
+        return points, numbers
+    return points[count], numbers[count]
 
 
 def gather_states(

@@ -81,9 +81,28 @@ def own_torch_threads() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def device_for(recipe: Recipe, name: str) -> torch.device:
+    """Return the device called ``name``.
+
+    Raises:
+        InvalidValueError: if there is none, or the recipe's method or agent is for the CPU alone.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidValueError(f"There is no device {name!r}: {error}") from None
+    if device.type != "cpu" and (recipe.learnt_together or recipe.algorithm != "ppo"):
+        raise InvalidValueError(
+            f"{recipe.method} with {recipe.algorithm} runs on the CPU alone; another device is for "
+            f"neural rewards with ppo. Received the device {name!r}."
+        )
+    return device
+
+
 def check_environment(recipe: Recipe) -> None:
     """Refuse a recipe whose environment does not exist, fails, or cannot be learnt in."""
-    env = make_envs(recipe, recipe.agent.num_envs)
+    env = make_envs(recipe, recipe.agent.num_envs, saves_states=recipe.restarts.share > 0)
     try:
         check_spaces(env.single_observation_space, env.single_action_space)
         space = env.single_observation_space
@@ -125,13 +144,18 @@ def make_envs(
     num_envs: int,
     reward: NeuralReward | None = None,
     num_threads: int | None = None,
+    saves_states: bool = False,
 ) -> VectorEnv[Any, Any, Any]:
-    """Make ``num_envs`` of the recipe's environments, with a learned reward where one is given."""
+    """Make ``num_envs`` of the recipe's environments, with a learned reward where one is given.
+
+    ``saves_states`` asks for states that can be saved, where the environment leaves the choice.
+    """
     env = make_vec(
         recipe.env,
         num_envs,
         num_threads=num_threads,
         autoreset_mode=AutoresetMode.SAME_STEP,
+        saves_states=saves_states,
         **recipe.env_kwargs,
     )
     return env if reward is None else NeuralRewardVectorWrapper(env, reward)
@@ -151,8 +175,10 @@ def stagger_episodes(env: VectorEnv[Any, Any, Any], seed: int) -> None:
         env.set_state(state)  # type: ignore[attr-defined]
 
 
-def make_agent(recipe: Recipe, env: VectorEnv[Any, Any, Any]) -> SkillAgent:
-    """Make the recipe's agent for an environment with a learned reward."""
+def make_agent(
+    recipe: Recipe, env: VectorEnv[Any, Any, Any], device: torch.device | str = "cpu"
+) -> SkillAgent:
+    """Make the recipe's agent for an environment with a learned reward, on a device."""
     settings, memory, replay = recipe.agent, recipe.memory, recipe.replay
     vec_env = SB3VecEnv(env, info_keys=())
     policy: dict[str, Any] = {"hidden": settings.hidden, "activation": settings.activation}
@@ -161,7 +187,7 @@ def make_agent(recipe: Recipe, env: VectorEnv[Any, Any, Any]) -> SkillAgent:
         "gamma": settings.gamma,
         "reward_scale": settings.reward_scale,
         "policy_kwargs": policy,
-        "device": "cpu",
+        "device": device,
     }
     if recipe.algorithm in ("recurrent-ppo", "recurrent-sac"):
         policy |= {name: getattr(memory, name) for name in ("cell", "state_size", "encoder")}

@@ -23,6 +23,7 @@ def make_vec(
     *,
     num_threads: int | None = None,
     autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    saves_states: bool = False,
     **kwargs: Any,
 ) -> VectorEnv[Any, Any, Any]:
     """Make a vector environment, in the fastest implementation there is for ``id``.
@@ -39,6 +40,9 @@ def make_vec(
         num_threads: threads that step, or None for one on each usable CPU; for implementations
             that step in threads.
         autoreset_mode: when environments whose episode has ended are reset.
+        saves_states: whether states are to be saved and restored (``get_state``, ``set_state``),
+            for implementations that are faster without, those of Atari's games; MuJoCo's and the
+            maze always can, Gymnasium's never.
         **kwargs: arguments of the environment, ``max_episode_steps`` and ``render_mode`` among
             them.
 
@@ -64,6 +68,8 @@ def make_vec(
             own["num_threads"] = num_threads
         if "autoreset_mode" in accepted:
             own["autoreset_mode"] = mode
+        if "saves_states" in accepted:
+            own["saves_states"] = saves_states
         with _arguments_named(spec, kwargs):
             envs = gym.make_vec(spec, num_envs, **own)
         if envs.metadata.get("autoreset_mode") is mode:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -58,6 +58,12 @@ def _walls() -> np.ndarray:
 
 WALLS = _walls()
 """True where a cell is wall, shape (32, 32)."""
+
+Observation = Literal["position", "image"]
+"""What an agent observes: its row and column, or a picture of the maze."""
+
+IMAGE_SIZE = 64
+"""Rows and columns of an observed picture."""
 
 _METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}
 
@@ -106,24 +112,36 @@ _NEXT_CELL = _transition_table()
 _POSITIONS = np.stack(np.divmod(np.arange(SIZE * SIZE), SIZE), axis=1)
 
 
-def _observation_space() -> gym.spaces.Box:
+def _observation_space(observation: Observation) -> gym.spaces.Box:
+    if observation not in get_args(Observation):
+        allowed = ", ".join(map(repr, get_args(Observation)))
+        raise InvalidValueError(f"observation must be one of {allowed}, not {observation!r}.")
+    if observation == "image":
+        return gym.spaces.Box(0, 255, (1, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     # Integers, not floats: the position is a pair of indices, which a grid-shaped reward
     # network turns into a one-hot image and any generic tool reads as a vector.
     return gym.spaces.Box(0, SIZE - 1, (2,), np.int64)
 
 
+def _observations(observation: Observation) -> np.ndarray:
+    """What is observed in each cell, ``(cells, *shape)``."""
+    return _images() if observation == "image" else _POSITIONS
+
+
 class MazeEnv(gym.Env[np.ndarray, np.int64]):
     """The maze for one agent.
 
-    Observation: row and column, ``Box(0, 31, (2,), int64)``. Actions: ``Discrete(5)``, that is
+    Observation: row and column, ``Box(0, 31, (2,), int64)``; or the rendered maze, grey, its
+    negative, shrunk to ``Box(0, 255, (1, 64, 64), uint8)``. Actions: ``Discrete(5)``, that is
     stay, up, down, left, right. The reward is always 0 and no state is terminal;
     ``gymnasium.make("skillrl/Maze2D-v0")`` truncates episodes after 250 steps.
 
     Args:
         render_mode: None, or "rgb_array" for pictures of 256 × 256 pixels.
+        observation: "position" or "image".
 
     Raises:
-        InvalidValueError: For an unknown render mode or an action outside 0 … 4.
+        InvalidValueError: For an unknown render mode or observation, or an action outside 0 … 4.
 
     Examples:
         >>> env = MazeEnv()
@@ -136,9 +154,12 @@ class MazeEnv(gym.Env[np.ndarray, np.int64]):
 
     metadata = _METADATA
 
-    def __init__(self, render_mode: str | None = None) -> None:
+    def __init__(
+        self, render_mode: str | None = None, observation: Observation = "position"
+    ) -> None:
         self.render_mode = _checked_render_mode(render_mode)
-        self.observation_space = _observation_space()
+        self.observation_space = _observation_space(observation)
+        self._seen = _observations(observation)
         self.action_space = gym.spaces.Discrete(len(MOVES))
         self._cell = _START_CELL
 
@@ -148,14 +169,14 @@ class MazeEnv(gym.Env[np.ndarray, np.int64]):
         """Go back to the start; the maze has no randomness, so a seed changes nothing in it."""
         super().reset(seed=seed)
         self._cell = _START_CELL
-        return _POSITIONS[self._cell].copy(), {}
+        return self._seen[self._cell].copy(), {}
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take one action (0 stay, 1 up, 2 down, 3 left, 4 right)."""
         if not self.action_space.contains(action):
             raise InvalidValueError(f"The action must be an integer in 0 … 4, not {action!r}.")
         self._cell = int(_NEXT_CELL[action, self._cell])
-        return _POSITIONS[self._cell].copy(), 0.0, False, False, {}
+        return self._seen[self._cell].copy(), 0.0, False, False, {}
 
     def render(self) -> np.ndarray | None:
         """A picture of the maze, uint8 of shape (256, 256, 3)."""
@@ -168,7 +189,8 @@ class MazeEnv(gym.Env[np.ndarray, np.int64]):
 class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """The maze for many agents at once, millions of steps per second.
 
-    Observations are integers of shape (num_envs, 2), rows and columns; everything else is as in
+    Observations are integers of shape (num_envs, 2), rows and columns, or pictures, bytes of shape
+    (num_envs, 1, 64, 64); everything else is as in
     ``MazeEnv``, save that episodes are truncated here, as for every vector environment.
 
     Args:
@@ -178,6 +200,7 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         render_mode: None, or "rgb_array".
         autoreset_mode: What follows the end of an episode, as Gymnasium defines it: "NextStep",
             "SameStep" or "Disabled", or a member of ``gymnasium.vector.AutoresetMode``.
+        observation: "position" or "image".
 
     Raises:
         InvalidValueError: For an argument, an action, a seed list, a reset mask or a state that
@@ -200,6 +223,7 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         max_episode_steps: int = 250,
         render_mode: str | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        observation: Observation = "position",
     ) -> None:
         if num_envs < 1:
             raise InvalidValueError(f"num_envs must be at least 1, not {num_envs}.")
@@ -219,7 +243,8 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.max_episode_steps = max_episode_steps
         self.render_mode = _checked_render_mode(render_mode)
         self.metadata = {**_METADATA, "autoreset_mode": self.autoreset_mode}
-        self.single_observation_space = _observation_space()
+        self.single_observation_space = _observation_space(observation)
+        self._seen = _observations(observation)
         self.single_action_space = gym.spaces.Discrete(len(MOVES))
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -243,7 +268,7 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 only where the mask is true.
 
         Returns:
-            The positions of all agents, shape (num_envs, 2), and an empty dictionary.
+            The observations of all agents, (num_envs, …), and an empty dictionary.
         """
         if isinstance(seed, Sequence):
             if len(seed) != self.num_envs:
@@ -256,7 +281,7 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         mask = slice(None) if options is None else self._reset_mask(options)
         self._restart(mask)
         self._finished[mask] = False
-        return _POSITIONS[self._cell], {}
+        return self._seen[self._cell], {}
 
     def step(
         self, actions: np.ndarray
@@ -267,8 +292,8 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             actions: Integers in 0 … 4 of shape (num_envs,).
 
         Returns:
-            Positions (num_envs, 2), rewards (all 0), terminations (all False), truncations, and
-            an info dictionary that, in the mode "SameStep", holds the last positions of episodes
+            Observations (num_envs, …), rewards (all 0), terminations (all False), truncations, and
+            an info dictionary that, in the mode "SameStep", holds the last observations of episodes
             that have just ended under "final_obs".
         """
         actions = np.asarray(actions)
@@ -304,7 +329,7 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         elif truncations.any():
             final = np.full(self.num_envs, None, dtype=object)
             for index in np.flatnonzero(truncations):
-                final[index] = _POSITIONS[self._cell[index]].copy()
+                final[index] = self._seen[self._cell[index]].copy()
             infos = {
                 "final_obs": final,
                 "_final_obs": truncations.copy(),
@@ -314,7 +339,7 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._restart(truncations)
         rewards = np.zeros(self.num_envs)
         terminations = np.zeros(self.num_envs, dtype=np.bool_)
-        return _POSITIONS[self._cell], rewards, terminations, truncations, infos
+        return self._seen[self._cell], rewards, terminations, truncations, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """One picture per maze, each uint8 of shape (256, 256, 3)."""
@@ -329,14 +354,18 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         The maze draws no random numbers, so there is no generator to save.
 
         Returns:
-            "observations" (num_envs, 2), the positions; "elapsed_steps" (num_envs,); "finished"
-            (num_envs,), true where an episode has ended and its reset is still to come.
+            "observations" (num_envs, …); "elapsed_steps" (num_envs,); "finished" (num_envs,), true
+            where an episode has ended and its reset is still to come; where the observations are
+            pictures, "positions" (num_envs, 2), too.
         """
-        return {
-            "observations": _POSITIONS[self._cell],
+        state = {
+            "observations": self._seen[self._cell],
             "elapsed_steps": self._elapsed_steps.copy(),
             "finished": self._finished.copy(),
         }
+        if self._seen is not _POSITIONS:
+            state["positions"] = _POSITIONS[self._cell]
+        return state
 
     def set_state(self, state: Mapping[str, np.ndarray], where: np.ndarray | None = None) -> None:
         """Continue from saved states.
@@ -360,14 +389,15 @@ class MazeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 raise InvalidValueError(
                     f"The state's {name!r} must have shape {shape}, got {given}."
                 )
-        position = np.asarray(state["observations"])
+        name = "observations" if self._seen is _POSITIONS else "positions"
+        position = np.asarray(state[name])
         if (
             position.dtype.kind not in "iu"
             or not ((position >= 0) & (position < SIZE)).all()
             or WALLS[position[:, 0], position[:, 1]].any()
         ):
             raise InvalidValueError(
-                "The state's 'observations' must hold rows and columns of free cells."
+                f"The state's {name!r} must hold rows and columns of free cells."
             )
         self._cell[environments] = _cells(position)
         self._elapsed_steps[environments] = state["elapsed_steps"]
@@ -400,6 +430,8 @@ _WALL_COLOUR = (52, 58, 70)
 _DANGER_COLOUR = (247, 208, 200)
 _START_COLOUR = (160, 208, 160)
 _AGENT_COLOUR = (32, 98, 190)
+# Weights of red, green and blue in a grey picture (ITU-R BT.601).
+_GREY = np.array([0.299, 0.587, 0.114])
 
 
 @functools.cache
@@ -424,6 +456,22 @@ def _picture(cell: int) -> np.ndarray:
     top, left = row * _CELL_PIXELS, column * _CELL_PIXELS
     picture[top : top + _CELL_PIXELS, left : left + _CELL_PIXELS][_disc()] = _AGENT_COLOUR
     return picture
+
+
+@functools.cache
+def _images() -> np.ndarray:
+    """The picture that is observed in each cell, uint8 of shape (1024, 1, 64, 64).
+
+    As in most games, floors are dark: a network sees next to nothing where nothing is. Nobody is
+    ever in a wall, of which there is no picture.
+    """
+    images = np.zeros((SIZE * SIZE, 1, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    side = SIZE * _CELL_PIXELS // IMAGE_SIZE
+    for cell in _cells(np.argwhere(~WALLS)).tolist():
+        blocks = _picture(cell).reshape(IMAGE_SIZE, side, IMAGE_SIZE, side, 3)
+        images[cell, 0] = 255 - blocks.mean(axis=(1, 3)) @ _GREY
+    images.flags.writeable = False
+    return images
 
 
 def _checked_render_mode(render_mode: str | None) -> str | None:

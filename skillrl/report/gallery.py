@@ -177,11 +177,11 @@ def _behaviour(record: Record) -> list[tuple[str, str]]:
 def _learning(record: Record) -> list[tuple[str, str]]:
     """How the skill was learnt, by names."""
     facts = [
-        ("reward", f"{record.mean_reward:.2f} of {record.target:.3g}"),
-        ("another skill on it", f"{record.previous_mean_reward:.2f}"),
+        ("reward", f"{record.mean_reward:.3g} of {record.target:.3g}"),
+        ("another skill on it", f"{record.previous_mean_reward:.3g}"),
     ]
     if record.fresh_reward is not None:
-        facts.append(("before training", f"{record.fresh_reward:.2f}"))
+        facts.append(("before training", f"{record.fresh_reward:.3g}"))
     if (separation := record.separation) is not None:
         facts += [
             ("paid, of states asked for", f"{separation.positives:.0%}"),

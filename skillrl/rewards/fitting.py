@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,6 +14,8 @@ from skillrl.rewards.network import NeuralReward
 HELD_OUT = 0.1
 # The largest share on the wrong side with which a fit still counts as clear.
 CONFUSED = 0.25
+# Numbers that are turned into floats at once.
+_PIECE = 2**24
 
 
 @dataclass(frozen=True)
@@ -106,41 +107,48 @@ def fit_reward(
                 f"A reward needs at least two {name}. Received {len(observations)}: does every "
                 "episode end at once?"
             )
-        if not np.isfinite(observations).all():
+        if observations.dtype.kind == "f" and not np.isfinite(observations).all():
             raise InvalidValueError(f"The {name} hold observations that are not finite.")
-    seen, held_out = {}, {}
+    # The observations, and the rows of those that are held out and those that are seen.
+    known, held_out, seen = {}, {}, {}
     for name, observations in groups.items():
         if len(observations) > 1:
             order = torch.randperm(len(observations), generator=generator)
-            values = reward.standardised(torch.as_tensor(observations)[order].to(device))
-            cut = max(1, int(HELD_OUT * len(values)))
-            held_out[name], seen[name] = values[:cut], values[cut:]
+            values = torch.as_tensor(observations)
+            if reward.kind == "vector":
+                values, order = (
+                    reward.standardised(values[order].to(device)),
+                    torch.arange(len(values)),
+                )
+            # Images, which may be gigabytes, are not copied, unless to another device.
+            known[name], order = values.to(device), order.to(device)
+            cut = max(1, int(HELD_OUT * len(order)))
+            held_out[name], seen[name] = order[:cut], order[cut:]
 
     share = batch_size // len(seen)
     signs = [1.0 if name == "positives" else -1.0 for name in seen]
     targets = (torch.tensor(signs, device=device) * reward.target).repeat_interleave(share)
-    pool = torch.cat(list(seen.values()))
-    starts = np.cumsum([0, *map(len, seen.values())])
     optimizer = torch.optim.Adam(
         reward.parameters(), learning_rate, weight_decay=weight_decay, fused=True
     )
     for _ in range(max_fits):
-        # Of each step, the rows of its batch in the pool.
+        # Of each step and group, which of those that are seen are in its batch.
         drawn = [
-            torch.randint(start, end, (steps, share), generator=generator)
-            for start, end in pairwise(starts)
+            torch.randint(len(rows), (steps, share), generator=generator).to(device)
+            for rows in seen.values()
         ]
         losses = []
-        for batch in torch.cat(drawn, 1).to(device):
-            loss = (reward.activation(pool.index_select(0, batch)) - targets).square().mean()
+        for chosen in zip(*drawn, strict=True):
+            parts = zip(known.values(), seen.values(), chosen, strict=True)
+            batch = torch.cat([values[rows[numbers]] for values, rows, numbers in parts])
+            loss = (reward.activation(batch) - targets).square().mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
         with torch.no_grad():
             shares = {
-                name: float((reward.activation(values) > 0).float().mean())
-                for name, values in held_out.items()
+                name: _positive_share(reward, known[name], rows) for name, rows in held_out.items()
             }
         separation = Separation(
             loss=float(torch.stack(losses[-max(1, steps // 10) :]).mean()),
@@ -151,3 +159,11 @@ def fit_reward(
         if separation.clear:
             break
     return separation
+
+
+def _positive_share(reward: NeuralReward, values: torch.Tensor, rows: torch.Tensor) -> float:
+    """The share of some rows of standardised observations that has a positive activation."""
+    # In pieces: images would take much memory as floats.
+    piece = max(1, _PIECE // values[0].numel())
+    positive = [reward.activation(values[some]) > 0 for some in rows.split(piece)]
+    return float(torch.cat(positive).float().mean())

@@ -10,9 +10,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import conv2d
 
 from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.files import load_state, read_tensors, write_tensors
+from skillrl.rewards.precision import convolution_precision
 
 Kind = Literal["vector", "grid", "image"]
 
@@ -114,6 +116,7 @@ class NeuralReward(nn.Module):
                 channels, height, width = self.shape
             layers = ((16, 8, 4), (32, 4, 2))
             self.network = _convolutional(channels, (height, width), layers, hidden, classes)
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def standardise(self, observations: torch.Tensor) -> None:
         """Freeze the statistics of ``observations``, ``(batch, *shape)``, as this network's own.
@@ -151,13 +154,24 @@ class NeuralReward(nn.Module):
     def outputs(self, standardised: torch.Tensor) -> torch.Tensor:
         """Return the network's outputs ``(batch, classes)`` for standardised observations."""
         if self.kind == "vector":
-            inputs = standardised
-        elif self.kind == "grid":
-            inputs = self._one_hot(standardised)
-        else:
-            images = standardised.movedim(-1, 1) if self.channels_last else standardised
-            inputs = images.float() / 255.0
-        return self.network(inputs)
+            return self.network(standardised)
+        if self.kind == "grid":
+            return self.network(self._one_hot(standardised))
+        return self._convolved(standardised.movedim(-1, 1) if self.channels_last else standardised)
+
+    def _convolved(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the outputs for bytes ``(batch, channels, height, width)``, as numbers in [0, 1].
+
+        Divided by 255 are the first convolution's weights, which are fewer than the bytes.
+        """
+        first, *others = self.network
+        assert isinstance(first, nn.Conv2d)
+        hidden = images.to(first.weight.dtype, memory_format=torch.channels_last)
+        with convolution_precision(hidden.device):
+            hidden = conv2d(hidden, first.weight / 255.0, first.bias, first.stride)
+            for module in others:
+                hidden = module(hidden)
+        return hidden.to(first.weight.dtype)
 
     def activation(self, standardised: torch.Tensor) -> torch.Tensor:
         """Return the activations ``(batch,)`` of standardised observations."""
@@ -237,7 +251,9 @@ class NeuralReward(nn.Module):
         load_state(reward, tensors, path)
         if reward.kind == "vector" and not bool((reward.std > 0).all()):
             raise DamagedFileError(f"{path} is damaged: std holds values that are not positive.")
-        return reward
+        # As convolutions of images are made.
+        layout = torch.channels_last if reward.kind == "image" else torch.preserve_format
+        return reward.to(memory_format=layout)  # type: ignore[call-overload]
 
 
 def _convolutional(

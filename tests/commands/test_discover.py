@@ -18,8 +18,9 @@ from skillrl import cli
 from skillrl.commands import discover as command
 from skillrl.commands.discover import Status, discover, render_command, resume_command
 from skillrl.discovery import run as runs
-from skillrl.discovery.events import RewardFitted, SkillFinished, Trained
+from skillrl.discovery.events import RewardFitted, RunStarted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary, load_skill
+from skillrl.discovery.memory import Memory
 from skillrl.discovery.recipes import Recipe, recipe_for
 from skillrl.errors import InvalidValueError, RunStopped
 from skillrl.rewards import Separation
@@ -44,7 +45,8 @@ def test_discovers_and_tells_of_every_skill(
     assert weights(run) == weights(tiny_run)
     out, err = capfd.readouterr()
     assert out == ""
-    lines = err.splitlines()
+    memory, *lines = err.splitlines()
+    assert memory.startswith("memory at most: rollouts 1 MiB, archive 1 MiB when full, samples")
     assert [line.split(":")[0] for line in lines] == [
         *("skill 0", "skill 0 is not live", "skill 1", "skill 1 is not live")
     ]
@@ -164,6 +166,22 @@ def test_the_resume_command_imports_the_users_package(monkeypatch: pytest.Monkey
     assert resume_command(Recipe("Robot-v0", generations=3), Path("r")) == expected
 
 
+def test_the_device_is_checked_and_goes_on_in_the_command_that_resumes(tmp_path: Path) -> None:
+    recipe = Recipe("Ant-v5", generations=3)
+    again = "skillrl discover Ant-v5 --run r --resume --generations 3 --device cuda"
+    assert resume_command(recipe, Path("r"), "cuda") == again
+    with pytest.raises(InvalidValueError, match="There is no device 'abacus'"):
+        discover(recipe, run=tmp_path / "run", device="abacus")
+    others = (
+        dataclasses.replace(recipe, algorithm="sac"),
+        dataclasses.replace(recipe, method="metra"),
+    )
+    for other in others:
+        with pytest.raises(InvalidValueError, match=r"on the CPU alone; .* the device 'meta'"):
+            discover(other, run=tmp_path / "run", device="meta")
+    assert not (tmp_path / "run").exists()
+
+
 def test_status_tells_speed_and_time_left() -> None:
     recipe = dataclasses.replace(Recipe("X-v0", generations=2), steps_per_skill=1000)
     status = Status(recipe, now=100.0)
@@ -247,10 +265,12 @@ def test_a_terminal_gets_a_bar_and_the_finished_skills_above_it(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     with command._show(tiny_recipe, progress=True) as on_event:
+        on_event(RunStarted(Memory(rollouts=2**20, archive=0, samples=2**22, starts=0)))
         on_event(RewardFitted(0, SEPARATION, 0.0))
         on_event(Trained(0, 256, 0.02))
         on_event(SkillFinished(load_skill(tiny_run / "skills/000")))
     shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", terminal.getvalue())
+    assert "memory at most: rollouts 1 MiB, samples 4 MiB" in shown
     assert "beginning" in shown
     assert "━" in shown
     assert "skill 0 is not live: reward" in shown

@@ -30,16 +30,26 @@ PROGRESS = Progress(
 )
 
 
+# The maze in pictures: the weights of convolutions lie in another order of memory than in a file.
+PICTURES = "skillrl/Maze2D-v0:image"
+
+
 class Training:
     """An agent that learns in a few environments with a learnt reward, none of it trained yet."""
 
     def __init__(self, id: str, seed: int, guide: SkillPolicy | None = None) -> None:
         torch.manual_seed(seed)
+        more: dict[str, Any] = {"observation": "image"} if id == PICTURES else {}
         env: VectorEnv[Any, Any, Any] = make_vec(
-            id, 4, num_threads=1, autoreset_mode="SameStep", max_episode_steps=30
+            id.removesuffix(":image"),
+            4,
+            num_threads=1,
+            autoreset_mode="SameStep",
+            max_episode_steps=30,
+            **more,
         )
-        (size,) = env.single_observation_space.shape or ()
-        self.reward = NeuralReward((size,), hidden=8)
+        shape = env.single_observation_space.shape or ()
+        self.reward = NeuralReward(shape, "image" if len(shape) == 3 else "vector", hidden=8)
         self.env = NeuralRewardVectorWrapper(env, self.reward)
         self.agent = SkillPPO(
             "SkillPolicy",
@@ -68,7 +78,7 @@ class Training:
         load_checkpoint(path, self.agent, self.env, self.reward)
 
 
-@pytest.fixture(params=["skillrl/Maze2D-v0", "Hopper-v5"])
+@pytest.fixture(params=["skillrl/Maze2D-v0", PICTURES, "Hopper-v5"])
 def trained(request: pytest.FixtureRequest) -> Iterator[tuple[str, Training]]:
     training = Training(request.param, seed=0)
     training.learn(2)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,15 +31,46 @@ RECIPE = dataclasses.replace(
 )
 
 
+PIXELS = dataclasses.replace(
+    MAZE,
+    env_kwargs={"observation": "image", "max_episode_steps": 100},
+    generations=4,
+    attempts=1,
+    steps_per_skill=32_768,
+    evaluation_episodes=4,
+    evaluation_steps=100,
+    reward=dataclasses.replace(MAZE.reward, steps=150, batch_size=96, max_fits=1),
+    samples=dataclasses.replace(
+        MAZE.samples,
+        num_envs=32,
+        negative_steps=75,
+        positive_steps=25,
+        positive_repeats=1,
+        archived=200,
+    ),
+    guide=dataclasses.replace(MAZE.guide, max_steps=75),
+    agent=dataclasses.replace(
+        MAZE.agent,
+        n_steps=32,
+        batch_size=128,
+        learning_rate=1e-3,
+        hidden_learning_rate=1.0,
+        hidden=(64,),
+    ),
+)
+
+
 def cells(skill: Skill, recipe: Recipe) -> set[tuple[int, int]]:
     """Cells that at least a quarter of 64 agents visit with this skill in an episode."""
-    env = make_envs(recipe, 64)
+    env: Any = make_envs(recipe, 64)
     observations, _ = env.reset(seed=0)
     act = follow(skill.policy)
     visits = np.zeros((64, 32, 32), bool)
-    for _ in range(249):
+    for _ in range(env.max_episode_steps - 1):
         observations, *_ = env.step(act(observations))
-        visits[np.arange(64), observations[:, 0], observations[:, 1]] = True
+        state = env.get_state()
+        positions = state.get("positions", state["observations"])
+        visits[np.arange(64), positions[:, 0], positions[:, 1]] = True
     return {(int(row), int(column)) for row, column in np.argwhere(visits.mean(0) >= 0.25)}
 
 
@@ -51,3 +83,14 @@ def test_later_skills_reach_cells_that_the_first_never_reached(seed: int, tmp_pa
     later = reached[2] | reached[3] | reached[4]
     # 26 to 37 cells with seeds 0 to 2; 3 where the learning rate is zero.
     assert len(later - first) >= 10
+
+
+@pytest.mark.learning
+def test_later_skills_reach_other_cells_from_pixels_too(tmp_path: Path) -> None:
+    library = discover(PIXELS, tmp_path / "run", seed=0)
+    assert all(skill.reward.kind == "image" for skill in library)
+    live = [skill.record.live for skill in library]
+    reached = [cells(skill, PIXELS) for skill in library]
+    # All four and 13 cells; none and no cell where the learning rate is zero.
+    assert sum(live) >= 3
+    assert len(set.union(*reached[2:]) - reached[0] - reached[1]) >= 5

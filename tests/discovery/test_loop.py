@@ -86,7 +86,7 @@ def test_events_come_in_the_order_of_the_method(tmp_path: Path) -> None:
     seen: list[Event] = []
     discover(MAZE, tmp_path / "run", on_event=seen.append)
     names = [key.__name__ for key, _ in itertools.groupby(seen, type)]
-    assert names == ["RewardFitted", "Trained", "SkillFinished"] * 2
+    assert names == ["RunStarted", *["RewardFitted", "Trained", "SkillFinished"] * 2]
     steps = [event.steps for event in seen if isinstance(event, Trained)]
     assert steps == [128, 256, 384] * 2
 
@@ -200,7 +200,7 @@ def test_a_reward_that_is_never_met_is_given_up_for_another_one(
     assert [e.attempt for e in seen if isinstance(e, RewardFitted)] == [0, 1, 2] * 2
     # Twice given up after two rollouts of ten; the third reward is kept.
     names = [key.__name__ for key, _ in itertools.groupby(seen, type)]
-    assert names == [*["RewardFitted", "Trained"] * 3, "SkillFinished"] * 2
+    assert names == ["RunStarted", *[*["RewardFitted", "Trained"] * 3, "SkillFinished"] * 2]
     assert [skill.record.steps for skill in library] == [14 * 128] * 2
     assert len(fits) == 6
     assert not np.array_equal(fits[0], fits[1])

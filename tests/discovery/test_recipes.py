@@ -4,7 +4,9 @@ import json
 import math
 from typing import Any
 
+import gymnasium as gym
 import pytest
+from gymnasium.envs.registration import EnvSpec
 
 from skillrl.discovery.recipes import (
     RECIPES,
@@ -176,16 +178,52 @@ def test_recipes_cannot_be_changed_by_accident() -> None:
         ("skillrl/HalfCheetah", "skillrl/HalfCheetah-v5"),
         ("gymnasium:HalfCheetah-v5", "HalfCheetah-v5"),
         ("skillrl/Maze2D", "skillrl/Maze2D-v0"),
+        ("montezuma", "skillrl/MontezumaRevenge-v5"),
+        ("MontezumaRevenge-v5", "skillrl/MontezumaRevenge-v5"),
+        ("montezumarevenge", "skillrl/MontezumaRevenge-v5"),
+        ("HALFCHEETAH-v5", "HalfCheetah-v5"),
+        ("skillrl/halfch", "skillrl/HalfCheetah-v5"),
+        ("ant", "Ant-v5"),
+        ("walker", "Walker2d-v5"),
     ],
 )
-def test_an_id_without_a_version_has_its_recipe(env: str, expected: str) -> None:
+def test_an_id_without_a_version_or_with_its_first_letters_has_its_recipe(
+    env: str, expected: str
+) -> None:
     recipe = recipe_for(env)
     assert recipe.env == expected
     assert recipe == dataclasses.replace(recipe_for(expected), env=expected)
     assert recipe.steps_per_skill != Recipe("any").steps_per_skill or "Maze" not in env
 
 
-@pytest.mark.parametrize("name", ["num_envs", "num_threads", "autoreset_mode", "render_mode"])
+@pytest.mark.parametrize(
+    "env",
+    # Other versions, misspelt names, three letters, an id of its own.
+    [
+        "HalfCheetah-v4",
+        "HalfCheeta-v5",
+        "hal",
+        "montezuma-v5",
+        "my_package:Maze",
+        "ALE/Montezuma",
+        "",
+    ],
+)
+def test_no_other_name_has_a_recipe_of_its_own(env: str) -> None:
+    assert recipe_for(env) == Recipe(env=env)
+
+
+def test_a_registered_id_is_not_taken_for_the_beginning_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert recipe_for("Maze").env == "skillrl/Maze2D-v0"
+    monkeypatch.setitem(gym.registry, "Maze", EnvSpec("Maze", entry_point="my_mazes:Maze"))
+    assert recipe_for("Maze") == Recipe(env="Maze")
+
+
+@pytest.mark.parametrize(
+    "name", ["num_envs", "num_threads", "autoreset_mode", "render_mode", "saves_states"]
+)
 def test_arguments_that_the_loop_sets_itself_are_refused(name: str) -> None:
     with pytest.raises(InvalidValueError, match=f"env_kwargs cannot hold {name}"):
         Recipe("HalfCheetah-v5", env_kwargs={name: 3})

@@ -9,6 +9,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
+from PIL import Image
 
 from skillrl.envs.maze import (
     DANGER_COLUMN,
@@ -22,6 +23,7 @@ from skillrl.envs.maze import (
     WALLS,
     MazeEnv,
     MazeVectorEnv,
+    Observation,
     move,
 )
 from skillrl.errors import InvalidValueError
@@ -93,10 +95,16 @@ def test_oracle_reaches_the_bottom_in_110_steps_and_nobody_is_faster() -> None:
     assert max(distance.values()) < 250
 
 
+OBSERVATIONS = pytest.mark.parametrize("observation", ["position", "image"])
+
+
+@OBSERVATIONS
 @pytest.mark.parametrize("mode", AutoresetMode)
-def test_vector_equals_gymnasiums_vector_of_single_mazes(mode: AutoresetMode) -> None:
-    ours = MazeVectorEnv(4, max_episode_steps=7, autoreset_mode=mode)
-    theirs = SyncVectorEnv([partial(_limited, 7)] * 4, autoreset_mode=mode)
+def test_vector_equals_gymnasiums_vector_of_single_mazes(
+    mode: AutoresetMode, observation: Observation
+) -> None:
+    ours = MazeVectorEnv(4, max_episode_steps=7, autoreset_mode=mode, observation=observation)
+    theirs = SyncVectorEnv([partial(_limited, 7, observation)] * 4, autoreset_mode=mode)
     assert ours.observation_space == theirs.observation_space
     assert ours.action_space == theirs.action_space
     assert data_equivalence(ours.reset(seed=0), theirs.reset(seed=0), exact=True)
@@ -120,12 +128,28 @@ def test_vector_equals_gymnasiums_vector_of_single_mazes(mode: AutoresetMode) ->
             )
 
 
-def _limited(steps: int) -> gym.Env:
-    return TimeLimit(MazeEnv(), steps)
+def _limited(steps: int, observation: Observation) -> gym.Env:
+    return TimeLimit(MazeEnv(observation=observation), steps)
 
 
-def test_single_maze_passes_gymnasiums_check() -> None:
-    env = MazeEnv(render_mode="rgb_array")
+def test_an_observed_picture_is_the_rendered_one_in_grey_negative_and_shrunk() -> None:
+    env = MazeEnv(render_mode="rgb_array", observation="image")
+    seen = [env.reset(seed=0)[0], *(env.step(np.int64(each))[0] for each in (RIGHT, DOWN))]
+    for observation in seen:
+        assert env.observation_space.contains(observation)
+    frame = env.render()
+    assert frame is not None
+    small = Image.fromarray(frame).convert("L").resize((64, 64), Image.Resampling.BOX)
+    difference = np.abs(seen[-1][0].astype(int) - (255 - np.asarray(small).astype(int)))
+    assert difference.max() <= 1
+    # A cell to the right, and below: the agent is bright, and dark is where it was.
+    assert seen[1][0, 2:4, 4:6].min() > seen[2][0, 2:4, 4:6].max()
+    assert seen[2][0, 4:6, 4:6].min() > seen[1][0, 4:6, 4:6].max()
+
+
+@OBSERVATIONS
+def test_single_maze_passes_gymnasiums_check(observation: Observation) -> None:
+    env = MazeEnv(render_mode="rgb_array", observation=observation)
     env.spec = EnvSpec("Maze-v0", entry_point="skillrl.envs.maze:MazeEnv")
     check_env(env)
 
@@ -172,9 +196,10 @@ def test_picture_shows_walls_danger_start_and_agent() -> None:
         assert MazeEnv().render() is None
 
 
+@OBSERVATIONS
 @pytest.mark.parametrize("mode", AutoresetMode)
-def test_a_restored_state_continues_exactly(mode: AutoresetMode) -> None:
-    envs = MazeVectorEnv(3, max_episode_steps=5, autoreset_mode=mode)
+def test_a_restored_state_continues_exactly(mode: AutoresetMode, observation: Observation) -> None:
+    envs = MazeVectorEnv(3, max_episode_steps=5, autoreset_mode=mode, observation=observation)
     envs.reset()
     rng = np.random.default_rng(1)
     actions = rng.integers(0, 5, (40, 3))
@@ -220,6 +245,9 @@ def test_states_that_do_not_fit_are_refused() -> None:
         with pytest.raises(InvalidValueError, match="free cells"):
             envs.set_state({**state, "observations": np.array([START, position])})
     assert envs.get_state()["observations"].tolist() == [list(START)] * 2
+    envs = MazeVectorEnv(2, observation="image")
+    with pytest.raises(InvalidValueError, match="'positions' must hold rows and columns of free"):
+        envs.set_state({**envs.get_state(), "positions": np.array([START, [0, 0]])})
 
 
 @pytest.mark.parametrize("actions", [[0, 5], [-1, 0], [0], [0.0, 1.0]])
@@ -239,6 +267,8 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
         MazeVectorEnv(2, max_episode_steps=0)
     with pytest.raises(InvalidValueError, match="render_mode must be None or 'rgb_array'"):
         MazeVectorEnv(2, render_mode="human")
+    with pytest.raises(InvalidValueError, match="one of 'position', 'image', not 'pixels'"):
+        MazeVectorEnv(2, observation="pixels")  # type: ignore[arg-type]
     with pytest.raises(InvalidValueError, match="one for each of the 2 environments, not 3"):
         MazeVectorEnv(2).reset(seed=[1, 2, 3])
     for mask in (np.zeros(2, bool), np.ones(3, bool), np.ones(2), [True, True]):

@@ -28,7 +28,7 @@ def test_every_skill_is_shown_with_what_is_known_of_it(page: Path) -> None:
         video = re.search(r'src="(.*?)"', article)
         assert video is not None
         assert (page.parent / video[1]).read_bytes()[4:8] == b"ftyp"
-        assert f"{skill.record.mean_reward:.2f} of 0.05" in article
+        assert f"{skill.record.mean_reward:.3g} of 0.05" in article
         assert article.count("<polyline") == 2
     # The names lead to them.
     for index in range(2):

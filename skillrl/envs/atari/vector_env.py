@@ -252,21 +252,29 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
             )
 
     def _get_state(self) -> dict[str, Array]:
-        assert isinstance(self._games, ProcessGames)
         if self._observations is None:
             raise ResetNeeded("There is no state before the first reset().")
+        return self._state_with(self._observations)
+
+    def _state_with(self, observations: Array) -> dict[str, Array]:
+        assert isinstance(self._games, ProcessGames)
         return {
             **self._games.get_state(),
             "elapsed_steps": self._elapsed_steps.copy(),
             "finished": self._finished.copy(),
-            "observations": self._observations.copy(),
+            "observations": observations.copy(),
         }
 
     def _set_state(
         self, state: Mapping[str, Array], where: Array | Sequence[int] | None = None
     ) -> None:
         assert isinstance(self._games, ProcessGames)
-        present = self._get_state()
+        observations = self._observations
+        if observations is None:  # a run that is resumed
+            if where is not None:
+                raise ResetNeeded("Before the first reset(), set the state of all environments.")
+            observations = np.zeros(self.observation_space.shape or (), np.uint8)
+        present = self._state_with(observations)
         chosen = np.arange(self.num_envs)
         if where is not None:
             chosen = chosen[np.asarray(where)]
@@ -280,10 +288,9 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
                     "from another game?"
                 )
             rows[name] = np.asarray(state[name], array.dtype)
-        assert self._observations is not None
         self._elapsed_steps[chosen] = rows.pop("elapsed_steps")
         self._finished[chosen] = rows.pop("finished")
-        self._observations = self._observations.copy()
+        self._observations = observations.copy()
         self._observations[chosen] = rows.pop("observations")
         self._games.set_state(chosen, rows, self._observations)
 

@@ -27,8 +27,14 @@ def test_it_conforms_and_equals_single_environments(
     settings: dict[str, Any] = {"max_episode_steps": 3}
 
     def make(num_envs: int, autoreset_mode: AutoresetMode) -> gym.vector.VectorEnv:
-        kind = {"saves_states": saves_states, "num_threads": 2}
-        return make_vec(MONTEZUMA, num_envs, autoreset_mode=autoreset_mode, **kind, **settings)
+        return make_vec(
+            MONTEZUMA,
+            num_envs,
+            num_threads=2,
+            autoreset_mode=autoreset_mode,
+            saves_states=saves_states,
+            **settings,
+        )
 
     register_envs()
     check_vector_env(
@@ -105,6 +111,23 @@ def test_only_processes_have_states() -> None:
     with pytest.raises(AttributeError, match="saves_states=True"):
         envs.get_state()
     envs.close()
+
+
+def test_a_state_can_be_set_before_any_reset() -> None:
+    one, other = (AtariVectorEnv("freeway", 2, num_threads=1, saves_states=True) for _ in "12")
+    one.reset(seed=0)
+    one.step(np.array([1, 0]))
+    state = one.get_state()
+    with pytest.raises(ResetNeeded, match="the state of all environments"):
+        other.set_state({name: rows[:1] for name, rows in state.items()}, where=[0])
+    with pytest.raises(ResetNeeded):
+        other.step(np.array([1, 1]))
+    other.set_state(state)
+    for actions in ([1, 1], [2, 0]):
+        ours, theirs = (envs.step(np.array(actions)) for envs in (one, other))
+        np.testing.assert_array_equal(ours[0], theirs[0])
+    one.close()
+    other.close()
 
 
 def test_a_state_of_another_shape_is_refused() -> None:

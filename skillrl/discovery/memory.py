@@ -1,0 +1,83 @@
+"""How much memory a run's observations take, known before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from gymnasium import spaces
+
+from skillrl.agents.recipes import OFF_POLICY
+from skillrl.discovery.recipes import Recipe
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that observations take at most in a generation, the copies made of them included.
+
+    Networks, and what the simulations themselves need, come on top of it.
+    """
+
+    rollouts: int
+    """What the agent learns from: a rollout as it is, without what was guided, and shuffled; or,
+    of SAC, the replay buffer."""
+    archive: int
+    """Negatives of earlier skills, when there is no more room: as they are, and twice more while
+    they are saved."""
+    samples: int
+    """Negatives and positives of one generation, the latter twice while they are sorted."""
+    starts: int
+    """Saved states that episodes restart from, twice while they are collected."""
+
+    def __str__(self) -> str:
+        """The same in MiB.
+
+        >>> str(Memory(rollouts=3 * MIB, archive=10 * MIB, samples=MIB // 2, starts=0))
+        'memory at most: rollouts 3 MiB, archive 10 MiB when full, samples 1 MiB'
+        """
+        parts = {
+            "rollouts {}": self.rollouts,
+            "archive {} when full": self.archive,
+            "samples {}": self.samples,
+            "saved states {}": self.starts,
+        }
+        sizes = [
+            text.format(f"{-(-size // MIB):,} MiB") for text, size in parts.items() if size > 0
+        ]
+        return f"memory at most: {', '.join(sizes)}"
+
+
+def memory_for(
+    recipe: Recipe, space: spaces.Box, state: Mapping[str, np.ndarray] | None = None
+) -> Memory:
+    """Return how much memory a run's observations take at most.
+
+    Args:
+        recipe: of the run.
+        space: of one environment's observations.
+        state: that of the environments that samples are gathered in, where episodes restart from
+            saved ones.
+    """
+    one = int(np.prod(space.shape)) * np.dtype(space.dtype).itemsize
+    agent, samples = recipe.agent, recipe.samples
+    rollouts = 3 * agent.n_steps * agent.num_envs
+    if recipe.algorithm in OFF_POLICY:
+        # Each transition with what it led to.
+        rollouts = 2 * recipe.replay.buffer_size
+    negatives = samples.num_envs * (samples.negative_steps + 1)
+    positives = samples.num_envs * samples.positive_steps * samples.positive_repeats
+    # What the archive is cut to holds no room for the present generation's yet.
+    archived = min(recipe.generations * samples.archived, samples.archive_size + samples.archived)
+    starts = 0
+    if state is not None:
+        # From every tenth step, or the last one.
+        starts = 2 * max(1, samples.negative_steps // 10) * sum(a.nbytes for a in state.values())
+    return Memory(
+        rollouts=one * rollouts,
+        archive=one * 3 * archived,
+        samples=one * (negatives + 2 * positives),
+        starts=starts,
+    )
