@@ -199,11 +199,7 @@ class NonlinearRTU(RecurrentLayer):
 def _turn(own: Tensor, pairs: Tensor) -> Tensor:
     """λ times pairs ``(..., 2, state_size)``."""
     first, second = pairs.unbind(-2)
-    turned = (
-        torch.addcmul(own[0] * first, own[1], second, value=-1),
-        torch.addcmul(own[1] * first, own[0], second),
-    )
-    return torch.stack(turned, -2)
+    return torch.stack([own[0] * first - own[1] * second, own[1] * first + own[0] * second], -2)
 
 
 def _known(activation: Activation) -> Activation:
