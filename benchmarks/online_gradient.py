@@ -41,6 +41,7 @@ EXACT: dict[str, Callable[[], RecurrentLayer]] = {
     "gru, one unit, snap1": lambda: GRU(INPUTS, 1),
     "linear-rnn, one unit, snap1": lambda: LinearRNN(INPUTS, 1),
     "linear-rnn, diagonal, snap1": lambda: diagonal(LinearRNN(INPUTS, UNITS)),
+    "gru, diagonal, snap1": lambda: diagonal(GRU(INPUTS, UNITS)),
 }
 # Rule and length of chunks; 0 for the whole sequence.
 RULES: dict[str, tuple[Rule, int]] = {
@@ -54,9 +55,10 @@ RULES: dict[str, tuple[Rule, int]] = {
 }
 
 
-def diagonal(layer: LinearRNN) -> LinearRNN:
+def diagonal(layer: LinearRNN | GRU) -> LinearRNN | GRU:
     """The layer without connections between units, which are still its parameters."""
     with torch.no_grad():
+        # Of the one matrix of the linear RNN, of the three of the GRU.
         layer.recurrent_weight.copy_(torch.diag(torch.rand(layer.state_size)))
     return layer
 
