@@ -3,8 +3,9 @@
 import dataclasses
 import re
 import shutil
+import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,14 @@ TINY = dataclasses.replace(
         MAZE.agent, num_envs=8, n_steps=16, batch_size=64, n_epochs=1, hidden=(16,)
     ),
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts() -> Iterator[None]:
+    """Take notice of Ctrl-C, which jobs in the background of a shell do not."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
 
 
 @pytest.fixture(scope="session")
