@@ -3,7 +3,7 @@
 What the recipe finds untouched, and what it costs: episodes end where the robot falls.
 
     python benchmarks/discover_hopper.py                     resumes where it was stopped
-    python benchmarks/discover_hopper.py --methods neural-rewards --runs runs/hopper
+    python benchmarks/discover_hopper.py --rivals diayn --runs runs/hopper
     python benchmarks/discover_hopper.py --quick             under 60 seconds
 """
 

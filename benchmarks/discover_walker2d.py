@@ -3,7 +3,7 @@
 What the recipe finds untouched, and what it costs: episodes end where the robot falls.
 
     python benchmarks/discover_walker2d.py                     resumes where it was stopped
-    python benchmarks/discover_walker2d.py --methods neural-rewards --runs runs/walker2d
+    python benchmarks/discover_walker2d.py --rivals diayn --runs runs/walker2d
     python benchmarks/discover_walker2d.py --quick             under 60 seconds
 """
 
