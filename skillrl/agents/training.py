@@ -42,6 +42,7 @@ from skillrl.agents.normalizer import Normalizer
 from skillrl.agents.recipes import OFF_POLICY, AgentName, TrainRecipe
 from skillrl.agents.recurrent_ppo import RecurrentPPO
 from skillrl.agents.recurrent_sac import RecurrentSAC
+from skillrl.agents.sequence_replay import SequenceReplayBuffer
 from skillrl.agents.skill_ppo import SkillPPO
 from skillrl.agents.spaces import SMALLEST_IMAGE
 from skillrl.agents.zip_files import restore_agent, save_agent
@@ -161,6 +162,14 @@ class Training:
     def best(self) -> Evaluation | None:
         """The evaluation with the highest mean return."""
         return max(self.evaluations, key=lambda each: each.mean, default=None)
+
+    @property
+    def replay_bytes(self) -> int:
+        """What the replay buffer takes of memory when full; 0 of agents without one."""
+        buffer = getattr(self.agent, "replay_buffer", None)
+        if buffer is None or isinstance(buffer, SequenceReplayBuffer):
+            return 0 if buffer is None else buffer.nbytes
+        return sum(part.nbytes for part in vars(buffer).values() if isinstance(part, np.ndarray))
 
     def normalizer(self) -> Normalizer | None:
         """Return the present statistics, or None where nothing is normalised."""

@@ -111,7 +111,10 @@ def train(
     if known is None:
         _check_new(run)
         # Before a folder is made that a corrected command would find in its way.
-        Training(recipe, run, 0).close()
+        with closing(Training(recipe, run, 0)) as first:
+            if progress and (size := first.replay_bytes):
+                mebibytes = f"{-(-size // 2**20):,} MiB"
+                print(f"memory at most: replay buffer {mebibytes}", file=sys.stderr)
     else:
         _check_same(run, known[0], recipe)
         seeds = max(seeds, known[1])

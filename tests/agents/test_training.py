@@ -350,3 +350,17 @@ def test_recurrent_agents_are_recurrent(tmp_path: Path) -> None:
     assert isinstance(fresh.agent.policy, RecurrentPolicy)
     assert fresh.agent.policy.net_arch == [8]
     fresh.close()
+
+
+def test_what_a_replay_buffer_takes_is_known_before_the_training(tmp_path: Path) -> None:
+    def replay_bytes(agent: AgentName, **arguments: Any) -> int:
+        recipe = TrainRecipe("Pendulum-v1", agent, 10, n_envs=1, agent_kwargs=arguments)
+        made = Training(recipe, tmp_path, 0)
+        made.close()
+        return made.replay_bytes
+
+    # Three numbers seen, and again after the step; action, reward, end, and time limit: 4 bytes.
+    assert replay_bytes("sac", buffer_size=1_000) == 1_000 * (3 + 3 + 4) * 4
+    assert replay_bytes("ppo", n_steps=64) == 0
+    sizes = [replay_bytes("recurrent-sac", buffer_size=n) for n in (1_024, 2_048)]
+    assert sizes[1] == 2 * sizes[0] > 1_024 * (3 + 1 + 1) * 4

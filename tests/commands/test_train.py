@@ -108,6 +108,16 @@ def test_an_environment_that_cannot_be_drawn_is_trained_in_all_the_same(
     assert re.fullmatch(r"There is no video of seed 0: .*no paint.*\n", err)
 
 
+def test_memory_is_told_before_the_training(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = {"buffer_size": 200_000, "learning_starts": 1_000}
+    recipe = TrainRecipe("Pendulum-v1", "sac", 8, n_envs=1, agent_kwargs=arguments)
+    train(recipe, run=tmp_path / "run")
+    # 40 bytes a transition are 7.6 MiB.
+    assert capfd.readouterr().err.splitlines()[0] == "memory at most: replay buffer 8 MiB"
+
+
 def test_a_missing_video_is_made_up_for(tmp_path: Path) -> None:
     (outcome,) = train(RECIPE, run=tmp_path / "run", progress=False)
     video = outcome.folder / "video.mp4"
