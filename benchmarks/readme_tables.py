@@ -62,6 +62,7 @@ COLUMNS = (
     ("information: lateral velocity", "MI lateral", ".2f"),
     ("information: height", "MI height", ".2f"),
     ("fastest hop", "m/s on one foot", ".2f"),
+    ("longest hop", "steps on one foot", ",.0f"),
     ("distinct", "told apart", ".0%"),
     ("coverage", "m² visited", ",.0f"),
     ("task_return", "task return", ",.0f"),
