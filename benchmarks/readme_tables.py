@@ -150,13 +150,16 @@ def zero_shot_half_cheetah(results: dict[str, Any]) -> str:
 
 
 def skill_actions(results: dict[str, Any]) -> str:
-    """Returns of both sides after some numbers of steps."""
+    """Returns of both sides after some numbers of steps, for each reward."""
+    rewards = {"distance": "metres nearer", "flags": "flags reached"}
+    sides = {"skills": "chooses skills", "scratch": "from scratch"}
     rows = [
         [
-            heading,
-            *(cell(results[side], str(mark), ",.1f") for mark in results["marks"]),
+            f"{rewards[reward]}: {heading}",
+            *(cell(found[side], str(mark), ",.1f") for mark in results["marks"]),
         ]
-        for side, heading in (("skills", "chooses skills"), ("scratch", "from scratch"))
+        for reward, found in results["rewards"].items()
+        for side, heading in sides.items()
     ]
     return table(["", *(f"{mark:,} steps" for mark in results["marks"])], rows)
 

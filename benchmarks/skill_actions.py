@@ -1,12 +1,13 @@
 """An ordinary agent that chooses among discovered skills, against one that learns from scratch.
 
 The task: HalfCheetah runs to a flag 8 m ahead, then to one 8 m behind where it began, and so on.
-The reward is the distance by which it comes nearer, in metres; observations end with the flag's
-distance. Both sides are Stable-Baselines3's PPO with the same number of the environment's steps,
-on observations and rewards normalised by running statistics; one acts by skills of 25 steps each,
-the other by torques, with PPO's default settings. The side with skills has 320 actions an update in
-the place of 2,048, because it takes 25 times fewer, and its discount of 0.99 is an action's. The
-skills were discovered without the task; their training steps are not counted.
+The reward is the distance by which it comes nearer, in metres, or 1 at each flag that it reaches
+and nothing before; observations end with the flag's distance. Both sides are Stable-Baselines3's
+PPO with the same number of the environment's steps, on observations and rewards normalised by
+running statistics; one acts by skills of 25 steps each, the other by torques, with PPO's default
+settings. The side with skills has 320 actions an update in the place of 2,048, because it takes 25
+times fewer, and its discount of 0.99 is an action's. The skills were discovered without the task;
+their training steps are not counted.
 
     python benchmarks/skill_actions.py --run runs/half-cheetah/neural-rewards/seed-10
     python benchmarks/skill_actions.py --quick             under 60 seconds
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import multiprocessing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +41,16 @@ from skillrl.envs import SkillActionWrapper
 FLAG = 8.0
 STEPS = 25
 NUM_ENVS = 8
+SIDES = ("skills", "scratch")
+REWARDS = ("distance", "flags")
 
 
 class Shuttle(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
     """HalfCheetah that is to run to and fro between two flags."""
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
+    def __init__(self, env: gym.Env[Any, Any], reward: str) -> None:
         super().__init__(env)
+        self.reward = reward
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (18,), np.float64)
 
     def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
@@ -56,14 +61,16 @@ class Shuttle(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
         return self._observe(observation), info
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Return the metres by which the flag has come nearer."""
+        """Return the metres by which the flag has come nearer, or whether it is reached."""
         observation, _, terminated, truncated, info = self.env.step(action)
         nearer = abs(self.distance) - abs(self._distance())
         self.distance = self._distance()
-        if self.distance * np.sign(self.flag) <= 0:
+        reached = self.distance * np.sign(self.flag) <= 0
+        if reached:
             self.flag = -self.flag
             self.distance = self._distance()
-        return self._observe(observation), nearer, terminated, truncated, info
+        reward = nearer if self.reward == "distance" else float(reached)
+        return self._observe(observation), reward, terminated, truncated, info
 
     def _distance(self) -> float:
         return float(self.flag - self.unwrapped.data.qpos[0])  # type: ignore[attr-defined]
@@ -93,39 +100,48 @@ class Curve(BaseCallback):
         return True
 
 
-Task = tuple[str, int, Path, int, Path]
+@dataclass(frozen=True)
+class Task:
+    """One agent to train."""
+
+    reward: str
+    side: str
+    seed: int
+    run: Path
+    steps: int
+    outcomes: Path
 
 
 def learn(task: Task) -> list[tuple[int, float]]:
     """Train one agent, unless its curve is known, and return the curve."""
-    side, seed, run, steps, outcomes = task
-    settings: dict[str, Any] = {"side": side, "seed": seed, "steps": steps}
-    if side == "skills":
-        library = SkillLibrary(run)
+    settings: dict[str, Any] = {"side": task.side, "seed": task.seed, "steps": task.steps}
+    settings |= {"reward": task.reward}
+    if task.side == "skills":
+        library = SkillLibrary(task.run)
         settings |= {"recipe": dataclasses.asdict(library.recipe), "run": library.seed}
-    found = once(outcomes, f"{side} seed {seed}", settings, lambda: {"curve": curve_of(task)})
+    title = f"{task.reward} {task.side} seed {task.seed}"
+    found = once(task.outcomes, title, settings, lambda: {"curve": curve_of(task)})
     return [(step, value) for step, value in found["curve"]]
 
 
 def curve_of(task: Task) -> list[tuple[int, float]]:
     """Train one agent and return its curve."""
-    side, seed, run, steps, _ = task
     torch.set_num_threads(1)
 
     def make() -> gym.Env[Any, Any]:
-        env: gym.Env[Any, Any] = Shuttle(gym.make("HalfCheetah-v5"))
-        if side == "skills":
-            skills = [skill.policy for skill in SkillLibrary(run)]
+        env: gym.Env[Any, Any] = Shuttle(gym.make("HalfCheetah-v5"), task.reward)
+        if task.side == "skills":
+            skills = [skill.policy for skill in SkillLibrary(task.run)]
             env = SkillActionWrapper(env, skills, STEPS, without_flag)
         return env
 
-    per_action = STEPS if side == "skills" else 1
+    per_action = STEPS if task.side == "skills" else 1
     curve = Curve(per_action)
     # 2,048 actions an update from scratch, PPO's default; by skills as many updates as that takes.
-    n_steps = 2_048 // NUM_ENVS if side == "scratch" else 40
-    envs = VecNormalize(make_vec_env(make, NUM_ENVS, seed=seed))
-    agent = PPO("MlpPolicy", envs, n_steps=n_steps, batch_size=64, seed=seed, device="cpu")
-    agent.learn(steps // per_action, callback=curve)
+    n_steps = 2_048 // NUM_ENVS if task.side == "scratch" else 40
+    envs = VecNormalize(make_vec_env(make, NUM_ENVS, seed=task.seed))
+    agent = PPO("MlpPolicy", envs, n_steps=n_steps, batch_size=64, seed=task.seed, device="cpu")
+    agent.learn(task.steps // per_action, callback=curve)
     return curve.points
 
 
@@ -142,6 +158,7 @@ def main() -> None:
         "--run", type=Path, default=Path("runs/half-cheetah/neural-rewards/seed-10")
     )
     parser.add_argument("--outcomes", type=Path, default=OUTCOMES / "skill_actions")
+    parser.add_argument("--rewards", nargs="+", choices=REWARDS, default=list(REWARDS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1_000_000)
     options = parser.parse_args()
@@ -151,24 +168,36 @@ def main() -> None:
     shares = (1.0,) if options.quick else (0.1, 0.3, 1.0)
     marks = [int(options.steps * share) for share in shares]
     tasks = [
-        (side, seed, options.run, options.steps, options.outcomes)
+        Task(reward, side, seed, options.run, options.steps, options.outcomes)
+        for reward in options.rewards
         for seed in range(options.seeds)
-        for side in ("skills", "scratch")
+        for side in SIDES
     ]
     jobs = multiprocessing.cpu_count()
     with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
-        curves = pool.map(learn, tasks, chunksize=1)
+        curves = dict(zip(tasks, pool.map(learn, tasks, chunksize=1), strict=True))
     figures: dict[str, Any] = {"seeds": list(range(options.seeds)), "marks": marks}
-    for side in ("skills", "scratch"):
-        own = [points for task, points in zip(tasks, curves, strict=True) if task[0] == side]
-        returns = {str(mark): [at(points, mark) for points in own] for mark in marks}
-        figures[side] = {
-            "returns": returns,
-            "mean": {mark: float(stats.trim_mean(each, 0.25)) for mark, each in returns.items()},
-            "interval": {mark: bootstrap(each) for mark, each in returns.items()},
+    figures["rewards"] = {
+        reward: {
+            side: summary(
+                [each for t, each in curves.items() if (t.reward, t.side) == (reward, side)], marks
+            )
+            for side in SIDES
         }
+        for reward in options.rewards
+    }
     figures["skills_run"] = str(options.run)
     record("skill_actions", figures, quick=options.quick)
+
+
+def summary(curves: list[list[tuple[int, float]]], marks: list[int]) -> dict[str, Any]:
+    """Returns at some numbers of steps, by seed, and their inter-quartile means with intervals."""
+    returns = {str(mark): [at(points, mark) for points in curves] for mark in marks}
+    return {
+        "returns": returns,
+        "mean": {mark: float(stats.trim_mean(each, 0.25)) for mark, each in returns.items()},
+        "interval": {mark: bootstrap(each) for mark, each in returns.items()},
+    }
 
 
 def quick_run() -> Path:
