@@ -95,12 +95,11 @@ def main() -> None:
             ),
             agent=dataclasses.replace(recipe.agent, num_envs=8, n_epochs=1),
         )
-    runs = run_all({options.game: recipe}, options, {options.game: seeds_of(options)}, where)[
-        options.game
-    ]
-    name = "discover_montezuma" if options.game == GAMES[0] else "discover_second_game"
+    game, seeds = options.game, seeds_of(options)
+    runs = run_all({game: recipe}, options, {game: seeds}, where)
+    name = "discover_montezuma" if game == GAMES[0] else "discover_second_game"
     name += "_restarts" if options.restarts else ""
-    record(name, figures(runs, recipe), quick=options.quick)
+    record(name, figures(runs[game], recipe), quick=options.quick)
 
 
 if __name__ == "__main__":
