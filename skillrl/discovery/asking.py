@@ -44,20 +44,36 @@ def asked_for(
         Which observations are asked for, ``(n,)``, and a name for it: the kind, or a direction such
         as ``"+8"``, for more of component 8.
     """
-    if len(points) < 2:
+    if len(points) < 2 or kind == "all":
         return np.ones(len(points), bool), "all"
+    # Who falls goes far and is lively, but not for long.
+    among = lasting(explorations)
+    points, explorations = points[among], explorations[among]
+    wanted = np.zeros(len(among), bool)
     if kind == "directions" and points.ndim == 2:
         directions = least_asked(points, explorations, recipe.extreme, earlier)
         if directions:
-            return far(points, explorations, directions[0], recipe.extreme), directions[0]
-    if kind == "all":
-        return np.ones(len(points), bool), kind
-    among = np.ones(len(points), bool)
+            wanted[among] = far(points, explorations, directions[0], recipe.extreme)
+            return wanted, directions[0]
+    lively = np.ones(len(points), bool)
     if kind == "lively ways":
-        among = liveliest(points, explorations, recipe.lively)
-    wanted = np.zeros(len(points), bool)
-    wanted[among] = one_way(points[among], explorations[among], recipe.clusters, rng)
+        lively = liveliest(points, explorations, recipe.lively)
+    chosen = np.flatnonzero(among)[lively]
+    wanted[chosen] = one_way(points[lively], explorations[lively], recipe.clusters, rng)
     return wanted, "ways" if kind == "directions" else kind
+
+
+def lasting(explorations: np.ndarray) -> np.ndarray:
+    """Find the explorations that no end of an episode cut short, or the quarter cut short last.
+
+    Args:
+        explorations: the exploration that each observation belongs to, ``(n,)``.
+
+    Returns:
+        Which observations belong to these explorations, ``(n,)``.
+    """
+    _, numbers, lengths = np.unique(explorations, return_inverse=True, return_counts=True)
+    return (lengths >= np.quantile(lengths, 0.75))[numbers]
 
 
 def persistence(points: np.ndarray, explorations: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from gymnasium import spaces
 
 from skillrl.agents import OnPolicySkillAgent, load_policy
 from skillrl.discovery.archive import Archive
-from skillrl.discovery.asking import asked_for, component_of, told_apart_by
+from skillrl.discovery.asking import asked_for, component_of, lasting, told_apart_by
 from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from skillrl.discovery.evaluation import Evaluation
 from skillrl.discovery.events import OnEvent, RewardFitted, RunStarted, SkillFinished, Trained
@@ -282,7 +282,10 @@ class Discovery:
         if len(others):  # images are not copied in vain
             positives = reached[wanted]
         if (component := component_of(asked)) is not None:
-            positives, others = told_apart_by(component, positives, others, rng)
+            # Who falls is no example of what goes with the component.
+            lasted = lasting(explorations)
+            positives, others = told_apart_by(component, positives, reached[lasted & ~wanted], rng)
+            others = np.concatenate([others, reached[~lasted]])
         self.progress.asked = asked
         self.progress.seconds += time.monotonic() - started
         return positives, others

@@ -106,12 +106,13 @@ class SampleRecipe(_Checked):
     """Standard deviation (before the tanh) of what scaled or parameter noise does to an action."""
     asks_for: tuple[Literal["all", "ways", "lively ways", "directions"], ...] = ("all",)
     """What a reward asks for of what exploration reached; skills take it in turn. "all": all of it,
-    as in the paper. "ways": one cluster of explorations, sorted by what each saw on average, and
-    none of the others: a way of lying, standing or running, where all together are often the same.
-    "lively ways": the same among the liveliest explorations only, so that skills move.
-    "directions": more or less of one component of the observation than most explorations have,
-    whatever the others are; each in turn, those of motion before those of posture. Observations
-    that are no vectors have ways in their place."""
+    as in the paper. The others choose among the explorations that lasted: those that no end of an
+    episode cut short, or the quarter that was cut short last. "ways": one cluster of explorations,
+    sorted by what each saw on average, and none of the others: a way of lying, standing or running,
+    where all together are often the same. "lively ways": the same among the liveliest explorations
+    only, so that skills move. "directions": more or less of one component of the observation than
+    most explorations have, whatever the others are; each in turn, those of motion before those of
+    posture. Observations that are no vectors have ways in their place."""
     clusters: int = _at_least(2, 8)
     """Clusters that explorations are sorted into, of which one is drawn."""
     lively: float = _in(0.01, 1.0, 0.25)

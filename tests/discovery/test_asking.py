@@ -4,6 +4,7 @@ import pytest
 from skillrl.discovery.asking import (
     asked_for,
     far,
+    lasting,
     least_asked,
     liveliest,
     one_cluster,
@@ -144,6 +145,38 @@ def test_the_liveliest_explorations_change_most_from_step_to_step() -> None:
     rows = liveliest(points[kept], explorations[kept], 0.3)
     assert set(explorations[kept][rows]) == {7, 8, 9}
     assert rows.sum() == 8 + 8 + 3
+
+
+def test_explorations_that_last_are_those_that_nothing_cut_short() -> None:
+    # Three of ten are whole.
+    lengths = np.array([5, 40, 3, 40, 9, 12, 40, 1, 2, 7])
+    explorations = np.repeat(np.arange(10), lengths)
+    rows = lasting(explorations)
+    assert set(explorations[rows]) == {1, 3, 6}
+    # None is: the quarter of them that was cut short last.
+    lengths = np.array([5, 20, 3, 21, 9, 12, 4, 1])
+    explorations = np.repeat(np.arange(8), lengths)
+    assert set(explorations[lasting(explorations)]) == {1, 3}
+    # All are.
+    assert lasting(np.repeat(np.arange(8), 5)).all()
+
+
+@pytest.mark.parametrize("kind", ["ways", "lively ways", "directions"])
+def test_who_falls_is_not_asked_for_however_far_or_lively(kind: str) -> None:
+    points, explorations = moving()
+    # Half of the explorations fall: faster and faster, for five steps.
+    first = np.arange(len(points)) // 30 < 5
+    falls = explorations % 2 == 1
+    points[falls & first, 1] += 1_000.0 * explorations[falls & first]
+    kept = ~falls | first
+    points, explorations = points[kept], explorations[kept]
+    recipe = SampleRecipe(lively=0.5, clusters=4)
+    wanted, _ = asked_for(kind, points, explorations, recipe, np.random.default_rng(0))
+    assert wanted.any()
+    assert not (explorations[wanted] % 2).any()
+    # The paper's loop asks for all of it.
+    wanted, _ = asked_for("all", points, explorations, recipe, np.random.default_rng(0))
+    assert wanted.all()
 
 
 def test_one_cluster_is_one_of_those_that_are_not_tiny() -> None:
