@@ -608,6 +608,29 @@ def test_a_reward_asks_for_one_way_and_not_for_the_others(
     np.testing.assert_array_equal(np.sort(together, 0), np.sort(everything, 0))
 
 
+def test_what_ends_in_a_fall_is_another_way_whatever_is_asked_for(tmp_path: Path) -> None:
+    samples = dataclasses.replace(CHEETAH.samples, asks_for=("directions",))
+    recipe = dataclasses.replace(CHEETAH, generations=1, samples=samples)
+    library = SkillLibrary.create(tmp_path / "run", recipe, seed=0)
+    discovery = loop.Discovery(library, recipe, lambda event: None, lambda: False)
+    discovery.begin(0)
+    _, reached, _ = discovery.gather_samples()
+    # Twenty explorations of ten steps, of which every second one falls after five.
+    rows = np.random.default_rng(0).integers(len(reached), size=200)
+    steps, explorations = np.repeat(np.arange(10), 20), np.tile(np.arange(20), 10)
+    fell = explorations % 2 == 1
+    kept = ~fell | (steps < 5)
+    reached, explorations, fell = reached[rows][kept], explorations[kept], fell[kept]
+    positives, others = discovery.choose(reached, explorations)
+    discovery.close()
+    asked = int((discovery.progress.asked or "")[1:])
+    untouched = 1 if asked == 0 else 0
+    falls = set(reached[fell, untouched]) - set(reached[~fell, untouched])
+    assert falls
+    assert not falls & set(positives[:, untouched])
+    assert falls <= set(others[:, untouched])
+
+
 def test_skills_ask_in_turn_and_not_again_for_what_was_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
