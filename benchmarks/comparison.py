@@ -29,8 +29,8 @@ from skillrl.discovery.run import discover
 RIVALS = ("diayn", "random-rewards", "metra")
 # The entropy's weights that DIAYN is tried with: our own recipe was tuned, its agent for us alone.
 ENTROPIES = (6e-4, 6e-3, 3e-2)
-# The seed of trials that only choose settings, and their share of the steps.
-SEARCH_SEED, SEARCH_SHARE = 1_000, 0.5
+# The seed of trials that only choose settings.
+SEARCH_SEED = 1_000
 
 
 def parser(doc: str, *, seeds: int, skills: int, runs: str) -> argparse.ArgumentParser:
@@ -81,11 +81,19 @@ def nothing_more(library: SkillLibrary) -> dict[str, float]:
 
 
 def compare_methods(
-    doc: str, env: str, *, seeds: int, skills: int, runs: str, measure: Measure = nothing_more
+    doc: str,
+    env: str,
+    *,
+    seeds: int,
+    skills: int,
+    runs: str,
+    measure: Measure = nothing_more,
+    search: float = 0.5,
 ) -> None:
     """Compare our method with others on an environment, and record it under the script's name.
 
-    ``measure`` gives further figures of a run.
+    ``measure`` gives further figures of a run, and ``search`` is the share of the steps that a
+    trial of DIAYN's settings takes.
     """
     made = parser(doc, seeds=seeds, skills=skills, runs=runs)
     made.add_argument("--rivals", nargs="*", choices=RIVALS, default=list(RIVALS))
@@ -101,7 +109,7 @@ def compare_methods(
     rivals = {method: rival(recipe, method, steps) for method in options.rivals}
     trials: dict[str, float] = {}
     if "diayn" in rivals and not options.quick:
-        rivals["diayn"], trials = searched(rivals["diayn"], options)
+        rivals["diayn"], trials = searched(rivals["diayn"], options, search)
     few = {method: wanted[: 3 if method in options.few else None] for method in rivals}
     found = ours | run_all(rivals, options, few, measure)
     recipes = {"neural-rewards": recipe, **rivals}
@@ -110,8 +118,12 @@ def compare_methods(
     record(Path(sys.argv[0]).stem, known, quick=options.quick)
 
 
-def searched(recipe: Recipe, options: argparse.Namespace) -> tuple[Recipe, dict[str, float]]:
+def searched(
+    recipe: Recipe, options: argparse.Namespace, share: float
+) -> tuple[Recipe, dict[str, float]]:
     """Choose the weight of the entropy by shorter trials with a seed of their own.
+
+    ``share`` is that of the steps.
 
     Returns:
         The recipe with the weight whose skills differ most, and how much they did in each trial:
@@ -120,7 +132,7 @@ def searched(recipe: Recipe, options: argparse.Namespace) -> tuple[Recipe, dict[
     variants = {
         f"diayn, entropy {weight:g}": dataclasses.replace(
             recipe,
-            steps_per_skill=round(recipe.steps_per_skill * SEARCH_SHARE),
+            steps_per_skill=round(recipe.steps_per_skill * share),
             agent=dataclasses.replace(recipe.agent, ent_coef=weight, ent_coef_rewarded=weight),
         )
         for weight in ENTROPIES
