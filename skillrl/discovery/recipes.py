@@ -385,12 +385,22 @@ HOPPER = _robot("Hopper-v5")
 WALKER = _robot("Walker2d-v5")
 # Without the forces of contacts and the like, which are most of the observation and no behaviour.
 ANT = _robot("Ant-v5", env_kwargs={"include_cfrc_ext_in_observation": False})
-HUMANOID = _robot(
+# Balance takes more steps than a skill has: each skill goes on from the last one, takes all of its
+# steps, because what it earns a step tells nothing of when it falls, and is explored from gently.
+_HUMANOID = _robot(
     "Humanoid-v5",
     env_kwargs={
         f"include_{part}_in_observation": False
         for part in ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")
     },
+)
+HUMANOID = dataclasses.replace(
+    _HUMANOID,
+    steps_per_skill=1_000_000,
+    patience=0.0,
+    parent="last",
+    samples=dataclasses.replace(_HUMANOID.samples, exploration_std=1.0),
+    agent=dataclasses.replace(_HUMANOID.agent, gamma=0.98),
 )
 
 MAZE = Recipe(
