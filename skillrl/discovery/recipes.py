@@ -380,13 +380,20 @@ def _robot(env: str, **changes: Any) -> Recipe:
     )
 
 
+def _balancing(recipe: Recipe, **changes: Any) -> Recipe:
+    """What the recipes of robots whose episodes end where they fall have in common, too.
+
+    Balance takes more steps than a skill has: each skill goes on from the last one, and takes all
+    of its steps, since what it earns a step does not tell how soon it falls.
+    """
+    return dataclasses.replace(recipe, parent="last", patience=0.0, **changes)
+
+
 HALF_CHEETAH = _robot("HalfCheetah-v5")
-HOPPER = _robot("Hopper-v5")
-WALKER = _robot("Walker2d-v5")
+HOPPER = _balancing(_robot("Hopper-v5"))
+WALKER = _balancing(_robot("Walker2d-v5"))
 # Without the forces of contacts and the like, which are most of the observation and no behaviour.
 ANT = _robot("Ant-v5", env_kwargs={"include_cfrc_ext_in_observation": False})
-# Balance takes more steps than a skill has: each skill goes on from the last one, takes all of its
-# steps, because what it earns a step tells nothing of when it falls, and is explored from gently.
 _HUMANOID = _robot(
     "Humanoid-v5",
     env_kwargs={
@@ -394,11 +401,10 @@ _HUMANOID = _robot(
         for part in ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")
     },
 )
-HUMANOID = dataclasses.replace(
+HUMANOID = _balancing(
     _HUMANOID,
     steps_per_skill=1_000_000,
-    patience=0.0,
-    parent="last",
+    # With more noise hardly any exploration lasts.
     samples=dataclasses.replace(_HUMANOID.samples, exploration_std=1.0),
     agent=dataclasses.replace(_HUMANOID.agent, gamma=0.98),
 )
