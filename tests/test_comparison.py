@@ -87,7 +87,7 @@ def test_diayn_gets_the_entropy_with_which_its_skills_differ_most(
         }
 
     monkeypatch.setattr(comparison, "run_all", runs)
-    chosen, trials = searched(recipe, argparse.Namespace())
+    chosen, trials = searched(recipe, argparse.Namespace(), share=0.5)
     assert chosen.agent.ent_coef == chosen.agent.ent_coef_rewarded == ENTROPIES[1]
     assert chosen.steps_per_skill == 1_000
     assert [*trials.values()] == [pytest.approx(nats) for nats in (1.0, 1.2, 1.1)]
