@@ -14,7 +14,8 @@ from typing import Any
 
 from comparison import figures, parse, parser, quick, run_all, seeds_of
 from record import record
-from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.recipes import recipe_for
+from skillrl.discovery.settings import Recipe
 
 # Recipe fields, with dots, that differ from the recipe.
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -39,7 +39,8 @@ from torch import nn
 
 from record import record
 from skillrl.agents import SkillPPO
-from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.recipes import recipe_for
+from skillrl.discovery.settings import Recipe
 from skillrl.discovery.training import make_agent, make_envs
 from skillrl.envs.atari import AtariVectorEnv
 from skillrl.rewards import NeuralReward

@@ -23,8 +23,9 @@ from record import OUTCOMES, once, passing_folder, record
 from skillrl.discovery.events import Event, SkillFinished
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.metrics import growing_variety
-from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.recipes import recipe_for
 from skillrl.discovery.run import discover
+from skillrl.discovery.settings import Recipe
 
 RIVALS = ("diayn", "random-rewards", "metra")
 # The entropy's weights that DIAYN is tried with: our own recipe was tuned, its agent for us alone.

@@ -23,7 +23,7 @@ from record import record
 from skillrl.discovery.following import follow
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.metrics import mutual_information
-from skillrl.discovery.recipes import AgentName, Recipe
+from skillrl.discovery.settings import AgentName, Recipe
 from skillrl.discovery.training import make_envs
 from skillrl.envs import MaskVelocity
 

@@ -21,7 +21,8 @@ from comparison import parse, parser, run_all, seeds_of
 from record import record
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.places import places
-from skillrl.discovery.recipes import Recipe, RestartRecipe, recipe_for
+from skillrl.discovery.recipes import recipe_for
+from skillrl.discovery.settings import Recipe, RestartRecipe
 
 GAMES = ("MontezumaRevenge", "PrivateEye", "Pitfall")
 

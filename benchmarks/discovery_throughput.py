@@ -35,8 +35,9 @@ from torch import nn
 from record import record
 from skillrl.agents import SkillPPO
 from skillrl.discovery.loop import Discovery
-from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.recipes import recipe_for
 from skillrl.discovery.run import discover
+from skillrl.discovery.settings import Recipe
 from skillrl.envs import MujocoVectorEnv
 from skillrl.envs.make import make_single
 from skillrl.rewards import NeuralReward

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.recipes import recipe_for
 from skillrl.discovery.run import discover
+from skillrl.discovery.settings import Recipe
 
 # Networks this small are faster on one thread, and pytest's workers do not fight for the cores.
 torch.set_num_threads(1)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from skillrl.discovery.events import Event
-from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.recipes import recipe_for
+from skillrl.discovery.settings import Recipe
 from skillrl.files import read_tensors
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from skillrl import __version__, cli
 from skillrl.cli.discovery import Discover
-from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.recipes import recipe_for
+from skillrl.discovery.settings import Recipe
 from skillrl.errors import DamagedFileError, RunStopped, SkillrlError
 
 

@@ -10,7 +10,8 @@ from typing import Annotated, Self
 import tyro
 
 from skillrl.cli.verb import Imports, Json, Parsed, import_packages, shallow_dict
-from skillrl.discovery.recipes import AgentName, Recipe, recipe_for
+from skillrl.discovery.recipes import recipe_for
+from skillrl.discovery.settings import AgentName, Recipe
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from skillrl.discovery.events import (
     SkillFinished,
     Trained,
 )
-from skillrl.discovery.recipes import Recipe
+from skillrl.discovery.settings import Recipe
 from skillrl.errors import RunStopped
 
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skillrl.discovery.library import Skill, SkillLibrary, load_skill
-    from skillrl.discovery.recipes import Recipe, recipe_for
+    from skillrl.discovery.recipes import recipe_for
     from skillrl.discovery.run import discover
+    from skillrl.discovery.settings import Recipe
 
 # Imported when first used: recipes are read by the command line, which must not load torch.
 _MODULES = {
-    "Recipe": "recipes",
+    "Recipe": "settings",
     "Skill": "library",
     "SkillLibrary": "library",
     "discover": "run",

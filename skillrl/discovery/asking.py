@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.cluster.vq import kmeans2
 
-from skillrl.discovery.recipes import SampleRecipe
+from skillrl.discovery.settings import SampleRecipe
 
 # Components that persist less oscillate, and cannot be asked to go far for long; those that persist
 # less than the second are asked for by single observations.

@@ -28,8 +28,8 @@ from skillrl.discovery.evaluation import Evaluation
 from skillrl.discovery.events import OnEvent, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
-from skillrl.discovery.recipes import Recipe
 from skillrl.discovery.samples import gather_negatives
+from skillrl.discovery.settings import Recipe
 from skillrl.discovery.training import (
     make_agent,
     make_envs,

@@ -10,8 +10,8 @@ import torch
 from skillrl.agents import BaseSkillPolicy
 from skillrl.discovery.descriptors import describe
 from skillrl.discovery.following import episodes
-from skillrl.discovery.recipes import Recipe
 from skillrl.discovery.record import Record
+from skillrl.discovery.settings import Recipe
 from skillrl.discovery.training import make_envs
 from skillrl.rewards import NeuralReward, Separation
 

@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from skillrl.agents import BaseSkillPolicy
 from skillrl.discovery.following import Act, Memory, follow
-from skillrl.discovery.recipes import SampleRecipe
+from skillrl.discovery.settings import SampleRecipe
 
 
 def explore(

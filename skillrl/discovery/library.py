@@ -27,9 +27,9 @@ import gymnasium as gym
 from filelock import FileLock, Timeout
 
 from skillrl.agents import BaseSkillPolicy, load_policy
-from skillrl.discovery.recipes import Recipe, recipe_from_json
 from skillrl.discovery.record import Record
 from skillrl.discovery.schema import from_json
+from skillrl.discovery.settings import Recipe, recipe_from_json
 from skillrl.envs import NeuralRewardWrapper
 from skillrl.envs.make import make_single
 from skillrl.errors import DamagedFileError, InvalidValueError

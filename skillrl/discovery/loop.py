@@ -40,8 +40,8 @@ from skillrl.discovery.progress import (
     too_little,
     untouched,
 )
-from skillrl.discovery.recipes import Recipe
 from skillrl.discovery.samples import Score, gather_negatives, gather_positives, gather_states
+from skillrl.discovery.settings import Recipe
 from skillrl.discovery.training import make_agent, make_envs, stagger_episodes, train
 from skillrl.discovery.transfer import transfer
 from skillrl.envs import NeuralRewardVectorWrapper, RestartVectorWrapper, reward_for

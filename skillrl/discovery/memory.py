@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from skillrl.agents.recipes import OFF_POLICY
-from skillrl.discovery.recipes import Recipe
+from skillrl.discovery.settings import Recipe
 
 MIB = 2**20
 

@@ -29,7 +29,7 @@ from torch import nn
 from skillrl.discovery.diayn import Diayn
 from skillrl.discovery.events import OnEvent
 from skillrl.discovery.library import SkillLibrary
-from skillrl.discovery.recipes import Recipe
+from skillrl.discovery.settings import Recipe
 from skillrl.rewards import NeuralReward
 
 # Of the paper: how far a step may fall short of 1 before the constraint is at rest, and its

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skillrl.discovery.evaluation import LIVE_SHARE
-from skillrl.discovery.recipes import Recipe
+from skillrl.discovery.settings import Recipe
 from skillrl.rewards import Separation
 
 # Training has converged if its reward grew by less than this share of the target.

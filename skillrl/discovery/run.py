@@ -13,7 +13,7 @@ from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.loop import Discovery
 from skillrl.discovery.metra import Metra
 from skillrl.discovery.random_rewards import RandomRewards
-from skillrl.discovery.recipes import Recipe
+from skillrl.discovery.settings import Recipe
 from skillrl.discovery.training import check_environment, device_for, own_torch_threads
 from skillrl.errors import InvalidValueError
 

@@ -10,7 +10,7 @@ import numpy as np
 from skillrl.agents import BaseSkillPolicy
 from skillrl.discovery.exploration import explore
 from skillrl.discovery.following import Envs, Memory, episode_limit, follow
-from skillrl.discovery.recipes import SampleRecipe
+from skillrl.discovery.settings import SampleRecipe
 
 # Rewards ``(batch,)`` of observations ``(batch, *shape)``, as shares of the target.
 Score = Callable[[np.ndarray], np.ndarray]

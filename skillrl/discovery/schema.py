@@ -25,7 +25,7 @@ def from_json(cls: type[T], value: Any, where: str, *, defaults: bool = False) -
     Raises:
         InvalidValueError: if a field is missing, unknown, not of its type, or not finite.
 
-    >>> from skillrl.discovery.recipes import GuideRecipe
+    >>> from skillrl.discovery.settings import GuideRecipe
     >>> from_json(GuideRecipe, {"max_steps": 200, "until": 0.5}, "guide")
     GuideRecipe(max_steps=200, until=0.5)
     >>> from_json(GuideRecipe, {"until": 0.5}, "guide", defaults=True)

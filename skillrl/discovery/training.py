@@ -21,7 +21,7 @@ from skillrl.agents import (
 )
 from skillrl.agents.spaces import check_spaces
 from skillrl.discovery.following import episode_limit
-from skillrl.discovery.recipes import Recipe
+from skillrl.discovery.settings import Recipe
 from skillrl.envs import (
     NeuralRewardVectorWrapper,
     RestartVectorWrapper,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skillrl.agents import BaseSkillPolicy, SkillAgent
-from skillrl.discovery.recipes import TransferRecipe
+from skillrl.discovery.settings import TransferRecipe
 
 
 def transfer(previous: BaseSkillPolicy, agent: SkillAgent, recipe: TransferRecipe) -> None:

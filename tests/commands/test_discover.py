@@ -21,7 +21,8 @@ from skillrl.discovery import run as runs
 from skillrl.discovery.events import RewardFitted, RunStarted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary, load_skill
 from skillrl.discovery.memory import Memory
-from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.recipes import recipe_for
+from skillrl.discovery.settings import Recipe
 from skillrl.errors import InvalidValueError, RunStopped
 from skillrl.rewards import Separation
 

@@ -21,8 +21,8 @@ from skillrl.discovery import training
 from skillrl.discovery.events import Event, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.loop import Discovery
-from skillrl.discovery.recipes import AgentName, GuideRecipe, MemoryRecipe, Recipe, ReplayRecipe
 from skillrl.discovery.run import discover
+from skillrl.discovery.settings import AgentName, GuideRecipe, MemoryRecipe, Recipe, ReplayRecipe
 from skillrl.errors import InvalidValueError
 
 KINDS: dict[AgentName, type] = {

@@ -12,7 +12,7 @@ from skillrl.discovery.asking import (
     persistence,
     told_apart_by,
 )
-from skillrl.discovery.recipes import SampleRecipe
+from skillrl.discovery.settings import SampleRecipe
 
 
 def test_one_way_is_all_of_some_explorations_that_are_alike() -> None:

@@ -12,8 +12,8 @@ from skillrl.agents import SkillPPO
 from skillrl.discovery import training
 from skillrl.discovery.events import Event, RunStarted, Trained
 from skillrl.discovery.library import SkillLibrary
-from skillrl.discovery.recipes import RestartRecipe
 from skillrl.discovery.run import discover
+from skillrl.discovery.settings import RestartRecipe
 from skillrl.envs import RestartVectorWrapper
 from skillrl.envs.atari.processes import ProcessGames
 from skillrl.envs.atari.threads import ThreadGames

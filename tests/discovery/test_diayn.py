@@ -16,8 +16,8 @@ from skillrl.discovery import training
 from skillrl.discovery.diayn import Diayn
 from skillrl.discovery.events import Event, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
-from skillrl.discovery.recipes import Recipe
 from skillrl.discovery.run import discover
+from skillrl.discovery.settings import Recipe
 from skillrl.errors import InvalidValueError, RunStopped
 
 HOPPER = small("Hopper-v5", env_kwargs={"max_episode_steps": 45}, method="diayn")

@@ -6,7 +6,7 @@ from gymnasium import spaces
 from skillrl.agents import SkillPolicy
 from skillrl.discovery.exploration import disturbed, explore
 from skillrl.discovery.following import follow
-from skillrl.discovery.recipes import SampleRecipe
+from skillrl.discovery.settings import SampleRecipe
 from walkers import maze_policy, walker
 
 RECIPE = SampleRecipe(num_envs=4, negative_steps=3, positive_steps=4, positive_repeats=2)

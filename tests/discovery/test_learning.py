@@ -9,8 +9,9 @@ import pytest
 
 from skillrl.discovery.following import follow
 from skillrl.discovery.library import Skill
-from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.recipes import recipe_for
 from skillrl.discovery.run import discover
+from skillrl.discovery.settings import Recipe
 from skillrl.discovery.training import make_envs
 
 MAZE = recipe_for("skillrl/Maze2D-v0")

@@ -20,8 +20,9 @@ from skillrl.agents import SkillPolicy
 from skillrl.discovery import library as library_module
 from skillrl.discovery.descriptors import Descriptors
 from skillrl.discovery.library import Skill, SkillLibrary, load_skill
-from skillrl.discovery.recipes import Recipe, recipe_for
+from skillrl.discovery.recipes import recipe_for
 from skillrl.discovery.record import Record
+from skillrl.discovery.settings import Recipe
 from skillrl.envs import NeuralRewardWrapper
 from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.rewards import NeuralReward

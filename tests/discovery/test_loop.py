@@ -20,8 +20,8 @@ from skillrl.agents import SkillPolicy, SkillPPO
 from skillrl.discovery import evaluation, loop, progress, training
 from skillrl.discovery.events import Event, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
-from skillrl.discovery.recipes import Recipe, RestartRecipe
 from skillrl.discovery.run import discover
+from skillrl.discovery.settings import Recipe, RestartRecipe
 from skillrl.discovery.transfer import transfer
 from skillrl.errors import DamagedFileError, InvalidValueError, RunStopped
 from skillrl.rewards import Separation, fit_reward

@@ -10,8 +10,9 @@ from gymnasium import spaces
 
 from skillrl.discovery.archive import Archive
 from skillrl.discovery.memory import MIB, memory_for
-from skillrl.discovery.recipes import Recipe, ReplayRecipe, SampleRecipe, recipe_for
+from skillrl.discovery.recipes import recipe_for
 from skillrl.discovery.samples import gather_negatives, gather_positives
+from skillrl.discovery.settings import Recipe, ReplayRecipe, SampleRecipe
 from skillrl.discovery.training import make_agent, make_envs
 from skillrl.envs.maze import MazeVectorEnv
 

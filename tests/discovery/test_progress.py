@@ -13,7 +13,7 @@ from skillrl.discovery.progress import (
     too_little,
     untouched,
 )
-from skillrl.discovery.recipes import RestartRecipe
+from skillrl.discovery.settings import RestartRecipe
 
 # Rollouts of 128 steps: windows of two of them.
 RECIPE = dataclasses.replace(

@@ -8,9 +8,9 @@ import torch
 from runs import small
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.random_rewards import RandomRewards
-from skillrl.discovery.recipes import Recipe
 from skillrl.discovery.run import discover
 from skillrl.discovery.samples import gather_negatives
+from skillrl.discovery.settings import Recipe
 
 MAZE = small("skillrl/Maze2D-v0", env_kwargs={"max_episode_steps": 40}, method="random-rewards")
 HOPPER = small("Hopper-v5", env_kwargs={"max_episode_steps": 45}, method="random-rewards")

@@ -9,8 +9,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from skillrl.agents import SkillPolicy
 from skillrl.discovery.following import episode_limit
-from skillrl.discovery.recipes import SampleRecipe
 from skillrl.discovery.samples import gather_negatives, gather_positives
+from skillrl.discovery.settings import SampleRecipe
 from skillrl.envs import MazeVectorEnv
 from walkers import maze_policy, walker
 

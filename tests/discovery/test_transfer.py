@@ -6,7 +6,7 @@ import torch
 from gymnasium import spaces
 
 from skillrl.agents import SkillPolicy, SkillPPO
-from skillrl.discovery.recipes import TransferRecipe
+from skillrl.discovery.settings import TransferRecipe
 from skillrl.discovery.transfer import transfer
 from skillrl.envs import MazeVectorEnv, SB3VecEnv
 
