@@ -9,7 +9,8 @@ import torch
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
-from skillrl.agents.policy_network import Coordinates, PolicyNetwork, in_shared_coordinates
+from skillrl.agents.coordinates import Coordinates, in_shared_coordinates
+from skillrl.agents.policy_network import PolicyNetwork
 from skillrl.agents.returns import Episodes, comparison_batch
 from skillrl.errors import InvalidValueError
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from skillrl.agents.policy_network import Coordinates
+from skillrl.agents.coordinates import Coordinates
 from skillrl.agents.returns import Task
 from skillrl.discovery.library import provenance
 from skillrl.errors import InvalidValueError
@@ -38,7 +38,7 @@ class Comparison:
         names: of the policies.
         paths: of their files.
         task: what they were scored on.
-        coordinates: see ``skillrl.agents.policy_network.Coordinates``.
+        coordinates: see ``skillrl.agents.coordinates.Coordinates``.
         random: return of a random policy.
         modes: barriers and clusters.
         action_kl: before and after alignment, the divergence of what is half-way between two
