@@ -169,12 +169,17 @@ def rival(recipe: Recipe, method: Any, steps: int) -> Recipe:
 
 def budget(recipe: Recipe, runs: Sequence[dict[str, Any]]) -> int:
     """The mean steps of our own skills, those of their samples included."""
+    trained = np.mean([skill["steps"] for run in runs for skill in run["skills"]])
+    return round(trained + gathered(recipe))
+
+
+def gathered(recipe: Recipe) -> int:
+    """The environment steps of a skill's samples: our own skills have such, and others none."""
     samples = recipe.samples
     # The last skill and the parent are followed, and explored from.
-    gathered = samples.num_envs * (
+    return samples.num_envs * (
         2 * samples.negative_steps + samples.positive_repeats * samples.positive_steps
     )
-    return round(np.mean([skill["steps"] for run in runs for skill in run["skills"]]) + gathered)
 
 
 def seeds_of(options: argparse.Namespace) -> range:
@@ -264,29 +269,38 @@ def summary(run: Run) -> dict[str, Any]:
 def figures(runs: Sequence[dict[str, Any]], recipe: Recipe) -> dict[str, Any]:
     """Figures by seed, and their inter-quartile means with a 95 % bootstrap interval.
 
-    Of fewer than four seeds the inter-quartile mean is the mean.
+    Of fewer than four seeds the inter-quartile mean is the mean. What a run has no figure for is
+    None, and left out of the mean.
     """
-    by_seed: dict[str, list[float]] = {}
-    for run in runs:
-        for name, value in _figures_of(run, recipe).items():
-            by_seed.setdefault(name, []).append(value)
+    found = [_figures_of(run, recipe) for run in runs]
+    by_seed = {name: [each[name] for each in found] for name in found[0]}
+    known = {name: [v for v in each if v is not None] for name, each in by_seed.items()}
+    known = {name: each for name, each in known.items() if each}
     return {
         "recipe": dataclasses.asdict(recipe),
         "seeds": [run["seed"] for run in runs],
-        **by_seed,
-        "mean": {name: float(stats.trim_mean(each, 0.25)) for name, each in by_seed.items()},
-        "interval": {name: bootstrap(each) for name, each in by_seed.items()},
+        **{name: each for name, each in by_seed.items() if name in known},
+        "mean": {name: float(stats.trim_mean(each, 0.25)) for name, each in known.items()},
+        "interval": {name: bootstrap(each) for name, each in known.items()},
         "growing": [run["growing"] for run in runs],
         "skills": [run["skills"] for run in runs],
     }
 
 
-def _figures_of(run: dict[str, Any], recipe: Recipe) -> dict[str, float]:
+def _figures_of(run: dict[str, Any], recipe: Recipe) -> dict[str, float | None]:
     skills, known = run["skills"], run["growing"][-1]
+    # Only ours have rewards that ask for what is new, and are judged by them.
+    ours = recipe.method == "neural-rewards"
+    bodies = [skill["descriptors"] for skill in skills]
+    # Of HalfCheetah, which cannot fall, some outcomes are older than these figures.
+    steady = [(body.get("falls") or 0.0) < 0.5 for body in bodies]
+    seconds = [body["seconds"] for body in bodies if body.get("seconds") is not None]
     found = {
-        # Skills learnt together have no reward that asks for what is new, and are not judged by it.
-        "live": None if recipe.learnt_together else known["live"],
-        "steps_per_skill": float(np.mean([skill["steps"] for skill in skills])),
+        "live": known["live"] if ours else None,
+        "falls": 1 - float(np.mean(steady)),
+        "seconds": float(np.mean(seconds)) if seconds else None,
+        "steps_per_skill": float(np.mean([skill["steps"] for skill in skills]))
+        + (gathered(recipe) if ours else 0),
         "minutes": sum(skill["seconds"] for skill in skills) / 60,
         "bound": known["bound"],
         **{f"information: {name}": nats for name, nats in known["information"].items()},
@@ -294,19 +308,18 @@ def _figures_of(run: dict[str, Any], recipe: Recipe) -> dict[str, float]:
         "coverage": known["coverage"],
         "task_return": known["task_return"],
     }
-    bodies = [skill["descriptors"] for skill in skills]
-    # Who dives is fast, too.
-    steady = [body for body in bodies if (body.get("falls") or 0.0) < 0.5]
     for name, field, best in (
         ("fastest forwards", "forward_velocity", max),
         ("fastest backwards", "forward_velocity", min),
         ("front somersaults", "front_somersaults", max),
         ("back somersaults", "back_somersaults", max),
     ):
-        found[name] = best((body[field] for body in steady), default=0.0)
+        # Who dives is fast, too.
+        lasts = [body[field] for body, lasts in zip(bodies, steady, strict=True) if lasts]
+        found[name] = best(lasts, default=None)
     found |= run.get("more", {})
     found["upside_down"] = float(np.mean([body["upside_down"] for body in bodies]))
-    return {name: float(value) for name, value in found.items() if value is not None}
+    return found
 
 
 def bootstrap(values: Sequence[float]) -> list[float]:

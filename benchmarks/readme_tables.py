@@ -54,6 +54,8 @@ METHODS = {
 # Name in the results, heading, format.
 COLUMNS = (
     ("live", "live", ".0%"),
+    ("falls", "fall", ".0%"),
+    ("seconds", "after s", ".1f"),
     ("fastest forwards", "m/s forwards", ".1f"),
     ("fastest backwards", "backwards", ".1f"),
     ("front somersaults", "front flips", ".1f"),
@@ -79,24 +81,34 @@ def cell(figures: dict[str, Any], name: str, form: str) -> str:
     return f"{figures['mean'][name]:{form}} ({low:{form}} to {high:{form}})"
 
 
+def plain(value: float | None, form: str) -> str:
+    """A number, or nothing where there is none."""
+    return "" if value is None else f"{value:{form}}"
+
+
 def discovery(results: dict[str, Any]) -> str:
     """Figures of the skills: of all methods, and of each seed of our own."""
     methods = results["methods"]
     columns = [c for c in COLUMNS if any(c[0] in method["mean"] for method in methods.values())]
+    if not any(method["mean"]["falls"] for method in methods.values()):
+        columns = [c for c in columns if c[0] not in ("falls", "seconds")]
+    # Of methods with other numbers of seeds, how many ran side by side differs.
+    compared = [c for c in columns if c[0] != "minutes"]
 
     def row(name: str, method: dict[str, Any]) -> list[str]:
-        return [name, str(len(method["seeds"])), *(cell(method, k, form) for k, _, form in columns)]
+        cells = [cell(method, key, form) for key, _, form in compared]
+        return [name, str(len(method["seeds"])), *cells]
 
-    headings = [heading for _, heading, _ in columns]
     rows = [row(METHODS[name], method) for name, method in methods.items()]
-    tables = [table(["", "seeds", *headings], rows)]
+    tables = [table(["", "seeds", *(heading for _, heading, _ in compared)], rows)]
     if "neural-rewards" in methods:
         ours = methods["neural-rewards"]
+        known = [c for c in columns if c[0] in ours["mean"]]
         seeds = [
-            [str(seed), *(f"{ours[key][index]:{form}}" for key, _, form in columns)]
+            [str(seed), *(plain(ours[key][index], form) for key, _, form in known)]
             for index, seed in enumerate(ours["seeds"])
         ]
-        tables.append(table(["seed", *headings], seeds))
+        tables.append(table(["seed", *(heading for _, heading, _ in known)], seeds))
     return "\n".join(tables)
 
 

@@ -6,10 +6,11 @@ and nothing before; observations end with the flag's distance. Both sides are St
 PPO with the same number of the environment's steps, on observations and rewards normalised by
 running statistics; one acts by skills of 25 steps each, the other by torques, with PPO's default
 settings. The side with skills has 320 actions an update in the place of 2,048, because it takes 25
-times fewer, and its discount of 0.99 is an action's. The skills were discovered without the task;
-their training steps are not counted.
+times fewer, and its discount of 0.99 is an action's. Returns are those of both sides without noise.
+The skills were discovered without the task, in one run; its steps are recorded beside, and are not
+counted.
 
-    python benchmarks/skill_actions.py --run runs/half-cheetah/neural-rewards/seed-10
+    python benchmarks/skill_actions.py --run runs/half-cheetah/neural-rewards/seed-11
     python benchmarks/skill_actions.py --quick             under 60 seconds
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import multiprocessing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,11 @@ import numpy as np
 import torch
 from scipy import stats
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecNormalize, sync_envs_normalization
 
-from comparison import bootstrap, quick
+from comparison import bootstrap, gathered, quick
 from record import OUTCOMES, once, passing_folder, record
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.recipes import recipe_for
@@ -84,22 +86,6 @@ def without_flag(observation: np.ndarray) -> np.ndarray:
     return observation[:-1]
 
 
-class Curve(BaseCallback):
-    """Records the return of the episodes that end, over the environment's own steps."""
-
-    def __init__(self, steps_per_action: int) -> None:
-        super().__init__()
-        self.steps_per_action = steps_per_action
-        self.points: list[tuple[int, float]] = []
-
-    def _on_step(self) -> bool:
-        for info in self.locals["infos"]:
-            if "episode" in info:
-                steps = self.num_timesteps * self.steps_per_action
-                self.points.append((steps, float(info["episode"]["r"])))
-        return True
-
-
 @dataclass(frozen=True)
 class Task:
     """One agent to train."""
@@ -108,24 +94,28 @@ class Task:
     side: str
     seed: int
     run: Path
-    steps: int
+    marks: tuple[int, ...]
+    """Environment steps after which it is evaluated."""
+    episodes: int
+    """Of an evaluation."""
     outcomes: Path
 
 
-def learn(task: Task) -> list[tuple[int, float]]:
-    """Train one agent, unless its curve is known, and return the curve."""
-    settings: dict[str, Any] = {"side": task.side, "seed": task.seed, "steps": task.steps}
+def learn(task: Task) -> list[float]:
+    """Train one agent, unless its returns are known, and return them: one for each mark."""
+    settings: dict[str, Any] = {"side": task.side, "seed": task.seed, "marks": task.marks}
     settings |= {"reward": task.reward}
     if task.side == "skills":
         library = SkillLibrary(task.run)
         settings |= {"recipe": dataclasses.asdict(library.recipe), "run": library.seed}
     title = f"{task.reward} {task.side} seed {task.seed}"
-    found = once(task.outcomes, title, settings, lambda: {"curve": curve_of(task)})
-    return [(step, value) for step, value in found["curve"]]
+    found = once(task.outcomes, title, settings, lambda: {"returns": returns_of(task)})
+    returns: list[float] = found["returns"]
+    return returns
 
 
-def curve_of(task: Task) -> list[tuple[int, float]]:
-    """Train one agent and return its curve."""
+def returns_of(task: Task) -> list[float]:
+    """Train one agent and return what it earns at each mark."""
     torch.set_num_threads(1)
 
     def make() -> gym.Env[Any, Any]:
@@ -136,26 +126,27 @@ def curve_of(task: Task) -> list[tuple[int, float]]:
         return env
 
     per_action = STEPS if task.side == "skills" else 1
-    curve = Curve(per_action)
     # 2,048 actions an update from scratch, PPO's default; by skills as many updates as that takes.
     n_steps = 2_048 // NUM_ENVS if task.side == "scratch" else 40
     envs = VecNormalize(make_vec_env(make, NUM_ENVS, seed=task.seed))
+    judged = VecNormalize(
+        make_vec_env(make, NUM_ENVS, seed=task.seed + 1_000), training=False, norm_reward=False
+    )
     agent = PPO("MlpPolicy", envs, n_steps=n_steps, batch_size=64, seed=task.seed, device="cpu")
-    agent.learn(task.steps // per_action, callback=curve)
-    return curve.points
-
-
-def at(points: list[tuple[int, float]], steps: int, episodes: int = 16) -> float:
-    """Mean return of the last episodes that ended up to a number of steps."""
-    returns = [value for step, value in points if step <= steps]
-    return float(np.mean(returns[-episodes:]))
+    returns = []
+    for mark in task.marks:
+        agent.learn(mark // per_action - agent.num_timesteps, reset_num_timesteps=False)
+        sync_envs_normalization(envs, judged)
+        earned, _ = evaluate_policy(agent, judged, task.episodes)
+        returns.append(float(np.mean(earned)))
+    return returns
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under 60 seconds, nothing recorded")
     parser.add_argument(
-        "--run", type=Path, default=Path("runs/half-cheetah/neural-rewards/seed-10")
+        "--run", type=Path, default=Path("runs/half-cheetah/neural-rewards/seed-11")
     )
     parser.add_argument("--outcomes", type=Path, default=OUTCOMES / "skill_actions")
     parser.add_argument("--rewards", nargs="+", choices=REWARDS, default=list(REWARDS))
@@ -166,21 +157,25 @@ def main() -> None:
         options.seeds, options.steps, options.run = 1, 20_000, quick_run()
         options.outcomes = passing_folder()
     shares = (1.0,) if options.quick else (0.1, 0.3, 1.0)
-    marks = [int(options.steps * share) for share in shares]
+    marks = tuple(int(options.steps * share) for share in shares)
     tasks = [
-        Task(reward, side, seed, options.run, options.steps, options.outcomes)
+        Task(reward, side, seed, options.run, marks, 1 if options.quick else 16, options.outcomes)
         for reward in options.rewards
         for seed in range(options.seeds)
         for side in SIDES
     ]
     jobs = multiprocessing.cpu_count()
     with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
-        curves = dict(zip(tasks, pool.map(learn, tasks, chunksize=1), strict=True))
+        returns = dict(zip(tasks, pool.map(learn, tasks, chunksize=1), strict=True))
+    library = SkillLibrary(options.run)
     figures: dict[str, Any] = {"seeds": list(range(options.seeds)), "marks": marks}
+    figures["steps of discovery"] = sum(
+        skill.record.steps + gathered(library.recipe) for skill in library
+    )
     figures["rewards"] = {
         reward: {
             side: summary(
-                [each for t, each in curves.items() if (t.reward, t.side) == (reward, side)], marks
+                [each for t, each in returns.items() if (t.reward, t.side) == (reward, side)], marks
             )
             for side in SIDES
         }
@@ -190,9 +185,10 @@ def main() -> None:
     record("skill_actions", figures, quick=options.quick)
 
 
-def summary(curves: list[list[tuple[int, float]]], marks: list[int]) -> dict[str, Any]:
+def summary(by_seed: Sequence[Sequence[float]], marks: Sequence[int]) -> dict[str, Any]:
     """Returns at some numbers of steps, by seed, and their inter-quartile means with intervals."""
-    returns = {str(mark): [at(points, mark) for points in curves] for mark in marks}
+    columns = zip(*by_seed, strict=True)
+    returns = {str(mark): [*column] for mark, column in zip(marks, columns, strict=True)}
     return {
         "returns": returns,
         "mean": {mark: float(stats.trim_mean(each, 0.25)) for mark, each in returns.items()},

@@ -14,6 +14,8 @@ from comparison import (
     Run,
     bootstrap,
     budget,
+    figures,
+    gathered,
     outcome,
     rival,
     searched,
@@ -91,3 +93,40 @@ def test_diayn_gets_the_entropy_with_which_its_skills_differ_most(
     assert chosen.agent.ent_coef == chosen.agent.ent_coef_rewarded == ENTROPIES[1]
     assert chosen.steps_per_skill == 1_000
     assert [*trials.values()] == [pytest.approx(nats) for nats in (1.0, 1.2, 1.1)]
+
+
+def run_of(seed: int, *falls: float, steps: int = 1_000) -> dict[str, Any]:
+    """What is known of a run whose skills run at 1, 2, … m/s."""
+    body = {"forward_velocity": 0.0, "front_somersaults": 0.0, "back_somersaults": 0.0}
+    body |= {"upside_down": 0.0}
+    skills = [
+        {
+            "live": True,
+            "steps": steps,
+            "seconds": 60.0,
+            "descriptors": {**body, "forward_velocity": speed, "falls": each, "seconds": 2.0},
+        }
+        for speed, each in enumerate(falls, start=1)
+    ]
+    known = {"live": 1.0, "bound": 0.0, "information": {}, "distinct": None}
+    known |= {"coverage": 3, "task_return": None}
+    return {"seed": seed, "growing": [known], "skills": skills}
+
+
+def test_speeds_are_those_of_skills_that_do_not_fall() -> None:
+    found = figures([run_of(1, 0.0, 0.4, 0.9), run_of(2, 1.0, 1.0, 1.0)], RECIPE)
+    # Where all fall there is no such speed, rather than one of zero.
+    assert found["fastest forwards"] == [2.0, None]
+    assert found["mean"]["fastest forwards"] == 2.0
+    assert found["falls"] == [pytest.approx(1 / 3), 1.0]
+    assert found["seconds"] == [2.0, 2.0]
+    assert "task_return" not in found and "task_return" not in found["mean"]
+
+
+def test_steps_of_samples_count_for_those_who_have_some() -> None:
+    runs = [run_of(1, 0.0)]
+    ours, random = (figures(runs, r) for r in (RECIPE, rival(RECIPE, "random-rewards", 1_000)))
+    assert ours["steps_per_skill"] == [1_000 + gathered(RECIPE)]
+    assert random["steps_per_skill"] == [1_000]
+    # Only rewards that ask for what is new judge whether a skill is live.
+    assert ours["live"] == [1.0] and "live" not in random

@@ -7,7 +7,6 @@ one-legged hop is found among many skills without watching them all.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +50,7 @@ class Descriptors:
     back_somersaults: float
     """Backward somersaults an episode."""
     airborne: float
-    """Share of the time with no foot on the ground, in [0, 1]."""
+    """Share of the time with nothing of the body on the ground, in [0, 1]."""
     feet: dict[str, float]
     """Share of the time that each foot is on the ground, in [0, 1]."""
     effort: float
@@ -98,17 +97,26 @@ class Motion:
     seconds: float
     """Duration of a step."""
     alive: np.ndarray
-    """``(T, N)``: whether the episode was still going on."""
+    """``(T, N)``: whether the episode was still going on, or the next one."""
+    starts: np.ndarray
+    """``(T, N)``: whether an episode began here."""
     position: np.ndarray
     """``(T, N, 3)``: of the torso, in metres."""
     rotation: np.ndarray
     """``(T, N, 3, 3)``: from the torso's axes (forwards, left, up) to the world's."""
     contacts: np.ndarray
     """``(T, N, F)``: whether each foot was on the ground."""
+    lies: np.ndarray
+    """``(T, N)``: whether anything else of the body was on the ground."""
     actions: np.ndarray
     """``(T, N, A)``: as shares of their bounds."""
     fell: np.ndarray
-    """``(N,)``: whether the environment terminated the episode."""
+    """``(N,)``: whether the environment terminated the first episode."""
+
+    @property
+    def airborne(self) -> np.ndarray:
+        """``(T, N)``: whether nothing of the body was on the ground."""
+        return ~(self.contacts.any(-1) | self.lies)
 
 
 def feet_of(env: str, env_kwargs: dict[str, Any]) -> dict[str, str] | None:
@@ -157,26 +165,32 @@ def watch(
     episodes: int,
     steps: int,
     seed: int,
+    again: bool = False,
 ) -> Motion:
-    """Run one episode in each of ``episodes`` environments and measure the bodies."""
+    """Run one episode in each of ``episodes`` environments and measure the bodies.
+
+    With ``again``, where an episode ends the next one follows, until all ``steps`` are done.
+    """
     envs: Any = make_vec(env, episodes, autoreset_mode=AutoresetMode.SAME_STEP, **env_kwargs)
     act = follow(policy, deterministic=True)
     states: list[np.ndarray] = []
     alive: list[np.ndarray] = []
+    started: list[np.ndarray] = []
     actions: list[np.ndarray] = []
-    running, starts = np.ones(episodes, bool), np.ones(episodes, bool)
+    first, starts = np.ones(episodes, bool), np.ones(episodes, bool)
     fell = np.zeros(episodes, bool)
     observations, _ = envs.reset(seed=seed)
     bound = np.abs(envs.single_action_space.high)
-    while running.any() and len(states) < steps:
+    while (again or first.any()) and len(states) < steps:
         states.append(envs.get_state()["physics"])
-        alive.append(running.copy())
+        alive.append(first | again)
+        started.append(starts)
         chosen = act(observations, starts)
         actions.append(chosen / bound)
         observations, _, terminations, truncations, _ = envs.step(chosen)
         starts = terminations | truncations
-        fell |= running & terminations
-        running &= ~starts
+        fell |= first & terminations
+        first = first & ~starts
     envs.close()
 
     model = envs.model
@@ -185,43 +199,48 @@ def watch(
     geoms = [model.geom(name).id for name in feet.values()]
     shape = (len(states), episodes)
     position, rotation = np.zeros((*shape, 3)), np.zeros((*shape, 3, 3))
-    contacts = np.zeros((*shape, len(geoms)), bool)
+    contacts, lies = np.zeros((*shape, len(geoms)), bool), np.zeros(shape, bool)
     for index in np.ndindex(shape):
         mujoco.mj_setState(model, data, states[index[0]][index[1]], _STATE)
         mujoco.mj_kinematics(model, data)
         mujoco.mj_collision(model, data)
         position[index] = data.xpos[torso]
         rotation[index] = data.xmat[torso].reshape(3, 3)
-        contacts[index] = on_ground(model, data, geoms)
+        touching = on_ground(model, data)
+        contacts[index] = np.isin(geoms, touching)
+        lies[index] = not np.isin(touching, geoms).all()
     return Motion(
         seconds=float(model.opt.timestep) * envs.task.frame_skip,
         alive=np.array(alive),
+        starts=np.array(started),
         position=position,
         rotation=rotation,
         contacts=contacts,
+        lies=lies,
         actions=np.array(actions),
         fell=fell,
     )
 
 
+# How far up, or down, the torso's upward axis points where a body stands on its feet or its head.
+UP = 0.5
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
 
-def on_ground(model: mujoco.MjModel, data: mujoco.MjData, geoms: Sequence[int]) -> np.ndarray:
-    """Whether each of the geoms touches what does not move: another foot is no ground."""
+def on_ground(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
+    """The geoms that touch what does not move: another foot is no ground."""
     pairs = data.contact.geom
     fixed = model.geom_bodyid[pairs] == 0
-    return np.isin(geoms, pairs[fixed[:, ::-1]])
+    return pairs[fixed[:, ::-1]]
 
 
 def summarise(motion: Motion, feet: tuple[str, ...]) -> Descriptors:
     """Describe a motion; ``feet`` names the last axis of its contacts."""
-    alive = motion.alive
-    airborne = np.logical_not(np.any(motion.contacts, axis=-1, keepdims=True))[..., 0]
+    alive, airborne = motion.alive, motion.airborne
     turns, way, seconds = [], np.zeros(3), 0.0
     for n, last in enumerate(alive.sum(0) - 1):
         rotation = motion.rotation[: last + 1, n]
-        turns.append(somersaults(pitch(rotation), rotation[:, 2, 2] > 0, airborne[: last + 1, n]))
+        turns.append(somersaults(pitch(rotation), rotation[:, 2, 2], airborne[: last + 1, n]))
         way += motion.position[last, n] - motion.position[0, n]
         seconds += last * motion.seconds
     front, back = np.mean(turns, axis=0)
@@ -254,23 +273,23 @@ def pitch(rotations: np.ndarray) -> np.ndarray:
     return np.concatenate([[0.0], np.cumsum(angles * left)])
 
 
-def somersaults(pitch: np.ndarray, upright: np.ndarray, airborne: np.ndarray) -> tuple[int, int]:
+def somersaults(pitch: np.ndarray, up: np.ndarray, airborne: np.ndarray) -> tuple[int, int]:
     """Count somersaults forwards and backwards.
 
-    A somersault is a full turn of the torso in one direction with all feet off the ground at some
-    moment of it. A body that leans to the side turns about its left axis also where it spins on the
-    spot: so the torso must stand on its head and on its feet in the turn, as it always does where
-    it can move in a plane only.
+    A somersault is a full turn of the torso in one direction with the whole body off the ground at
+    some moment of it: who rolls over the back makes none. A body that leans to the side turns about
+    its left axis also where it spins on the spot: so the torso must stand on its head and on its
+    feet in the turn, as it always does where it can move in a plane only.
 
     Args:
         pitch: ``(T,)``, the angle turned so far in radians, nose down positive.
-        upright: ``(T,)``, whether the torso's top is above its bottom.
-        airborne: ``(T,)``, whether all feet are off the ground.
+        up: ``(T,)``, how far the torso's upward axis points up, from −1 to 1.
+        airborne: ``(T,)``, whether nothing of the body is on the ground.
 
     >>> turning, always = np.linspace(0.0, 5 * math.pi, 100), np.ones(100, bool)
-    >>> somersaults(turning, np.cos(turning) > 0, always)
+    >>> somersaults(turning, np.cos(turning), always)
     (2, 0)
-    >>> somersaults(turning, np.cos(turning) > 0, ~always), somersaults(turning, always, always)
+    >>> somersaults(turning, np.cos(turning), ~always), somersaults(turning, 0 * turning, always)
     ((0, 0), (0, 0))
     """
     counts = []
@@ -281,7 +300,7 @@ def somersaults(pitch: np.ndarray, upright: np.ndarray, airborne: np.ndarray) ->
                 start = t  # turned back: a new turn can begin only here
             elif angle[t] - angle[start] >= 2 * math.pi:
                 turn = slice(start, t + 1)
-                over = upright[turn].any() and not upright[turn].all()
+                over = up[turn].max() > UP and up[turn].min() < -UP
                 count += bool(over and airborne[turn].any())
                 start = t
         counts.append(count)
@@ -293,8 +312,9 @@ def hops(
 ) -> dict[str, float]:
     """How fast the bodies hop on each foot: on it alone, for many steps on end.
 
-    A stretch of steps counts if no other foot touches anything in it, this one does, and the torso
-    stays between two heights; flight between two contacts is part of a hop.
+    A stretch of steps counts if nothing else of the body is on the ground in it, this foot lands in
+    it at least twice, and the torso stays between two heights; flight between two contacts is part
+    of a hop.
 
     Args:
         motion: of ``N`` bodies.
@@ -308,14 +328,17 @@ def hops(
     """
     low, high = heights
     height = motion.position[..., 2]
-    upright = motion.alive & (height >= low) & (height <= high)
+    upright = motion.alive & ~motion.lies & (height >= low) & (height <= high)
     fastest = dict.fromkeys(feet, 0.0)
     for index, foot in enumerate(feet):
         others = np.delete(motion.contacts, index, axis=-1).any(-1)
         allowed = upright & ~others
+        own = motion.contacts[..., index]
+        lands = own[1:] & ~own[:-1]
         for start in range(len(allowed) - steps + 1):
             window = slice(start, start + steps)
-            hopping = allowed[window].all(0) & motion.contacts[window, :, index].any(0)
+            landings = lands[start : start + steps - 1].sum(0)
+            hopping = allowed[window].all(0) & (landings >= 2)
             if hopping.any():
                 way = motion.position[start + steps - 1] - motion.position[start]
                 speed = np.linalg.norm(way[hopping, :2], axis=-1) / ((steps - 1) * motion.seconds)

@@ -14,8 +14,8 @@ from skillrl.errors import InvalidValueError
 
 # Buckets of the histograms and the interval that they divide, as in the paper.
 BUCKETS, INTERVAL = 1_000, (-10.0, 10.0)
-# Steps at the end of an episode that count.
-LAST = 500
+# Steps of a trajectory, and those at its end that count.
+STEPS, LAST = 1_000, 500
 
 
 def mutual_information(skills: Sequence[np.ndarray]) -> float:
@@ -121,7 +121,9 @@ class Variety:
     information: dict[str, float]
     """Mutual information of skills with what the torso does, in nats by the name of the dimension:
     forward velocity and height, and where the robot can move sideways, lateral velocity; in the
-    last 500 steps of 10 trajectories a skill. Empty where no body is known."""
+    last 500 of 1,000 steps of 10 trajectories a skill. Where an episode ends sooner the next one
+    follows, so that all skills have as many values: of few values the estimate is too high. Empty
+    where no body is known."""
     distinct: float | None
     """Mean over all pairs of skills of how well they can be told apart by the best of these
     dimensions, in [0, 1]; None where there are no pairs or no body is known."""
@@ -158,8 +160,10 @@ def growing_variety(library: SkillLibrary, *, episodes: int = 10) -> list[Variet
         record = skill.record
         feet = feet_of(record.env, record.env_kwargs)
         if feet is not None:
-            sizes = {"episodes": episodes, "steps": 1_000, "seed": library.seed}
-            motions.append(watch(skill.policy, record.env, record.env_kwargs, feet, **sizes))
+            sizes = {"episodes": episodes, "steps": STEPS, "seed": library.seed}
+            motions.append(
+                watch(skill.policy, record.env, record.env_kwargs, feet, **sizes, again=True)
+            )
         records.append(record)
     if not records:
         raise InvalidValueError(f"{library.path} has no finished skill yet.")
@@ -179,7 +183,7 @@ def _variety(records: Sequence[Record], motions: Sequence[Motion]) -> Variety:
         told_apart = np.max([distinctness(each) for each in dimensions.values()], axis=0)
         distinct = float(told_apart[np.triu_indices(len(motions), 1)].mean())
     if motions:
-        covered = coverage(np.concatenate([m.position[m.alive][:, :2] for m in motions]))
+        covered = coverage(np.concatenate([m.position[..., :2] for m in motions]))
     return Variety(
         live=float(np.mean([record.live for record in records])),
         task_return=max(returns, default=None),
@@ -191,12 +195,11 @@ def _variety(records: Sequence[Record], motions: Sequence[Motion]) -> Variety:
 
 
 def _dimensions(motion: Motion) -> dict[str, np.ndarray]:
-    velocity = np.diff(motion.position, axis=0) / motion.seconds
-    alive = motion.alive[1:]
-    # The last 500 steps of each episode.
-    late = alive & (np.cumsum(alive[::-1], axis=0)[::-1] <= LAST)
+    velocity = np.diff(motion.position, axis=0)[-LAST:] / motion.seconds
+    # The step from the end of an episode to the begin of the next is none of the body's.
+    own = ~motion.starts[-LAST:]
     return {
-        "forward velocity": velocity[late][:, 0],
-        "height": motion.position[1:][late][:, 2],
-        "lateral velocity": velocity[late][:, 1],
+        "forward velocity": velocity[own][:, 0],
+        "height": motion.position[-LAST:][own][:, 2],
+        "lateral velocity": velocity[own][:, 1],
     }

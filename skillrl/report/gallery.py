@@ -161,7 +161,7 @@ def _behaviour(record: Record) -> list[tuple[str, str]]:
             ("height", f"{body.height:.2f} m"),
             ("front, back flips", f"{body.front_somersaults:.1f}, {body.back_somersaults:.1f}"),
             ("upside down", f"{body.upside_down:.0%}"),
-            ("no foot on the ground", f"{body.airborne:.0%}"),
+            ("in the air", f"{body.airborne:.0%}"),
             *((f"{foot} foot down", f"{share:.0%}") for foot, share in body.feet.items()),
             ("effort", f"{body.effort:.0%}"),
         ]

@@ -52,21 +52,21 @@ def turned(*angles: float) -> np.ndarray:
 )
 def test_somersaults_worked_by_hand(angles: tuple[float, ...], front: int, back: int) -> None:
     angle = turned(*angles)
-    upright, always = np.cos(angle) > 0, np.ones(len(angle), bool)
-    assert somersaults(angle, upright, always) == (front, back)
-    assert somersaults(angle, upright, ~always) == (0, 0)
+    up, always = np.cos(angle), np.ones(len(angle), bool)
+    assert somersaults(angle, up, always) == (front, back)
+    assert somersaults(angle, up, ~always) == (0, 0)
 
 
-def test_the_feet_must_leave_the_ground_in_each_turn() -> None:
+def test_the_body_must_leave_the_ground_in_each_turn() -> None:
     angle = turned(0.0, 2.1 * 2 * math.pi)
     airborne = np.zeros(len(angle), bool)
     airborne[5] = True
-    assert somersaults(angle, np.cos(angle) > 0, airborne) == (1, 0)
+    assert somersaults(angle, np.cos(angle), airborne) == (1, 0)
     airborne[-10] = True
-    assert somersaults(angle, np.cos(angle) > 0, airborne) == (2, 0)
+    assert somersaults(angle, np.cos(angle), airborne) == (2, 0)
 
 
-@pytest.mark.parametrize("lean", [30.0, 150.0])
+@pytest.mark.parametrize("lean", [30.0, 89.0, 91.0, 150.0])
 def test_spinning_on_the_spot_is_no_somersault(lean: float) -> None:
     # Leaning to the side, a body turns about its own left axis by sin(lean) of what it spins.
     spin = np.linspace(0.0, 6 * math.pi, 200)
@@ -77,8 +77,10 @@ def test_spinning_on_the_spot_is_no_somersault(lean: float) -> None:
         ]
     )
     turned_so_far, always = pitch(rotations), np.ones(200, bool)
-    assert turned_so_far[-1] == pytest.approx(3 * math.pi, rel=1e-3)
-    assert somersaults(turned_so_far, rotations[:, 2, 2] > 0, always) == (0, 0)
+    assert turned_so_far[-1] == pytest.approx(6 * math.pi * math.sin(math.radians(lean)), rel=1e-3)
+    # Who lies on the side rocks to either side of it.
+    up = rotations[:, 2, 2] + 0.1 * np.cos(np.arange(200))
+    assert somersaults(turned_so_far, up, always) == (0, 0)
 
 
 @pytest.mark.parametrize("env", sorted(FEET))
@@ -103,7 +105,7 @@ def test_which_way_is_forwards(env: str, forwards: bool) -> None:
     rotation = np.array(rotations)
     top = rotation @ np.array([0.0, 0.0, 1.0])
     assert (top[1, 0] > 0) == forwards
-    found = somersaults(pitch(rotation), rotation[:, 2, 2] > 0, np.ones(100, bool))
+    found = somersaults(pitch(rotation), rotation[:, 2, 2], np.ones(100, bool))
     assert found == ((1, 0) if forwards else (0, 1))
 
 
@@ -115,17 +117,16 @@ def test_feet_that_touch_each_other_are_not_on_the_ground() -> None:
         </worldbody></mujoco>"""
     )
     data = mujoco.MjData(model)
-    feet = [model.geom(name).id for name in ("left", "right")]
     mujoco.mj_forward(model, data)
     assert data.ncon == 1
-    assert on_ground(model, data, feet).tolist() == [False, False]
+    assert on_ground(model, data).tolist() == []
     data.qpos[2] = 0.05
     mujoco.mj_forward(model, data)
-    assert on_ground(model, data, feet).tolist() == [True, False]
+    assert on_ground(model, data).tolist() == [model.geom("left").id]
     data.qpos[:3] = [0.0, 0.0, 5.0]
     mujoco.mj_forward(model, data)
     assert data.ncon == 0
-    assert on_ground(model, data, feet).tolist() == [False, False]
+    assert on_ground(model, data).tolist() == []
 
 
 def test_pitch_is_what_was_turned_about_the_left_axis() -> None:
@@ -152,9 +153,12 @@ def test_a_motion_worked_by_hand() -> None:
     contacts[1, 0] = False
     contacts[2, 0, 1] = True
     alive = np.array([[True, True], [True, True], [True, True], [True, False]])
+    starts = np.array([[True, True], [False, False], [False, False], [False, True]])
+    lies = np.zeros((4, 2), bool)
+    lies[1, 1] = True
     actions = np.full((4, 2, 3), 0.5)
     fell = np.array([False, True])
-    motion = Motion(0.5, alive, position, rotation, contacts, actions, fell)
+    motion = Motion(0.5, alive, starts, position, rotation, contacts, lies, actions, fell)
     found = summarise(motion, ("left", "right"))
     # 3 m in 1.5 s and −1 m in 1 s.
     assert found.forward_velocity == pytest.approx(2.0 / 2.5)
@@ -273,22 +277,28 @@ def test_hops_worked_by_hand() -> None:
     steps, seconds = 30, 0.1
     time = np.arange(steps) * seconds
     # The first hops to the left on its right foot at 2 m/s and lands every third step; the second
-    # does so at 3 m/s, and falls after ten steps; the third puts down the other foot in the middle.
-    position = np.zeros((steps, 3, 3))
+    # does so at 3 m/s, and falls after ten steps; the third puts down the other foot in the middle;
+    # the fourth glides on its foot, and the fifth drags a hand.
+    position = np.zeros((steps, 5, 3))
     position[:, 0, 1], position[:, 1, 0], position[:, 2, 0] = 2 * time, 3 * time, 5 * time
+    position[:, 3:, 0] = 7 * time[:, None]
     position[..., 2] = 1.4
     position[10:, 1, 2] = 0.4
-    contacts = np.zeros((steps, 3, 2), bool)
+    contacts, lies = np.zeros((steps, 5, 2), bool), np.zeros((steps, 5), bool)
     contacts[::3, :, 1] = True
     contacts[15, 2, 0] = True
+    contacts[:, 3, 1] = True
+    lies[:, 4] = True
     motion = Motion(
         seconds=seconds,
-        alive=np.ones((steps, 3), bool),
+        alive=np.ones((steps, 5), bool),
+        starts=np.zeros((steps, 5), bool),
         position=position,
-        rotation=np.tile(np.eye(3), (steps, 3, 1, 1)),
+        rotation=np.tile(np.eye(3), (steps, 5, 1, 1)),
         contacts=contacts,
-        actions=np.zeros((steps, 3, 1)),
-        fell=np.zeros(3, bool),
+        lies=lies,
+        actions=np.zeros((steps, 5, 1)),
+        fell=np.zeros(5, bool),
     )
     feet = ("left", "right")
     assert hops(motion, feet, steps=20, heights=(1.0, 2.0)) == {
@@ -296,5 +306,8 @@ def test_hops_worked_by_hand() -> None:
         "right": pytest.approx(2.0),
     }
     assert hops(motion, feet, steps=14, heights=(1.0, 2.0))["right"] == pytest.approx(5.0)
+    # In seven steps it lands twice, in four once.
+    assert hops(motion, feet, steps=7, heights=(1.0, 2.0))["right"] == pytest.approx(5.0)
+    assert hops(motion, feet, steps=4, heights=(1.0, 2.0))["right"] == 0.0
     assert hops(motion, feet, steps=20, heights=(1.5, 2.0))["right"] == 0.0
     assert hops(motion, feet, steps=31, heights=(1.0, 2.0))["right"] == 0.0

@@ -9,8 +9,10 @@ from gymnasium.spaces import Box
 
 from records import new_record
 from skillrl.agents import SkillPolicy
+from skillrl.discovery.descriptors import FEET, watch
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.metrics import (
+    _dimensions,
     coverage,
     distinctness,
     growing_variety,
@@ -132,6 +134,25 @@ def test_the_variety_of_a_run(tmp_path: Path) -> None:
     # The first two do the same.
     assert second.information["height"] == pytest.approx(0.0, abs=1e-9)
     assert second.distinct == 0.0
+
+
+def test_skills_that_fall_have_as_many_values(tmp_path: Path) -> None:
+    library = SkillLibrary.create(tmp_path / "run", recipe_for("Walker2d-v5"), 0)
+    space, reward = Box(-np.inf, np.inf, (17,)), NeuralReward((17,), hidden=2)
+    for index in range(2):
+        policy = SkillPolicy(space, Box(-1.0, 1.0, (6,)), lambda _: 0.0, hidden=(4,))
+        torch.nn.init.zeros_(policy.action_net.weight)
+        torch.nn.init.constant_(policy.action_net.bias, 1.0)
+        library.add(policy, reward, new_record(index, env="Walker2d-v5"))
+    sizes: Any = {"episodes": 2, "steps": 1_000, "seed": 0}
+    motion = watch(policy, "Walker2d-v5", {}, FEET["Walker2d-v5"], **sizes, again=True)
+    begins = motion.starts.sum(0)
+    assert motion.alive.all() and (begins > 3).all()
+    values = {name: len(each) for name, each in _dimensions(motion).items()}
+    assert set(values.values()) == {2 * 500 - motion.starts[-500:].sum()}
+    # A walker that falls forwards is soon put back to its start: no step is so fast.
+    assert np.abs(_dimensions(motion)["forward velocity"]).max() < 10.0
+    assert variety(library, episodes=2).coverage == coverage(motion.position[..., :2])
 
 
 def test_the_variety_of_skills_without_a_body(tiny_run: Path) -> None:
