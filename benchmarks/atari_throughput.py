@@ -203,6 +203,8 @@ def loops(quick: bool) -> dict[str, Any]:
     }
     if not quick:
         agents["sb3, SubprocVecEnv"] = their_agent(recipe, SubprocVecEnv)
+    for each in agents.values():
+        learning(each, 1, 1)  # the first updates of all are slower
     trial = {
         (name, threads): learning(agent, 1, threads)
         for name, agent in agents.items()
@@ -218,6 +220,7 @@ def loops(quick: bool) -> dict[str, Any]:
             speeds[name].append(learning(agents[key], 1 if quick else 2, threads))
     ours = agents["skillrl"]
     assert isinstance(ours, SkillPPO)
+    torch.set_num_threads(chosen["skillrl"][1])
     medians = {name: statistics.median(each) for name, each in speeds.items()}
     found = {
         "vs_sb3": medians["skillrl"] / medians["sb3"],

@@ -23,7 +23,7 @@ from record import record
 from skillrl.discovery.following import follow
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.metrics import mutual_information
-from skillrl.discovery.settings import AgentName, Recipe
+from skillrl.discovery.settings import AgentName, AgentRecipe, Recipe
 from skillrl.discovery.training import make_envs
 from skillrl.envs import MaskVelocity
 
@@ -95,6 +95,8 @@ BASE = Recipe(
     steps_per_skill=150_000,
     patience=0.0,
     attempts=1,
+    # All layers learn as fast as those of the agent with a memory.
+    agent=AgentRecipe(hidden_learning_rate=1.0),
 )
 AGENTS: dict[str, Recipe] = {
     "ppo": BASE,

@@ -160,8 +160,12 @@ def others(width: int, calls: int, rounds: int) -> dict[str, Any]:
     """Forward and backward pass of a chunk, of torch's layers and ours, at equal width."""
     torch.manual_seed(0)
     inputs = torch.randn(CHUNK, BATCH, width)
-    # As many real numbers of state as the others have.
-    ours = {"LRU": LRU(width, width // 2), "LinearRTU": LinearRTU(width, width // 2)}
+    # As many real numbers of state as an LSTM has, two for each unit, or a GRU with half of them.
+    ours = {
+        f"{kind.__name__}, N {units}": kind(width, units)
+        for kind in (LRU, LinearRTU)
+        for units in (width, width // 2)
+    }
     theirs = {"LSTM": nn.LSTM(width, width), "GRU": nn.GRU(width, width)}
     carries = {name: layer.initial_carry(BATCH) for name, layer in ours.items()}
 
@@ -182,8 +186,8 @@ def others(width: int, calls: int, rounds: int) -> dict[str, Any]:
         rounds=rounds,
     )
     return {
-        "vs_lstm": times["LSTM"] / times["LRU"],
-        "vs_gru": times["GRU"] / times["LRU"],
+        "vs_lstm": times["LSTM"] / times[f"LRU, N {width}"],
+        "vs_gru": times["GRU"] / times[f"LRU, N {width // 2}"],
         "microseconds": times,
     }
 

@@ -1,10 +1,10 @@
 """Environment steps per second of recurrent PPO, end to end, against sb3-contrib's RecurrentPPO.
 
 HalfCheetah and CartPole without velocities, 8 and 64 environments; actor and critic with a
-recurrence each of 64 real numbers of state (an LSTM of 64 units, an LRU of 32 complex ones), equal
-rollouts, batches, epochs and networks behind the recurrence. Both sides step the same environments,
-this package's where it has its own, with the better number of torch threads for each; they run in
-turn, and the ratio is that of the medians.
+recurrence each of 64 units, which are 128 numbers of state (of an LSTM two for each, of an LRU a
+complex one), equal rollouts, batches, epochs and networks behind the recurrence. Both sides step
+the same environments, this package's where it has its own, with the better number of torch threads
+for each; they run in turn, and the ratio is that of the medians.
 
     python benchmarks/recurrent_throughput.py            about 10 minutes, on a quiet machine
     python benchmarks/recurrent_throughput.py --quick    under 60 seconds
@@ -48,7 +48,7 @@ def speed(side: str, env_id: str, num_envs: int, steps: int, threads: int) -> fl
     }
     agent: ContribRecurrentPPO | RecurrentPPO
     if side == "skillrl":
-        memory: dict[str, Any] = {"state_size": 32, "encoder": (64,)}
+        memory: dict[str, Any] = {"state_size": 64, "encoder": (64,)}
         agent = RecurrentPPO("MlpLruPolicy", envs, chunk=CHUNK, policy_kwargs=memory, **settings)
     else:
         memory = {"lstm_hidden_size": 64}

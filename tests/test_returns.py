@@ -2,9 +2,11 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
 import memory_tasks
@@ -100,3 +102,42 @@ def test_staggered_environments_cut_their_first_episode_alone() -> None:
     # Somewhere in the first 8 steps, and then 40 steps later, the environment's own limit.
     assert {*ends[:64]} == {*range(1, 9)}
     assert ends[64:] == [end + 40 for end in ends[:64]]
+
+
+def test_an_lstm_that_is_told_the_horizon_forgets_within_it() -> None:
+    torch.manual_seed(0)
+    lstm = torch.nn.LSTM(2, 400)
+    returns.remember(lstm, 300)
+    parameters = lstm.state_dict()
+    biases = parameters["bias_ih_l0"] + parameters["bias_hh_l0"]
+    forget = biases[400:800].sigmoid()
+    # A unit that keeps a share f of a step forgets within 1 / (1 − f) of them: up to 300.
+    horizons = 1 / (1 - forget)
+    assert float(horizons.min()) >= 2.0 and 290 < float(horizons.max()) <= 300.1
+    # Uniformly, and what it keeps it is slow to take in.
+    assert float(horizons.mean()) == pytest.approx(151, abs=15)
+    torch.testing.assert_close(biases[:400], -biases[400:800])
+
+
+def test_a_search_looks_at_the_last_quarter_of_the_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curves = {
+        # The first learns faster and ends lower.
+        1e-3: [[10, 50.0], [20, 60.0], [40, 70.0], [64, 71.0]],
+        1e-2: [[10, 0.0], [20, 0.0], [40, 10.0], [64, 90.0]],
+        # No episode ended in the last quarter.
+        1e-1: [[10, 99.0], [40, 80.0]],
+    }
+
+    def run_all(trainings: Any, folder: Path, workers: int) -> dict[Any, Any]:
+        return {
+            name: {"curve": curves[each.settings["learning_rate"]]}
+            for name, each in trainings.items()
+        }
+
+    monkeypatch.setattr(returns, "run_all", run_all)
+    chosen, _ = returns.searched({"a": SHORT}, tmp_path, 1, rates=[*curves], share=1.0)
+    assert chosen["a"].settings["learning_rate"] == 1e-2
+    chosen, _ = returns.searched({"a": SHORT}, tmp_path, 1, rates=[1e-3, 1e-1], share=1.0)
+    assert chosen["a"].settings["learning_rate"] == 1e-1

@@ -97,6 +97,16 @@ class BaseSkillPolicy(BasePolicy):
         return torch.empty(0).device if parameter is None else parameter.device
 
     @property
+    def noiseless(self) -> bool:
+        """Whether the skill is what the policy does without its noise.
+
+        So it is with continuous actions, whose noise shrinks while a skill is learnt. Discrete ones
+        are drawn as in training: the likeliest may be hardly likelier than others, and always
+        taking it is something else that nobody has trained.
+        """
+        return isinstance(self.action_space, spaces.Box)
+
+    @property
     def normalizers(self) -> list[NormalizedVector]:
         """The observation normalisers; none where observations are one-hot or images."""
         return [module for module in self.modules() if isinstance(module, NormalizedVector)]

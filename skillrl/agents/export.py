@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -79,7 +80,8 @@ def export(
         SkillrlError: if onnxruntime computes something else than torch.
     """
     _check_installed()
-    model = _model(policy.to("cpu"), normalizer).eval()
+    # A copy: whoever exports in the middle of a training goes on where the policy was.
+    model = _model(copy.deepcopy(policy).to("cpu"), normalizer).eval()
     arguments = _arguments(model)
     with _quiet(), torch.no_grad():
         batch = torch.export.Dim("batch")

@@ -53,6 +53,9 @@ class SkillAgent(BaseAlgorithm):
             score: from observations ``(batch, *shape)`` to rewards ``(batch,)``.
         """
 
+    def forget_states(self) -> None:
+        """Forget the states of a recurrent network that is no more, where such are remembered."""
+
     def save_memory(self, path: Path) -> None:
         """Write what is learnt from beside the present rollout; nothing where nothing is."""
 

@@ -158,6 +158,11 @@ class RecurrentSkillSAC(OffPolicySkillAgent, RecurrentSAC):
         self.reward_scale = reward_scale
         super().__init__(policy, env, **kwargs)
 
+    def forget_states(self) -> None:
+        """Let what is replayed begin with empty states."""
+        assert self.replay_buffer is not None
+        self.replay_buffer.forget_states()
+
     def start_from_reset(self, seed: int) -> None:
         """Reset the environments with ``seed``; see ``SkillAgent.start_from_reset``."""
         super().start_from_reset(seed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from typing import Any, ClassVar
 
@@ -281,24 +283,32 @@ class SkillPPO(OnPolicySkillAgent, PPO):
                 ent_coef,
             )
         ]
-        parameters = list(self.policy.parameters())
         logs: list[torch.Tensor] = []
         with ThreadPoolExecutor(1) as worker:
             for _ in range(self.n_epochs):
-                order = torch.randperm(len(data[0]))
-                # Shuffled once an epoch: the batches are then views.
-                shuffled = [tensor[order] for tensor in data]
-                for batch in zip(*(t.split(self.batch_size) for t in shuffled), strict=True):
-                    if len(batch[0]) < 2:
-                        continue
+                for batch in self._batches(data):
                     self.policy.optimizer.zero_grad()
                     logs.append(self._compute_gradients(worker, clip_range, *batch))
-                    torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+                    torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
                     self.policy.optimizer.step()
                 self._n_updates += 1
         if self.policy.normalizer is not None:
             self.policy.normalizer.update(data[0])
         self._log(logs, clip_range)
+
+    def _batches(self, data: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Yield all rows once, in random order and in batches of about equal size.
+
+        What is left of a rollout without its guided transitions may be any number: a small last
+        batch would move the parameters as far as the others by very few.
+        """
+        order = torch.randperm(len(data[0]))
+        # Shuffled once an epoch: the batches are then views.
+        shuffled = [tensor[order] for tensor in data]
+        count = max(1, math.ceil(len(order) / self.batch_size))
+        for batch in zip(*(tensor.tensor_split(count) for tensor in shuffled), strict=True):
+            if len(batch[0]) >= 2:
+                yield batch
 
     def _compute_gradients(
         self,

@@ -16,6 +16,8 @@ from skillrl.agents.sequence_replay import SequenceReplayBuffer, check_memory
 
 # Observations that are scored at once.
 _PIECE = 4_096
+# A buffer as it is, and twice more while it is saved.
+_COPIES = 3
 
 
 class SkillReplay(Protocol):
@@ -94,7 +96,7 @@ class SkillReplayBuffer(_Rescored, ReplayBuffer):
     ) -> None:
         # Of a transition: two observations, an action, and three numbers.
         needed = 2 * _bytes(observation_space) + _bytes(action_space) + 3 * 4
-        check_memory(needed * buffer_size, buffer_size)
+        check_memory(_COPIES * needed * buffer_size, buffer_size)
         super().__init__(buffer_size, observation_space, action_space, *args, **kwargs)
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -139,7 +141,7 @@ class SkillSequenceReplayBuffer(_Rescored, SequenceReplayBuffer):
         self._reached = np.zeros_like(self._data["observations."])
         self.nbytes += self._reached.nbytes
         # Memory that was not written to yet still counts as free.
-        check_memory(self.nbytes, self.buffer_size * self.n_envs)
+        check_memory(_COPIES * self.nbytes, self.buffer_size * self.n_envs)
 
     def add(
         self,
@@ -161,3 +163,8 @@ class SkillSequenceReplayBuffer(_Rescored, SequenceReplayBuffer):
     def rescore(self, score: Callable[[np.ndarray], np.ndarray]) -> None:
         """Give every transition the reward of the observation that it led to."""
         self._score(score, self._reached, self._data["rewards"])
+
+    def forget_states(self) -> None:
+        """Let sequences begin with empty states: those of another network say nothing."""
+        for kept in self._states.values():
+            kept[:] = 0

@@ -169,7 +169,10 @@ class Training:
         buffer = getattr(self.agent, "replay_buffer", None)
         if buffer is None or isinstance(buffer, SequenceReplayBuffer):
             return 0 if buffer is None else buffer.nbytes
-        return sum(part.nbytes for part in vars(buffer).values() if isinstance(part, np.ndarray))
+        parts = [*vars(buffer).values()]
+        # Observations that are dictionaries are kept as such.
+        parts += [each for part in parts if isinstance(part, dict) for each in part.values()]
+        return sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
 
     def normalizer(self) -> Normalizer | None:
         """Return the present statistics, or None where nothing is normalised."""

@@ -105,7 +105,7 @@ class List(Parsed):
 
     Of each skill:
       live         whether it earns a fifth of the target, and twice what the policy before it does
-      reward       what it earns a step, without noise, in episodes from ordinary resets
+      reward       what it earns a step in episodes from ordinary resets
       previous     what the policy before it earns on the same reward
       fresh        what the agent earned on it before training
       positives    share of the states to ask for that the fitted reward is positive at
@@ -156,7 +156,7 @@ class Render(Parsed):
     """Open a window and show the skills in it instead of writing files."""
     steps: Annotated[
         int | None,
-        tyro.conf.arg(metavar="N", help_behavior_hint="(default: one episode, at most 15 s)"),
+        tyro.conf.arg(metavar="N", help_behavior_hint="(default: up to 500 steps, or 15 s)"),
     ] = None
     """Environment steps to show of each skill."""
     seed: int = 0

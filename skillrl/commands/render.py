@@ -43,7 +43,7 @@ def render(
         gif: write animated GIFs as well.
         live: show the skills in a window instead, one after another, until it is closed.
         steps: the most environment steps of each skill; None for one episode, of which videos
-            show the first 15 seconds.
+            show the first 15 seconds if it has more than 500 steps.
         seed: of the resets.
 
     Returns:

@@ -1,13 +1,12 @@
-"""What a finished skill earns and does, from ordinary resets and without the policy's noise."""
+"""What a finished skill earns and does, from ordinary resets."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-import torch
-
 from skillrl.agents import BaseSkillPolicy
+from skillrl.agents.randomness import drawn_aside
 from skillrl.discovery.descriptors import describe
 from skillrl.discovery.following import episodes
 from skillrl.discovery.record import Record
@@ -34,15 +33,20 @@ class Evaluation:
         self.env = make_envs(recipe, recipe.evaluation_episodes, reward, num_threads)
 
     def rewards(
-        self, policy: BaseSkillPolicy, seed: int, *, deterministic: bool = True
+        self, policy: BaseSkillPolicy, seed: int, *, noise: bool = False
     ) -> tuple[float, float]:
-        """Return the mean reward per step, and the mean return of the environment's own reward."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        """Return the mean reward per step, and the mean return of the environment's own reward.
+
+        Args:
+            policy: acts as the skill that it is; see ``BaseSkillPolicy.noiseless``.
+            seed: of the resets.
+            noise: whether it acts with all its noise, as in training.
+        """
+        with drawn_aside(seed, policy.device):
             return episodes(
                 *(self.env, policy, seed),
                 max_steps=self.recipe.evaluation_steps,
-                deterministic=deterministic,
+                deterministic=policy.noiseless and not noise,
             )
 
     def record(

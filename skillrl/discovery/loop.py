@@ -24,6 +24,7 @@ import torch
 from gymnasium import spaces
 
 from skillrl.agents import OnPolicySkillAgent, load_policy
+from skillrl.agents.randomness import drawn_aside
 from skillrl.discovery.archive import Archive
 from skillrl.discovery.asking import asked_for, component_of, lasting, told_apart_by
 from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
@@ -327,6 +328,9 @@ class Discovery:
         """Start the new skill's agent from its parent's weights."""
         transfer(self.parent, self.agent, self.recipe.transfer)
         self.agent.rescore(self._score)
+        reused = self.recipe.transfer.reuse_features and self.recipe.transfer.reuse_value
+        if self.parent is not self.previous or not reused:
+            self.agent.forget_states()
         self.agent.num_timesteps = self.progress.first_step
         self._set_schedules()
         self._set_starts()
@@ -334,7 +338,7 @@ class Discovery:
         self.agent.start_from_reset(self._seed("training"))
         stagger_episodes(self.train_env, self._seed("stagger"))
         fresh_reward, _ = self.evaluation.rewards(
-            self.agent.policy, self._seed("evaluation"), deterministic=False
+            self.agent.policy, self._seed("evaluation"), noise=True
         )
         self.progress.fresh_reward = fresh_reward
         separation, attempt = self.progress.separation, self.progress.attempt
@@ -427,8 +431,7 @@ class Discovery:
         if self.restarts is not None:
             seed = self._seed("starts")
             # The same states when the run is resumed.
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+            with drawn_aside(seed, self.device):
                 samples = self.recipe.samples
                 starts = gather_states(self.sample_env, self.parent, samples, seed)
             self.restarts.set_starts(starts)

@@ -23,7 +23,7 @@ class Memory:
 
     rollouts: int
     """What the agent learns from: a rollout as it is, without what was guided, and shuffled; or,
-    of SAC, the replay buffer."""
+    of SAC, the replay buffer, and twice more while it is saved."""
     archive: int
     """Negatives of earlier skills, when there is no more room: as they are, and twice more while
     they are saved."""
@@ -66,7 +66,7 @@ def memory_for(
     rollouts = 3 * agent.n_steps * agent.num_envs
     if recipe.algorithm in OFF_POLICY:
         # Each transition with what it led to.
-        rollouts = 2 * recipe.replay.buffer_size
+        rollouts = 3 * 2 * recipe.replay.buffer_size
     negatives = samples.num_envs * (samples.negative_steps + 1)
     positives = samples.num_envs * samples.positive_steps * samples.positive_repeats
     # What the archive is cut to holds no room for the present generation's yet.

@@ -109,7 +109,7 @@ def coverage(places: np.ndarray) -> int:
 
 @dataclass(frozen=True)
 class Variety:
-    """How varied the skills of a run are; all from ordinary resets and without noise."""
+    """How varied the skills of a run are; all from ordinary resets."""
 
     live: float
     """Share of the skills that are live, in [0, 1]."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skillrl.agents.randomness import drawn_aside
 from skillrl.discovery.library import Skill
 from skillrl.envs.atari import AtariEnv
 from skillrl.envs.atari.games import known
@@ -17,7 +18,7 @@ from skillrl.errors import InvalidValueError
 
 @dataclass(frozen=True)
 class Places:
-    """What a skill did in some episodes of a game, from ordinary resets and without noise."""
+    """What a skill did in some episodes of a game, from ordinary resets."""
 
     skill: int
     """The skill's number."""
@@ -47,7 +48,7 @@ def places(
         skill: of one of the games whose memory is known.
         episodes: number of episodes.
         steps: the most steps of an episode.
-        seed: of the resets.
+        seed: of the resets, and of the actions.
 
     Returns:
         What the skill did, and a picture of every room that it visited.
@@ -55,7 +56,7 @@ def places(
     Raises:
         InvalidValueError: if it is not known where the game keeps room and position.
     """
-    env = skill.make_env(render_mode="rgb_array")
+    env, policy = skill.make_env(render_mode="rgb_array"), skill.policy
     game = env.unwrapped
     try:
         if not isinstance(game, AtariEnv) or not {"room", "x", "y"} <= {*known(game.game).memory}:
@@ -68,21 +69,24 @@ def places(
         items: set[str] = set()
         pictures: dict[int, NDArray[np.uint8]] = {}
         score = 0.0
-        for episode in range(episodes):
-            observation, _ = env.reset(seed=seed + episode)
-            had, state = game.probe().get("inventory", 0), None
-            for _ in range(steps):
-                action, state = skill.policy.predict(observation, state, deterministic=True)
-                observation, _, terminated, truncated, info = env.step(action[()])
-                score += float(info["task_reward"]) / episodes
-                found = game.probe()
-                visits[found["room"], found["x"], found["y"]] += 1
-                new = found.get("inventory", 0) & ~had
-                items |= {name for bit, name in enumerate(names) if new >> bit & 1}
-                if found["room"] not in pictures:
-                    pictures[found["room"]] = np.asarray(env.render())
-                if terminated or truncated:
-                    break
+        with drawn_aside(seed):
+            for episode in range(episodes):
+                observation, _ = env.reset(seed=seed + episode)
+                had, state = game.probe().get("inventory", 0), None
+                for _ in range(steps):
+                    action, state = policy.predict(
+                        observation, state, deterministic=policy.noiseless
+                    )
+                    observation, _, terminated, truncated, info = env.step(action[()])
+                    score += float(info["task_reward"]) / episodes
+                    found = game.probe()
+                    visits[found["room"], found["x"], found["y"]] += 1
+                    new = found.get("inventory", 0) & ~had
+                    items |= {name for bit, name in enumerate(names) if new >> bit & 1}
+                    if found["room"] not in pictures:
+                        pictures[found["room"]] = np.asarray(env.render())
+                    if terminated or truncated:
+                        break
     finally:
         env.close()
     where = tuple(sorted((*place, count) for place, count in visits.items()))

@@ -95,6 +95,9 @@ MONTEZUMA = Recipe(
     steps_per_skill=500_000,
     extension=250_000,
     extensions=4,
+    # Far skills earn at an episode's end only: enough is some more than the 20 steps of full reward
+    # of 500 with which the next skill's positives count.
+    extend_below=0.1,
     patience=0.0,
     attempts=1,
     reward=RewardRecipe(

@@ -44,8 +44,8 @@ def gather_negatives(
 
     Somewhat shorter, where the time limit would leave too little of the last episode to explore.
 
-    It acts with its noise in half of the environments, as it was trained, and without in the other
-    half, as it is evaluated: neither way of doing the skill should be asked for again.
+    Where it is evaluated without its noise, it acts with it in half of the environments, as it was
+    trained, and without in the other half: neither way of doing the skill is to be asked for again.
 
     Args:
         env: ``recipe.num_envs`` environments with SAME_STEP autoreset.
@@ -56,11 +56,13 @@ def gather_negatives(
         keep: whether to return the observations on the way, or the end alone.
     """
     observations, _ = env.reset(seed=seed)
-    half = env.num_envs // 2
+    half = env.num_envs // 2 if policy.noiseless else env.num_envs
     noisy, noiseless = follow(policy), follow(policy, deterministic=True)
 
     def act(observations: np.ndarray, starts: np.ndarray) -> np.ndarray:
         first = noisy(observations[:half], starts[:half])
+        if half == env.num_envs:
+            return first
         return np.concatenate([first, noiseless(observations[half:], starts[half:])])
 
     steps = _following_steps(recipe, episode_limit(env))
@@ -75,7 +77,7 @@ def gather_negatives(
         visited[step + 1 : step + 2] = seen
         if score is not None:
             earned = np.where(starts, 0.0, earned + score(seen))
-    memory = None
+    memory = noisy.memory
     if noisy.memory is not None and noiseless.memory is not None:
         pairs = zip(noisy.memory, noiseless.memory, strict=True)
         memory = tuple(np.concatenate(pair) for pair in pairs)
@@ -96,8 +98,9 @@ def gather_positives(
     A policy with a memory explores with what it remembers of the way there.
 
     Exploration is repeated from the same states where the environments can restore them, and
-    otherwise after following the policy anew. Where some episodes had earned ``recipe.earned``,
-    what was reached from the others does not count.
+    otherwise after following the policy anew. Of episodes that have earned ``recipe.earned`` by
+    then, what was reached from there on counts; where there are none, of those that have earned at
+    least half as much as the best.
 
     Args:
         env: environments in which the policy was followed.
@@ -112,7 +115,7 @@ def gather_positives(
         are ``num_envs * positive_repeats``, that reached each of them, ``(n,)``.
     """
     state = env.get_state() if hasattr(env, "get_state") else None
-    reached, explorations, counts = [], [], []
+    reached, explorations, earnings = [], [], []
     for repeat in range(recipe.positive_repeats):
         if repeat > 0 and state is not None:
             env.set_state(state)  # type: ignore[attr-defined]
@@ -120,20 +123,22 @@ def gather_positives(
             another = seed + repeat * env.num_envs
             followed = gather_negatives(env, policy, recipe, another, score, keep=False)
         act = explore(policy, recipe, env.single_action_space, followed.memory)
-        observations, enough = followed.last, followed.earned >= recipe.earned
+        observations, earned = followed.last, followed.earned
         alive, starts = np.ones(env.num_envs, bool), followed.starts
         for _ in range(recipe.positive_steps):
             observations, _, terminations, truncations, _ = env.step(act(observations, starts))
             starts = terminations | truncations
             alive &= ~starts
+            if score is not None:
+                earned = earned + score(observations)
             reached.append(observations[alive])
             explorations.append(repeat * env.num_envs + np.flatnonzero(alive))
-            counts.append(enough[alive])
-    points, numbers, count = map(np.concatenate, (reached, explorations, counts))
+            earnings.append(earned[alive])
+    points, numbers, had = map(np.concatenate, (reached, explorations, earnings))
     del reached  # of images, as much memory as the samples themselves
-    if count.all() or not count.any():
-        return points, numbers
-    return points[count], numbers[count]
+    most = had.max(initial=0.0)
+    count = had >= (recipe.earned if most >= recipe.earned else most / 2)
+    return (points, numbers) if count.all() else (points[count], numbers[count])
 
 
 def gather_states(

@@ -168,11 +168,13 @@ def stagger_episodes(env: VectorEnv[Any, Any, Any], seed: int) -> None:
     would unlearn the others: on HalfCheetah it forgot in 1,000 steps how to begin.
     """
     limit = episode_limit(env)
-    if limit is not None and hasattr(env, "get_state"):
-        state = env.get_state()
-        rng = np.random.default_rng(seed)
-        state["elapsed_steps"] = rng.integers(limit, size=env.num_envs)
-        env.set_state(state)  # type: ignore[attr-defined]
+    if limit is None:
+        return
+    elapsed = np.random.default_rng(seed).integers(limit, size=env.num_envs)
+    if hasattr(env, "set_elapsed_steps"):
+        env.set_elapsed_steps(elapsed)
+    elif hasattr(env, "get_state"):
+        env.set_state({**env.get_state(), "elapsed_steps": elapsed})  # type: ignore[attr-defined]
 
 
 def make_agent(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from skillrl.agents.randomness import drawn_aside
 from skillrl.discovery.following import episodes
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.training import make_agent, make_envs, own_torch_threads, stagger_episodes
@@ -22,10 +23,10 @@ class Match:
     skill: int
     """Number of the skill with the highest return of the environment's own reward."""
     task_return: float
-    """Its return, from ordinary resets and without noise."""
+    """Its return, from ordinary resets."""
     steps: int | None
-    """Environment steps after which the agent's return first is as high, without noise; None if it
-    never was."""
+    """Environment steps after which the agent's return first is as high, acting as a finished skill
+    does; None if it never was."""
     curve: list[tuple[int, float]]
     """The agent's returns, by its environment steps."""
 
@@ -81,11 +82,11 @@ def steps_to_match(
                 last = curve[-1][0] if curve else 0
                 if agent.num_timesteps - last < every and agent.num_timesteps < at_most:
                     continue
-                with torch.random.fork_rng(devices=[]):
+                with drawn_aside(seed + 1_000):
                     _, earned = episodes(
                         *(judged, agent.policy, seed + 1_000),
                         max_steps=recipe.evaluation_steps,
-                        deterministic=True,
+                        deterministic=agent.policy.noiseless,
                     )
                 curve.append((agent.num_timesteps, earned))
                 if earned >= returns[best]:

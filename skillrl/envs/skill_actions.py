@@ -27,7 +27,8 @@ class Policy(Protocol):
 class SkillActionWrapper(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """An environment whose actions are skills: each acts for several steps.
 
-    Action ``n`` lets skill ``n`` act, without noise, for ``steps`` steps or until the episode ends.
+    Action ``n`` lets skill ``n`` act for ``steps`` steps or until the episode ends; without noise,
+    unless the skill says that its noise belongs to it (``noiseless``, as policies of skills have).
     The reward is the sum of the rewards meanwhile, and ``info["skill_steps"]`` is the number of
     steps taken, by which an agent may discount. Source of temporally extended actions: Sutton,
     Precup & Singh 1999 (options).
@@ -107,13 +108,14 @@ class SkillActionWrapper(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs)
                 f"There are {len(self.skills)} skills, numbered from 0. Received {action}."
             )
         policy, total, taken = self.skills[action], 0.0, 0
+        noiseless = getattr(policy, "noiseless", True)
         terminated = truncated = False
         # A skill that remembers does so from where it was chosen.
         state: Any = None
         info: dict[str, Any] = {}
         while taken < self.steps and not (terminated or truncated):
             seen = self._skill_observation(self._observation)
-            chosen, state = policy.predict(seen, state, deterministic=True)
+            chosen, state = policy.predict(seen, state, deterministic=noiseless)
             self._observation, reward, terminated, truncated, info = self.env.step(chosen)
             total += float(reward)
             taken += 1

@@ -201,7 +201,9 @@ class DiagonalLayer(RecurrentLayer):
         of_decay, of_gain, of_input = map(complex_, _sensitivities(carry))
         moved = of_decay * complex_(decay) + of_gain * gain / then[1]
         moved += then[1] * (of_input * complex_(weight)).sum(1)
-        return Carry({**carry, "state": carry["state"] + real(moved)})
+        # It holds γ e^γ, of which e^γ itself does not depend on γ.
+        of_gain = carry["gain"] * (self.gain() / then[1]).unsqueeze(-1)
+        return Carry({**carry, "state": carry["state"] + real(moved), "gain": of_gain.detach()})
 
     def _cut(self, decay: Tensor, driven: Tensor, initial: Tensor, keep: Tensor | None) -> Tensor:
         """States whose gradient reaches back one step at most."""

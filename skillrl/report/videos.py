@@ -24,13 +24,15 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
+from skillrl.agents.randomness import drawn_aside
 from skillrl.discovery.library import Skill
 from skillrl.errors import InvalidValueError, SkillrlError
 from skillrl.files import write_atomically
 from skillrl.report.drawing import cannot_draw, make_env, steps_per_second
 
-SECONDS = 15.0
-"""Longest film of an episode, unless a number of steps is asked for."""
+SECONDS, STEPS = 15.0, 500
+"""Unless a number of steps is asked for, films show an episode of at most as many steps as a whole,
+and of a longer one the first seconds."""
 
 GIF_WIDTH = 480
 """The most pixels in a row of an animated GIF, if labels remain readable."""
@@ -104,12 +106,12 @@ class Recording(Episode):
 
 
 def record(skill: Skill, *, steps: int | None = None, seed: int = 0) -> Recording:
-    """Let a skill act without noise from an ordinary reset, and keep the pictures.
+    """Let a skill act from an ordinary reset, and keep the pictures.
 
     Args:
         skill: the skill; its environment needs the render mode ``"rgb_array"``.
         steps: as of ``watch``.
-        seed: of the reset.
+        seed: of the reset, and of what the skill draws.
 
     Raises:
         InvalidValueError: if the environment cannot be drawn, or ``steps`` is less than 1.
@@ -124,7 +126,13 @@ def record(skill: Skill, *, steps: int | None = None, seed: int = 0) -> Recordin
     number = f"skill {skill.index}"
     head = (number, _LIVE) if known.live else (f"{number}, not live", _NOT_LIVE)
     label = [head, (f" · {what}", _TEXT)]
-    episode = watch(env, policy.predict, label, steps=steps, seed=seed)
+    with drawn_aside(seed):
+        episode = watch(
+            *(env, policy.predict, label),
+            steps=steps,
+            seed=seed,
+            deterministic=policy.noiseless,
+        )
     return Recording(episode.label, episode.fps, episode.pictures, episode.rewards, skill)
 
 
@@ -135,16 +143,18 @@ def watch(
     *,
     steps: int | None = None,
     seed: int = 0,
+    deterministic: bool = True,
 ) -> Episode:
-    """Let an agent act without noise from an ordinary reset, keep the pictures, close ``env``.
+    """Let an agent act from an ordinary reset, keep the pictures, close ``env``.
 
     Args:
         env: with the render mode ``"rgb_array"``.
         predict: the agent's; a recurrent agent is given its state back.
         label: to be written above the pictures.
-        steps: the most steps to take, at least 1; None for ``SECONDS`` of the environment's time.
-            The episode may end earlier.
+        steps: the most steps to take, at least 1; None for an episode of at most ``STEPS``, and of
+            longer ones ``SECONDS`` of the environment's time. The episode may end earlier.
         seed: of the reset.
+        deterministic: whether the agent acts without noise.
 
     Raises:
         InvalidValueError: if the environment cannot be drawn, or ``steps`` is less than 1.
@@ -157,9 +167,12 @@ def watch(
         pictures = [_first_picture(env)]
         rewards: list[float | None] = [None]
         state = None
-        for step in range(1, (round(SECONDS * rate) if steps is None else steps) + 1):
+        for step in range(1, (_steps(env, rate) if steps is None else steps) + 1):
             action, state = predict(
-                observation, state=state, episode_start=np.array([step == 1]), deterministic=True
+                observation,
+                state=state,
+                episode_start=np.array([step == 1]),
+                deterministic=deterministic,
             )
             # The index makes a NumPy integer of a discrete action, and leaves others as they are.
             observation, reward, terminated, truncated, _ = env.step(action[()])
@@ -173,6 +186,12 @@ def watch(
         env.close()
     label = [(label, _TEXT)] if isinstance(label, str) else label
     return Episode(label, rate / stride, pictures, rewards)
+
+
+def _steps(env: gym.Env[Any, Any], rate: float) -> int:
+    """Steps of a film where none are asked for; ``rate`` is steps per second."""
+    limit = env.spec.max_episode_steps if env.spec is not None else None
+    return limit if limit is not None and limit <= STEPS else round(SECONDS * rate)
 
 
 def _check_steps(steps: int | None) -> None:

@@ -18,7 +18,7 @@ from skillrl.report.drawing import cannot_draw, make_env, render_modes, steps_pe
 
 
 def play(skill: Skill, *, steps: int | None = None, seed: int = 0) -> bool:
-    """Open a window and let a skill act in it, without noise, from an ordinary reset.
+    """Open a window and let a skill act in it from an ordinary reset.
 
     Args:
         skill: the skill; its environment needs the render mode ``"human"`` or ``"rgb_array"``.
@@ -49,7 +49,7 @@ def play(skill: Skill, *, steps: int | None = None, seed: int = 0) -> bool:
         for step in itertools.count(1):
             if _is_closed(env):
                 return False
-            action, state = policy.predict(observation, state, deterministic=True)
+            action, state = policy.predict(observation, state, deterministic=policy.noiseless)
             observation, _, terminated, truncated, _ = env.step(action[()])
             if terminated or truncated or step == steps:
                 return True

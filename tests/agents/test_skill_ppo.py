@@ -384,7 +384,8 @@ def test_guided_transitions_are_not_learnt_from(stranger: dict[str, Any]) -> Non
     settings: dict[str, Any] = {"ent_coef": 0.01, "ent_coef_rewarded": 0.1, "batch_size": 6}
     learnt = guided_agent({}, guided=True, **settings).learn(144)
     strange = guided_agent(stranger, guided=True, **settings).learn(144)
-    assert same(weights(strange), weights(learnt))
+    # Not to the last bit: what time-outs lead to is valued in batches of other sizes.
+    torch.testing.assert_close(weights(strange), weights(learnt), rtol=0, atol=1e-7)
     assert strange.mean_reward == learnt.mean_reward == 1.0
     # The normaliser counted environment 0 only: its 48 steps.
     assert strange.policy.normalizer is not None

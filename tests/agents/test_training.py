@@ -54,11 +54,20 @@ SAC = dataclasses.replace(
 )
 
 
+class Goals(Echo):
+    """Shows three numbers and two."""
+
+    observation_space = spaces.Dict(  # type: ignore[assignment]
+        {"a": spaces.Box(-1, 1, (3,), np.float32), "b": spaces.Box(-1, 1, (2,), np.float32)}
+    )
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _registered() -> Iterator[None]:
     gym.register("Echo-v0", "echo:Echo", disable_env_checker=True)
+    gym.register("Goals-v0", lambda **kwargs: Goals(**kwargs), disable_env_checker=True)
     yield
-    del gym.registry["Echo-v0"]
+    del gym.registry["Echo-v0"], gym.registry["Goals-v0"]
 
 
 def silent() -> Logger:
@@ -361,6 +370,11 @@ def test_what_a_replay_buffer_takes_is_known_before_the_training(tmp_path: Path)
 
     # Three numbers seen, and again after the step; action, reward, end, and time limit: 4 bytes.
     assert replay_bytes("sac", buffer_size=1_000) == 1_000 * (3 + 3 + 4) * 4
+    dictionaries = TrainRecipe("Goals-v0", "sac", 10, n_envs=1, agent_kwargs={"buffer_size": 1_000})
+    made = Training(dictionaries, tmp_path, 0)
+    made.close()
+    # Three numbers and two, before and after.
+    assert made.replay_bytes == 1_000 * (5 + 5 + 4) * 4
     assert replay_bytes("ppo", n_steps=64) == 0
     sizes = [replay_bytes("recurrent-sac", buffer_size=n) for n in (1_024, 2_048)]
     assert sizes[1] == 2 * sizes[0] > 1_024 * (3 + 1 + 1) * 4

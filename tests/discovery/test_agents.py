@@ -17,12 +17,19 @@ from skillrl.agents import (
     SkillPolicy,
     SkillSACPolicy,
 )
-from skillrl.discovery import training
+from skillrl.discovery import loop, training
 from skillrl.discovery.events import Event, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.loop import Discovery
 from skillrl.discovery.run import discover
-from skillrl.discovery.settings import AgentName, GuideRecipe, MemoryRecipe, Recipe, ReplayRecipe
+from skillrl.discovery.settings import (
+    AgentName,
+    GuideRecipe,
+    MemoryRecipe,
+    Recipe,
+    ReplayRecipe,
+    TransferRecipe,
+)
 from skillrl.errors import InvalidValueError
 
 KINDS: dict[AgentName, type] = {
@@ -89,6 +96,39 @@ def test_a_killed_run_resumes_and_ends_with_the_same_skills(
         discover(recipe, run, seed=3, on_event=kill_at(kind, occurrence))
     discover(recipe, run, seed=3, resume=True)
     assert_same_skills(run, whole(algorithm))
+
+
+@pytest.mark.parametrize(
+    ("changes", "forgets"),
+    [
+        ({"parent": "last", "transfer": TransferRecipe()}, False),
+        ({"parent": "any", "transfer": TransferRecipe()}, True),
+        ({"parent": "last", "transfer": TransferRecipe(reuse_value=False)}, True),
+    ],
+)
+def test_states_of_networks_that_are_gone_are_forgotten(
+    changes: dict[str, Any], forgets: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny("recurrent-sac", attempts=1, **changes)
+    library = SkillLibrary.create(tmp_path / "run", recipe, seed=0)
+    discovery = Discovery(library, recipe, lambda event: None, lambda: False)
+    forgotten: list[int] = []
+    forget = discovery.agent.forget_states
+
+    def forget_states() -> None:
+        buffer: Any = discovery.agent.replay_buffer  # type: ignore[attr-defined]
+        kept = [states.any() for states in buffer._states.values()]
+        forget()
+        assert not any(states.any() for states in buffer._states.values())
+        forgotten.append(sum(kept))
+
+    monkeypatch.setattr(discovery.agent, "forget_states", forget_states)
+    # The second skill's parent is the untrained policy.
+    monkeypatch.setattr(loop, "UNTRAINED_SHARE", 1.0)
+    discovery.run()
+    discovery.close()
+    # Before the first skill there are none.
+    assert [count for count in forgotten if count > 0] == ([3] if forgets else [])
 
 
 @pytest.mark.parametrize("algorithm", KINDS)

@@ -342,6 +342,19 @@ def test_first_episodes_end_at_different_times(recipe: Recipe) -> None:
     env.close()
 
 
+@pytest.mark.parametrize("saves_states", [False, True])
+def test_first_episodes_of_games_end_at_different_times(saves_states: bool) -> None:
+    recipe = Recipe("skillrl/Pitfall-v5", env_kwargs={"max_episode_steps": 6})
+    env = training.make_envs(recipe, 8, num_threads=1, saves_states=saves_states)
+    env.reset(seed=0)
+    training.stagger_episodes(env, seed=0)
+    ends = np.array([env.step(np.zeros(8, np.int64))[3] for _ in range(12)])
+    np.testing.assert_array_equal(ends[:6].sum(0), 1)
+    np.testing.assert_array_equal(ends[6:], ends[:6])
+    assert ends[:6].any(1).sum() >= 3
+    env.close()
+
+
 def test_episodes_without_an_end_are_not_staggered() -> None:
     endless = dataclasses.replace(MAZE, env_kwargs={"max_episode_steps": -1})
     for env in (training.make_envs(endless, 2), training.make_envs(CART_POLE, 2)):

@@ -38,7 +38,7 @@ def test_montezumas_revenge_worked_by_hand() -> None:
 def test_a_replay_buffer_counts_in_the_place_of_rollouts() -> None:
     recipe = Recipe("Pendulum-v1", algorithm="sac", replay=ReplayRecipe(buffer_size=1_000))
     memory = memory_for(recipe, spaces.Box(-1.0, 1.0, (3,)))
-    assert memory.rollouts == 1_000 * 2 * 12
+    assert memory.rollouts == 3 * 1_000 * 2 * 12
 
 
 def test_saved_states_count_where_episodes_restart_from_them() -> None:

@@ -30,7 +30,7 @@ def library(tmp_path: Path) -> SkillLibrary:
         policy = SkillPolicy(space, spaces.Discrete(18), lambda _: 0.0, hidden=(4,))
         with torch.no_grad():
             policy.action_net.weight.zero_()
-            policy.action_net.bias.copy_(torch.eye(18)[action])
+            policy.action_net.bias.copy_(100 * torch.eye(18)[action])
         record = new_record(index, env=recipe.env, env_kwargs=recipe.env_kwargs)
         library.add(policy, NeuralReward((4, 84, 84), "image", hidden=4), record)
     return library

@@ -44,6 +44,16 @@ def test_half_of_the_negatives_are_without_noise(lines: MakeLines) -> None:
     assert (np.abs(place[1:, :4] - place[1:, 4:]) > 1e-3).all()
 
 
+def test_all_negatives_are_with_noise_where_skills_have_it() -> None:
+    policy = maze_policy()
+    assert not policy.noiseless
+    env = Recorded(50)
+    gather_negatives(env, policy, RECIPE, seed=0)
+    # Without noise all environments would have taken the same step from the same cell.
+    first = env.steps[0][1]
+    assert len(np.unique(first[:25])) > 1 and len(np.unique(first[25:])) > 1
+
+
 def test_positives_begin_where_the_policy_led_and_end_with_the_episode(lines: MakeLines) -> None:
     # Three steps are followed, the fourth is explored, the fifth ends the episode.
     env = lines(4, limit=5)
@@ -99,18 +109,23 @@ def test_exploration_remembers_the_way_to_where_it_begins(
 
 def test_positives_follow_episodes_that_have_earned_enough(lines: MakeLines) -> None:
     # Environment i starts at i, walks to i + 3 and earns 1 where it is beyond 3.5: 0, 1, 2 and 3
-    # in all, the first one nothing.
+    # in all, the first one nothing; and then 1 in each of four steps of exploration.
     def score(seen: np.ndarray) -> np.ndarray:
         return (seen[:, 0] > 3.5).astype(float)
 
     recipe = dataclasses.replace(RECIPE, positive_repeats=1, exploration_std=0.01)
-    for earned, counted in ((0.0, {0, 1, 2, 3}), (1.0, {1, 2, 3}), (2.5, {3}), (9.0, {0, 1, 2, 3})):
+    for earned, counted in (
+        (0.0, [4, 4, 4, 4]),
+        (2.5, [2, 3, 4, 4]),
+        (6.5, [0, 0, 0, 1]),
+        (9.0, [1, 2, 3, 4]),  # which none has earned: from half of 7 on
+    ):
         recipe = dataclasses.replace(recipe, earned=earned)
         env = lines(4)
         followed = gather_negatives(env, walker(1.0), recipe, 20, score)
         assert followed.earned.tolist() == [0, 1, 2, 3]
         _, explorations = gather_positives(env, walker(1.0), recipe, followed, 20, score)
-        assert {*explorations.tolist()} == counted
+        assert np.bincount(explorations, minlength=4).tolist() == counted
 
 
 def test_what_earlier_episodes_earned_does_not_count(lines: MakeLines) -> None:

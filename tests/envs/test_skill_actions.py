@@ -47,6 +47,17 @@ class Pace:
         return np.array([self.pace], np.float32), steps + 1
 
 
+class Noisy(Pace):
+    """A skill to which its noise belongs."""
+
+    noiseless = False
+
+    def predict(
+        self, observation: np.ndarray, state: int | None = None, *, deterministic: bool
+    ) -> tuple[np.ndarray, int]:
+        return super().predict(observation, state, deterministic=not deterministic)
+
+
 def make() -> SkillActionWrapper:
     return SkillActionWrapper(
         Walk(), [Pace(1.0), Pace(-0.5)], steps=4, skill_observation=lambda seen: seen[:1]
@@ -54,7 +65,7 @@ def make() -> SkillActionWrapper:
 
 
 def test_a_skill_acts_for_its_steps_and_its_rewards_add_up() -> None:
-    forwards, backwards = Pace(1.0), Pace(-0.5)
+    forwards, backwards = Pace(1.0), Noisy(-0.5)
     env = SkillActionWrapper(Walk(), [forwards, backwards], 4, lambda seen: seen[:1])
     env.reset(seed=0)
     observation, reward, terminated, truncated, info = env.step(0)

@@ -216,6 +216,25 @@ def test_a_stale_state_is_corrected_to_first_order(make: Make) -> None:
     assert corrected < 0.01 * stale
 
 
+def test_what_is_owed_to_the_gain_is_corrected_exactly() -> None:
+    layer = LRU(INPUTS, UNITS).double()
+    inputs, _, starts = stream(layer.output_size, 0.05)
+    with torch.no_grad():
+        _, carry = layer(inputs, layer.initial_carry(BATCH), starts)
+        then = layer.coefficients()
+        layer.gamma_log.add_(0.1)
+    corrected = layer.corrected(carry, then)
+    layer.zero_grad()
+    layer(inputs[:1], corrected)[0].sum().backward()
+    given = layer.gamma_log.grad
+    layer.zero_grad()
+    # The state is linear in the gain: nothing else that is carried has changed.
+    with torch.no_grad():
+        _, fresh = layer(inputs, layer.initial_carry(BATCH), starts)
+    layer(inputs[:1], fresh)[0].sum().backward()
+    torch.testing.assert_close(given, layer.gamma_log.grad, rtol=1e-12, atol=0)
+
+
 def test_other_layers_have_no_correction() -> None:
     with pytest.raises(InvalidValueError, match="states of GRU cannot be corrected"):
         GRU(INPUTS, UNITS).coefficients()

@@ -244,6 +244,10 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         self._needs_states("set_state")
         return self._set_state
 
+    def set_elapsed_steps(self, steps: Array) -> None:
+        """Let present episodes be so many steps ``(num_envs,)`` old, by their time limit."""
+        self._elapsed_steps = np.array(steps, np.int64)
+
     def _needs_states(self, name: str) -> None:
         if not isinstance(self._games, ProcessGames):
             raise AttributeError(
