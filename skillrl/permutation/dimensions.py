@@ -91,6 +91,7 @@ class Units:
     def __init__(self) -> None:
         # Units of one kind are exchanged by what makes them equal: at first, those of an axis.
         self._kinds = np.array([FIXED, REAL, IMAGINARY])
+        self._alike = np.zeros(3, bool)
         self._ties: list[tuple[np.ndarray, np.ndarray]] = []
         # Factors that are equal (1), or each other's inverse (−1).
         self._factors: list[tuple[np.ndarray, np.ndarray, int]] = []
@@ -100,12 +101,24 @@ class Units:
         self._slots: list[tuple[np.ndarray, np.ndarray]] = []
         self.demands: list[Demand] = []
 
-    def new(self, size: int, *, scaled: bool = True) -> Axis:
-        """Return an axis of new units, which can be exchanged with one another."""
+    def new(self, size: int, *, alike: bool = False) -> Axis:
+        """Return an axis of new units, which can be exchanged with one another.
+
+        Args:
+            size: how many.
+            alike: whether all entries along the axis are the same: exchanging them changes nothing,
+                and no factor changes them.
+        """
         first = len(self._kinds)
         kind = int(self._kinds.max()) + 1
         self._kinds = np.concatenate([self._kinds, np.full(size, kind)])
-        return Axis(np.arange(first, first + size), np.zeros(size, np.int64), np.full(size, scaled))
+        self._alike = np.concatenate([self._alike, np.full(size, alike)])
+        units = np.arange(first, first + size)
+        return Axis(units, np.zeros(size, np.int64), np.full(size, not alike))
+
+    def are_alike(self, axis: Axis) -> bool:
+        """Whether all entries along an axis are the same."""
+        return bool(self._alike[axis.units].all())
 
     def forbid(self, axis: Axis, *freedoms: Freedom) -> None:
         """Say that an operation bears no other factors than 1 on an axis."""
@@ -148,7 +161,9 @@ class Units:
         for axis in (a, b):
             only = Axis(axis.units, axis.slots, axis.scaled & ~both)
             self.forbid(only, "sign", "scale")
-        return Axis(a.units, np.where(a.slots > 0, a.slots, b.slots), both)
+        # Beside others, entries that were alike are so no longer.
+        units = np.where(self._alike[a.units], b.units, a.units)
+        return Axis(units, np.where(a.slots > 0, a.slots, b.slots), both)
 
     def _tell_apart(self, one: Axis, other: Axis) -> None:
         """Where ``other`` ties several units to one of ``one``, its first is no second."""

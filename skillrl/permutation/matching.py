@@ -187,13 +187,13 @@ class Similarity:
             plain = group.without("conjugation")
             better = self.mirrored.best(plain)[pairs] > self.best(plain)[pairs]
             turning = torch.where(better, self.mirrored.turning[pairs], turning)
-            conjugated = better.numpy()
+            conjugated = better.cpu().numpy()
         factor = Element.identity(group).factor
         if "phase" in group.symmetries or "sign" in group.symmetries:
             turning = turning.to(torch.complex128 if group.complex else torch.float64)
             sizes = turning.abs()
             unit = torch.where(sizes > 0, turning.conj() / sizes, torch.ones_like(turning))
-            factor = unit.resolve_conj().numpy()
+            factor = unit.resolve_conj().cpu().numpy()
         return Element(permutation, factor, conjugated)
 
     def of(self, element: Element) -> float:
@@ -204,7 +204,7 @@ class Similarity:
         for chosen, part in ((~element.conjugated, self), (element.conjugated, self.mirrored)):
             if part is not None and chosen.any():
                 pairs = rows[chosen], columns[chosen]
-                factor = torch.as_tensor(element.factor[chosen]).to(part.turning.dtype)
+                factor = torch.as_tensor(element.factor[chosen]).to(part.turning)
                 total += float((part.still[pairs] + (part.turning[pairs] * factor).real).sum())
         return total
 
@@ -233,10 +233,10 @@ def of_weights(
     """Return the products between the weights of units, in and out, or at some sites alone.
 
     Their sum over all pairs is, but for a constant, minus half of the squared distance between the
-    two networks. Source: Ainsworth et al. 2022 (Git Re-Basin, arXiv 2209.04836).
+    parameters of two networks. Source: Ainsworth et al. 2022 (Git Re-Basin, arXiv 2209.04836).
     """
     found: Similarity | None = None
-    for site in group.sites if sites is None else sites:
+    for site in group.weights if sites is None else sites:
         a, b = (_entries(state[site.tensor], site, group) for state in (target, source))
         zeros = a.new_zeros(group.size, group.size).real
         if site.tensor == group.angle:
@@ -296,8 +296,9 @@ def match(
         target: to which the source is brought.
         source: what is transformed.
         method: how.
-        start: from which weights are matched; what the activations say if None and method is
-            ``"both"``, and nothing transformed if it is ``"weights"``.
+        start: from which weights are matched. If it is None, what the activations say where method
+            is ``"both"``; where it is ``"weights"``, what weights say group by group, beginning
+            with those at inputs, outputs and biases.
     """
     # Scales have a closed form, and disturb the rest: all is compared at the same scale.
     to, of = target.scales(groups), source.scales(groups)
@@ -327,7 +328,7 @@ def _outwards(groups: Sequence[Group], target: Evidence, source: Evidence) -> Tr
         sites = {
             number: [
                 site
-                for site in group.sites
+                for site in group.weights
                 if not any(
                     other.tensor == site.tensor and other.axis != site.axis
                     for neighbour in waiting.values()
@@ -387,7 +388,7 @@ def _sizes(group: Group, state: State, sites: Sequence[Site] | None = None) -> T
     """The norm of all weights around each unit, or of those at some sites."""
     squares = [
         _entries(state[site.tensor], site, group).abs().square().sum(1)
-        for site in (group.sites if sites is None else sites)
+        for site in (group.weights if sites is None else sites)
         if site.tensor != group.angle
     ]
     return torch.stack(squares).sum(0).sqrt()

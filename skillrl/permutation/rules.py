@@ -64,6 +64,7 @@ class Analysis:
     Attributes:
         units: what was found out about all units.
         parameters: the axes of every parameter and buffer that is used.
+        buffers: names of those that are buffers.
         reads: where units are read, in order.
         angles: parameters that hold logarithms of the phases of complex units.
     """
@@ -71,6 +72,7 @@ class Analysis:
     def __init__(self, trace: Trace) -> None:
         self.units = Units()
         self.parameters: dict[str, tuple[Axis, ...]] = {}
+        self.buffers = trace.buffers
         self.reads: list[Read] = []
         self.angles: set[str] = set()
         self._trace = trace
@@ -124,6 +126,12 @@ class Analysis:
             self.units.demand(axis, name_of(node))
         else:
             self.units.tie(axis, Axis.of_fixed(len(axis)))
+
+    def read(self, value: Value, axis: int) -> None:
+        """Note that the units of an axis are read, if they can be told apart by what they do."""
+        units = value.axes[axis]
+        if not self.units.are_alike(units):
+            self.reads.append(Read(value.node, axis, units))
 
     def angles_of(self, node: Node) -> None:
         """Note the parameters whose exponential is an angle from which ``node`` is computed."""
@@ -189,7 +197,11 @@ def _unknown(analysis: Analysis, node: Node, *args: Any, **kwargs: Any) -> Resul
     """Nothing that moves may come in; then nothing that comes out moves."""
     for value in _values((args, kwargs)):
         for axis in value.axes:
-            analysis.demand(axis, node)
+            if name_of(node) in _LAYERS:
+                # What a layer is applied to are no outputs, even if it is the last one.
+                analysis.units.demand(axis, name_of(node))
+            else:
+                analysis.demand(axis, node)
 
     def fixed(meta: Any) -> Any:
         if isinstance(meta, torch.Tensor):
@@ -365,7 +377,8 @@ def _one_factor(
         analysis.units.forbid(b, "sign", "scale")
         left[1] = np.zeros_like(left[1])
     tied = analysis.units.tie(a.unscaled(), b.unscaled())
-    return [Axis(np.where(left[1], b.units, a.units), tied.slots, left[0] | left[1])]
+    units = np.where(left[1], b.units, np.where(left[0], a.units, tied.units))
+    return [Axis(units, tied.slots, left[0] | left[1])]
 
 
 @_rule("glu")
@@ -391,16 +404,15 @@ def _glu(analysis: Analysis, node: Node, value: Value, dim: int = -1) -> Value:
 
 
 @_rule(*("view", "reshape", "flatten", "unflatten", "_unsafe_view", "permute", "transpose", "t"))
-@_rule(*("movedim", "unsqueeze", "squeeze", "expand", "expand_as", "select", "slice", "narrow"))
+@_rule(*("movedim", "unsqueeze", "squeeze", "select", "slice", "narrow", "diagonal"))
 @_rule(*("split", "split_with_sizes", "chunk", "unbind", "flip", "roll", "repeat", "swapaxes"))
-@_rule(*("numpy_T", "mT", "ravel", "tile", "repeat_interleave", "broadcast_to", "diagonal"))
+@_rule(*("numpy_T", "mT", "ravel", "tile", "repeat_interleave"))
 def _move(analysis: Analysis, node: Node, value: Value, *args: Any, **kwargs: Any) -> Result:
     """Whatever moves entries: it is done to the positions themselves, axis by axis."""
     several = isinstance(node.meta["val"], (list, tuple))
     metas = list(node.meta["val"]) if several else [node.meta["val"]]
     axes = [[Axis.of_fixed(size) for size in meta.shape] for meta in metas]
     shape = tuple(len(axis) for axis in value.axes)
-    others = [tuple(arg.axes) if isinstance(arg, Value) else arg for arg in args]
     # The longest axis last, so that of two that are merged it is the one whose units are kept.
     for place in sorted(range(len(shape)), key=lambda place: shape[place]):
         axis = value.axes[place]
@@ -409,7 +421,8 @@ def _move(analysis: Analysis, node: Node, value: Value, *args: Any, **kwargs: An
         positions = torch.arange(len(axis), dtype=torch.int32)
         positions = positions.view([-1 if at == place else 1 for at in range(len(shape))])
         assert callable(node.target)
-        moved = node.target(positions.expand(shape), *others, **kwargs)
+        # As the tensor itself, it has no axis without a stride: those cannot be merged by a view.
+        moved = node.target(positions.expand(shape).contiguous(), *args, **kwargs)
         for each, found in zip(moved if several else [moved], axes, strict=True):
             _place(analysis, node, value, axis, each, found)
     values = [Value(tuple(found), node.name, value.constant) for found in axes]
@@ -431,6 +444,10 @@ def _place(
     place = _along(index)
     if place is not None:
         line = _line(index, place)
+        if analysis.units.are_alike(axis) and len(line) > len(axis):
+            # Where copies are merged with something else, it is this that keeps its units.
+            analysis.units.pin(axis.units)
+            return
         moved, merged = _taken(analysis, axis, line), out[place]
         if not merged.fixed:
             # Two dimensions in one: the units of the smaller tell the slots of the larger apart.
@@ -573,9 +590,9 @@ def _contract(
             result[letter] = axes[0]
         elif len(axes) == 2:
             analysis.units.tie(*axes, inverse=True)
-            for (value, place, axis), (other, _, _) in (found, found[::-1]):
+            for (value, place, _), (other, _, _) in (found, found[::-1]):
                 if other.constant and not value.constant:
-                    analysis.reads.append(Read(value.node, place, axis))
+                    analysis.read(value, place)
         else:
             _tied(analysis, [_still(analysis, axis) for axis in axes])
     constant = all(value.constant for value in values)
@@ -615,7 +632,7 @@ def _convolution(
     seen = value.axes[channels]
     if groups == 1:
         analysis.units.tie(seen, weight.axes[1], inverse=True)
-        analysis.reads.append(Read(value.node, channels, seen))
+        analysis.read(value, channels)
         made = weight.axes[0]
     elif len(weight.axes[0]) == groups:
         # A filter a channel: the units are those that came in, and the filters move with them.
@@ -662,7 +679,7 @@ def _reduce(analysis: Analysis, node: Node, value: Value, *args: Any, **kwargs: 
     same = len(shape_of(node)) == len(value.axes)
     for at, axis in enumerate(value.axes):
         if at in dims and not axis.fixed:
-            analysis.reads.append(Read(value.node, at, axis))
+            analysis.read(value, at)
         if at in dims or not linear:
             axis = _still(analysis, axis)
         if at not in dims or "softmax" in name_of(node):
@@ -729,8 +746,20 @@ def _zeros(analysis: Analysis, node: Node, *args: Any, **kwargs: Any) -> Value:
 
 @_rule("ones", "new_ones", "ones_like", "full", "new_full", "full_like", "scalar_tensor")
 def _filled(analysis: Analysis, node: Node, *args: Any, **kwargs: Any) -> Value:
-    axes = (analysis.units.new(size, scaled=False) for size in shape_of(node))
+    axes = (analysis.units.new(size, alike=True) for size in shape_of(node))
     return Value(tuple(axes), node.name, constant=True)
+
+
+@_rule("expand", "expand_as", "broadcast_to")
+def _spread(analysis: Analysis, node: Node, value: Value, *args: Any, **kwargs: Any) -> Value:
+    """Where one entry becomes several, or whole tensors do, these can be exchanged."""
+    axes = [analysis.units.new(size, alike=True) for size in shape_of(node)]
+    for place, axis in enumerate(value.axes, start=len(axes) - len(value.axes)):
+        if len(axis) == len(axes[place]):
+            axes[place] = axis
+        else:
+            analysis.units.pin(axis.units)
+    return Value(tuple(axes), node.name, value.constant)
 
 
 @_rule("skillrl::diagonal_recurrence")
@@ -759,9 +788,14 @@ def _diagonal_recurrence(
     return Value((*inputs.axes[:-2], units, Axis.of_parts()), node.name)
 
 
-_MAKES_UNITS = (_zeros, _filled)
+_MAKES_UNITS = (_zeros, _filled, _spread)
+# What sums over units: by these rules, or by none.
 _LAYERS = frozenset(
     name
     for name, rule in RULES.items()
     if rule in (_linear, _addmm, _matmul, _einsum, _convolution, _diagonal_recurrence)
-)
+) | {
+    *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "bilinear", "cdist"),
+    *("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell"),
+    *("rnn_relu_cell", "scaled_dot_product_attention"),
+}

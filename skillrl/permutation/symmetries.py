@@ -30,6 +30,7 @@ class Site:
             0 where they only move with it.
         parts: of complex units, the axis with the real and the imaginary part; None where they are
             the two slots, or nothing is complex.
+        buffer: whether the tensor is a buffer.
     """
 
     tensor: str
@@ -37,6 +38,7 @@ class Site:
     index: np.ndarray
     power: int
     parts: int | None = None
+    buffer: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,15 @@ class Group:
     def complex(self) -> bool:
         """Whether the units are complex numbers, multiplied by complex factors."""
         return "phase" in self.symmetries
+
+    @property
+    def weights(self) -> tuple[Site, ...]:
+        """The sites by whose entries units can be compared: parameters, or buffers if all are.
+
+        Statistics that a network has measured, such as a batch norm's, are of another size than
+        weights, and would outweigh them.
+        """
+        return tuple(site for site in self.sites if not site.buffer) or self.sites
 
     def without(self, *symmetries: Symmetry) -> Group:
         """Return the group with fewer symmetries."""
@@ -165,9 +176,9 @@ def symmetry_groups(module: nn.Module, example_input: Any, forward: Forward = ca
     """Find the hidden units of a module that can be exchanged, flipped, scaled or turned.
 
     The module is traced to a graph of ATen operations, through which the dimensions of all
-    parameters are followed. Outputs and inputs stay as they are. Where two dimensions are merged
-    into one, such as the heads of an attention layer and what they hold, only the units of the
-    larger are found.
+    parameters are followed. Outputs and inputs stay as they are. Where two dimensions of parameters
+    are merged into one, only the units of the larger are found. Layers that take one dimension of
+    hidden units apart, as ``nn.MultiheadAttention`` does into heads, are refused.
 
     Args:
         module: in whatever mode; its evaluation mode is looked at.
@@ -289,7 +300,10 @@ def _group(
     if len(classes) == 1 and symmetries == {"permutation"}:
         return None
     sites = tuple(
-        Site(place.tensor, place.axis, place.index, int(power), part)
+        Site(
+            *(place.tensor, place.axis, place.index, int(power), part),
+            buffer=place.tensor in analysis.buffers,
+        )
         for place, power, part in zip(places, powers, parts, strict=True)
     )
     return Group(sites[0].tensor, len(classes), frozenset(symmetries), sites, angle), readings

@@ -122,6 +122,7 @@ class Trace:
     Attributes:
         nodes: the operations, in order.
         parameters: from a node's name to that of the parameter or buffer, as ``state_of`` names it.
+        buffers: those of these names that are buffers'.
 
     Raises:
         InvalidValueError: if the computation cannot be written down as a graph.
@@ -131,6 +132,7 @@ class Trace:
         copied = copy_of(module).eval()
         names = {id(tensor): name for name, tensor in copied.named_parameters()}
         names |= {id(tensor): name for name, tensor in copied.named_buffers()}
+        self.buffers = frozenset(name for name, _ in copied.named_buffers())
         evaluation = _Evaluation(copied, forward)
         try:
             with torch.no_grad(), _unvalidated_distributions():

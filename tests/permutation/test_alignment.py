@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 import alignment_speed
 from architectures import ARCHITECTURES, Architecture
@@ -14,7 +15,17 @@ from skillrl.errors import (
     NotEquivalentError,
     UnsupportedOperationError,
 )
-from skillrl.permutation import Alignment, Element, Transformation, align, symmetry_groups, verify
+from skillrl.permutation import (
+    Alignment,
+    Element,
+    Transformation,
+    align,
+    recalculate_batch_norm,
+    symmetry_groups,
+    verify,
+)
+from skillrl.permutation.alignment import observe
+from skillrl.permutation.matching import match
 from skillrl.permutation.symmetries import Group, Site
 from skillrl.permutation.trace import state_of
 
@@ -252,3 +263,60 @@ def test_flipped_units_are_worse_matched_by_permutations_alone() -> None:
     signed, unsigned = (align(a, b, observations(), signs=signs) for signs in (True, False))
     assert min(signed.similarity) == pytest.approx(1, abs=1e-4)
     assert max(unsigned.similarity) < 0.95
+
+
+@pytest.mark.parametrize("method", ["weights", "both"])
+def test_statistics_do_not_outweigh_weights(method: Any) -> None:
+    def network() -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for size in (5, 16):
+            layers += [nn.Linear(size, 16), nn.BatchNorm1d(16), nn.ReLU()]
+        return nn.Sequential(*layers, nn.Linear(16, 2)).double()
+
+    torch.manual_seed(0)
+    first, seen = network(), [10 * torch.randn(50, 5, dtype=torch.float64) for _ in range(2)]
+    groups = symmetry_groups(first.eval(), seen[0]).groups
+    planted = Transformation.random(groups, np.random.default_rng(0))
+    second = planted.apply(first)
+    with torch.no_grad():
+        for parameter in second.parameters():
+            parameter.add_(0.1 * parameter.std() * torch.randn_like(parameter))
+    # Each has statistics of its own, far larger than weights.
+    a, b = (
+        recalculate_batch_norm(each, [batch])
+        for each, batch in zip((first, second), seen, strict=True)
+    )
+    assert float(a.get_buffer("1.running_var").median()) > 10
+    found = align(a, b, seen[0], method=method).transformation
+    for element in found.after(planted).elements:
+        assert element.permutation.tolist() == [*range(16)]
+    # They move with their units all the same.
+    assert align(a, planted.apply(a), seen[0], method=method).verify(seen[0]) < 1e-9
+
+
+class _Elsewhere(TorchFunctionMode):
+    """As on a GPU: no array is made of what `cpu()` has not brought here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.here: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.numpy and not any(args[0] is each for each in self.here):
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+        found = func(*args, **(kwargs or {}))
+        if func is Tensor.cpu:
+            self.here.append(found)
+        return found
+
+
+@pytest.mark.parametrize("method", ["activations", "both"])
+def test_signs_and_phases_are_brought_from_the_device(method: Any) -> None:
+    architecture = ARCHITECTURES["recurrent-lru"]
+    networks, inputs = [architecture.network(seed) for seed in (0, 1)], architecture.batch()
+    arguments = networks, inputs, method, True, True, True, architecture.forward
+    symmetries, (a, b) = observe(*arguments)
+    expected = match(symmetries.groups, a, b, method)
+    with _Elsewhere():
+        found = match(symmetries.groups, a, b, method)
+    assert found.same_as(expected)

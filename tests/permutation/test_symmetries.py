@@ -1,10 +1,14 @@
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from architectures import ACTIVATIONS, ARCHITECTURES, chunk
 from skillrl.errors import InvalidValueError, UnsupportedOperationError
-from skillrl.permutation import symmetry_groups
+from skillrl.permutation import Transformation, symmetry_groups, verify
 from skillrl.permutation.symmetries import Group
 
 
@@ -208,3 +212,160 @@ def test_groups_survive_json() -> None:
     for group in groups_of("recurrent-shared"):
         again = Group.from_json(group.to_json())
         assert str(again.to_json()) == str(group.to_json())
+
+
+class Between(nn.Module):
+    """A layer, something that is done with what it makes, and a layer."""
+
+    def __init__(self, first: nn.Module, act: Callable[[Tensor], Tensor], last: nn.Module) -> None:
+        super().__init__()
+        self.first, self.act, self.last = first, act, last
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(self.act(self.first(inputs)))
+
+
+def proven(network: nn.Module, inputs: Tensor) -> tuple[Group, ...]:
+    """The groups of a network, of which a random element is shown to change no output."""
+    groups = symmetry_groups(network, inputs).groups
+    verify(network, Transformation.random(groups, np.random.default_rng(0)), inputs)
+    return groups
+
+
+def test_views_merge_channels_and_pixels() -> None:
+    network = Between(
+        nn.Conv2d(1, 4, 3), lambda hidden: hidden.relu().view(hidden.size(0), -1), nn.Linear(16, 2)
+    )
+    (group,) = proven(network, torch.randn(20, 1, 4, 4))
+    assert group.size == 4
+    read = next(site for site in group.sites if site.tensor == "last.weight")
+    # Each of 4 channels has 2 × 2 pixels, next to one another.
+    assert read.index.tolist() == torch.arange(16).view(4, 4).tolist()
+
+
+def test_views_merge_units_at_several_places() -> None:
+    network = Between(nn.Linear(5, 6), lambda hidden: hidden.tanh().view(-1, 24), nn.Linear(24, 2))
+    (group,) = proven(network, torch.randn(20, 4, 5))
+    assert group.size == 6
+    assert group.symmetries == {"permutation", "sign"}
+    read = next(site for site in group.sites if site.tensor == "last.weight")
+    # All 6 units stand there at each of 4 places.
+    assert read.index.tolist() == torch.arange(24).view(4, 6).T.tolist()
+
+
+@pytest.mark.parametrize(
+    "spread",
+    [
+        lambda norm, hidden: norm.expand_as(hidden),
+        lambda norm, hidden: norm.expand(-1, 8),
+        lambda norm, hidden: norm.broadcast_to(hidden.shape),
+    ],
+    ids=["expand_as", "expand", "broadcast_to"],
+)
+def test_what_is_spread_over_units_leaves_them_exchangeable(
+    spread: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    def normalised(hidden: Tensor) -> Tensor:
+        return hidden / spread(hidden.norm(dim=-1, keepdim=True), hidden)
+
+    network = Between(nn.Linear(5, 8), normalised, nn.Linear(8, 2))
+    (group,) = proven(network, torch.randn(20, 5))
+    assert group.size == 8
+    assert group.symmetries == {"permutation"}
+
+
+def test_normalised_features_are_exchangeable() -> None:
+    network = Between(nn.Linear(5, 8), partial(nn.functional.normalize, dim=-1), nn.Linear(8, 2))
+    (group,) = proven(network, torch.randn(20, 5))
+    assert group.size == 8
+    assert group.symmetries == {"permutation"}
+
+
+class Weighed(nn.Module):
+    """Units that are all multiplied by one number, which a unit of its own makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.weigh, self.last = nn.Linear(5, 8), nn.Linear(8, 1), nn.Linear(8, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.first(inputs).tanh()
+        return self.last(hidden * self.weigh(hidden).expand_as(hidden))
+
+
+def test_what_a_unit_is_spread_over_keeps_its_symmetries() -> None:
+    (group,) = proven(Weighed(), torch.randn(20, 5))
+    # The weight's own sign is that of all others' outputs: it has none.
+    assert group.size == 8
+    assert group.symmetries == {"permutation", "sign"}
+
+
+def test_units_are_not_lost_to_what_they_are_repeated_over() -> None:
+    network = Between(
+        nn.Linear(5, 4),
+        lambda hidden: hidden.sigmoid().unsqueeze(-1).expand(-1, -1, 9).flatten(1),
+        nn.Linear(36, 2),
+    )
+    (group,) = proven(network, torch.randn(20, 5))
+    assert group.size == 4
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_copies_of_what_is_seen_are_no_units(flat: bool) -> None:
+    class Copying(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.last = nn.Parameter(torch.randn(3, 5, 8)), nn.Linear(8, 2)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            copies = inputs.unsqueeze(1).expand(-1, 3, -1)
+            if flat:
+                return self.last(torch.tanh(copies.flatten(1) @ self.weight.flatten(0, 1)))
+            return self.last(torch.tanh(torch.einsum("bti,tio->bo", copies, self.weight)))
+
+    (group,) = proven(Copying(), torch.randn(20, 5))
+    assert (sites(group)[0], group.size) == (("weight", 2, 1), 8)
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes")  # of torch.export, on GRUs
+@pytest.mark.parametrize(
+    ("operation", "last", "shape"),
+    [
+        ("conv_transpose2d", nn.ConvTranspose2d(4, 2, 2), (3, 1, 4, 4)),
+        ("conv2d", nn.Conv2d(4, 2, 1, groups=2), (3, 1, 4, 4)),
+        ("lstm", nn.LSTM(8, 2), (3, 4, 5)),
+        ("gru", nn.GRU(8, 2), (3, 4, 5)),
+        ("gru_cell", nn.GRUCell(8, 2), (3, 5)),
+    ],
+)
+def test_the_last_layer_is_refused_as_any_other_is(
+    operation: str, last: nn.Module, shape: tuple[int, ...]
+) -> None:
+    first = nn.Linear(5, 8) if shape[-1] == 5 else nn.Conv2d(1, 4, 3)
+    with pytest.raises(UnsupportedOperationError, match=rf"'{operation}' .*\(of first\.weight"):
+        symmetry_groups(Between(first, torch.relu, last), torch.zeros(shape))
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes")  # of torch.export, on GRUs
+def test_what_stands_before_a_last_layer_is_refused_too() -> None:
+    network = Between(nn.Linear(5, 8), lambda hidden: hidden.cumsum(-1), nn.GRU(8, 2))
+    with pytest.raises(UnsupportedOperationError, match="'cumsum'"):
+        symmetry_groups(network, torch.zeros(3, 4, 5))
+
+
+def test_heads_are_refused() -> None:
+    network = Between(nn.Linear(5, 8), lambda hidden: hidden.unflatten(-1, (2, 4)), nn.Linear(4, 2))
+    with pytest.raises(UnsupportedOperationError, match="'unflatten'"):
+        symmetry_groups(network, torch.zeros(3, 5))
+
+
+def test_buffers_are_known_and_compared_where_nothing_else_is() -> None:
+    network = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    (group,) = symmetry_groups(network, torch.zeros(2, 5))
+    buffers = {site.tensor for site in group.sites if site.buffer}
+    assert buffers == {"1.running_mean", "1.running_var"}
+    assert {site.tensor for site in group.weights} == {
+        *("0.weight", "0.bias", "1.weight", "1.bias", "3.weight")
+    }
+    alone = Group(group.name, 4, group.symmetries, tuple(s for s in group.sites if s.buffer))
+    assert alone.weights == alone.sites
