@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -136,8 +136,7 @@ def align_many(
     for _ in range(_ROUNDS):
         settled = True
         for number, evidence in enumerate(evidences):
-            weights = [count / (count - 1), -1 / (count - 1)]
-            others = Evidence.combined([mean, shared[number]], weights)
+            others = _without(mean, shared, number)
             better = match(groups, others, evidence, method, start=found[number])
             if not better.same_as(found[number]):
                 found[number], shared[number] = better, evidence.transformed(better)
@@ -152,3 +151,16 @@ def align_many(
         tuple(tuple(np.flatnonzero(units).tolist()) for units in each.idle) for each in evidences
     )
     return Alignments(tuple(networks), tuple(found), idle)
+
+
+def _without(mean: Evidence, networks: Sequence[Evidence], number: int) -> Evidence:
+    """Return the mean of all networks but one, from the mean of all."""
+    count = len(networks)
+    weights = [count / (count - 1), -1 / (count - 1)]
+    others = [*networks[:number], *networks[number + 1 :]]
+    # A unit that is at work in this network alone is idle in all others.
+    idle = zip(*(each.idle for each in others), strict=True)
+    return replace(
+        Evidence.combined([mean, networks[number]], weights),
+        idle=tuple(np.all(units, 0) for units in idle),
+    )

@@ -1,3 +1,4 @@
+import copy
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -89,3 +90,23 @@ def test_alignments_survive_a_file(tmp_path: Path) -> None:
 def test_one_network_is_not_aligned() -> None:
     with pytest.raises(InvalidValueError, match="At least two networks"):
         align_many([mlp(0)], observations())
+
+
+def test_units_that_are_at_work_in_one_network_alone_are_matched_by_weights() -> None:
+    torch.manual_seed(0)
+    layers = nn.Linear(3, 10), nn.ReLU(), nn.Linear(10, 4)
+    alive = nn.Sequential(*layers).double()
+    with torch.no_grad():
+        alive.get_parameter("0.bias").zero_()
+    dead = copy.deepcopy(alive)
+    unlike = [2, 5, 6, 8]
+    with torch.no_grad():
+        dead.get_parameter("0.bias")[unlike] = -9.0
+    groups = symmetry_groups(alive, observations()).groups
+    done = [Transformation.random(groups, np.random.default_rng(seed)) for seed in range(3)]
+    networks = [each.apply(dead) for each in done[:2]] + [done[2].apply(alive)]
+    alignments = align_many(networks, observations())
+    for target in range(2):
+        undone = alignments.between(target, 2).after(done[2])
+        found = done[target].inverse().after(undone).elements[0]
+        assert found.permutation.tolist() == [*range(10)]
