@@ -163,8 +163,13 @@ def repair(
         inputs: one batch.
         groups: of hidden units; what makes them is set right.
         forward: what the networks compute.
+
+    Raises:
+        InvalidValueError: if a layer that makes hidden units is called more than once, or shares
+            its weight with another one: what is right for one place is wrong for the other.
     """
     makers = {site.tensor for group in groups for site in group.sites if site.axis == 0}
+    _check_shared(network, makers)
     found = [_moments(each, inputs, makers, forward) for each in (a, b)]
     repaired = copy_of(network).eval()
 
@@ -188,14 +193,42 @@ def repair(
     return repaired
 
 
+def _layers(network: nn.Module, makers: set[str]) -> dict[str, _Layer]:
+    """The layers that make hidden units."""
+    return {
+        name: layer
+        for name, layer in network.named_modules()
+        if isinstance(layer, _Layer) and f"{name}.weight" in makers
+    }
+
+
+def _check_shared(network: nn.Module, makers: set[str]) -> None:
+    for layer in _layers(network, makers).values():
+        owners = [
+            name
+            for name, part in network.named_modules()
+            if any(parameter is layer.weight for parameter in part.parameters(recurse=False))
+        ]
+        if len(owners) > 1:
+            raise InvalidValueError(
+                f"The layers {' and '.join(owners)} share a weight. A layer is repaired by a "
+                "change of its weight, and the others would be changed with it."
+            )
+
+
 def _moments(
     network: nn.Module, inputs: Any, makers: set[str], forward: Forward
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Mean and standard deviation of every unit that a layer makes."""
-    found = {}
+    found: dict[str, tuple[Tensor, Tensor]] = {}
 
     def record(name: str) -> Callable[..., None]:
         def hook(layer: _Layer, _: Any, output: Tensor) -> None:
+            if name in found:
+                raise InvalidValueError(
+                    f"The layer {name} is called more than once. It is repaired where its outputs "
+                    "are seen, and they are others at each call."
+                )
             found[name] = _moments_of(output, layer)
 
         return hook
@@ -212,9 +245,7 @@ def _with_hooks(
     hook: Callable[[str], Callable[..., Any]],
 ) -> None:
     handles = [
-        layer.register_forward_hook(hook(name))
-        for name, layer in network.named_modules()
-        if isinstance(layer, _Layer) and f"{name}.weight" in makers
+        layer.register_forward_hook(hook(name)) for name, layer in _layers(network, makers).items()
     ]
     evaluate(network, inputs, forward)
     for handle in handles:

@@ -134,3 +134,33 @@ def test_the_best_temperature_by_hand() -> None:
     logits = torch.tensor([[1.0, -1.0]] * 4)
     labels = torch.tensor([0, 0, 0, 1])
     assert tuned_temperature(logits, labels) == pytest.approx(2 / np.log(3), rel=1e-4)
+
+
+class Twice(nn.Module):
+    """A layer that is called twice, or two layers that share a weight."""
+
+    def __init__(self, *, shared: bool) -> None:
+        super().__init__()
+        self.first, self.inner, self.last = nn.Linear(3, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+        self.again = nn.Linear(8, 8) if shared else self.inner
+        self.again.weight = self.inner.weight
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.first(inputs).tanh()
+        return self.last(self.again(self.inner(hidden).tanh()).tanh())
+
+
+@pytest.mark.parametrize(
+    ("shared", "message"),
+    [(False, r"layer inner is called more"), (True, "layers inner and again share a weight")],
+)
+def test_layers_at_several_places_are_not_repaired(shared: bool, message: str) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(50, 3)
+    a, b = Twice(shared=shared), Twice(shared=shared)
+    groups = symmetry_groups(a, inputs).groups
+    with pytest.raises(InvalidValueError, match=message):
+        repair(interpolate(a, b, 0.5), a, b, 0.5, inputs, groups)
+    # Groups that no such layer makes can be repaired.
+    outer = [group for group in groups if group.name == "last.weight"]
+    repair(interpolate(a, b, 0.5), a, b, 0.5, inputs, outer)
