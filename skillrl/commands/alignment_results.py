@@ -23,7 +23,7 @@ from skillrl.discovery.library import provenance
 from skillrl.errors import InvalidValueError
 from skillrl.files import check_folder, write_json
 from skillrl.permutation import Modes
-from skillrl.permutation.connectivity import Matrix
+from skillrl.permutation.connectivity import Matrix, clusters_of
 from skillrl.permutation.plane import Plane
 from skillrl.report.barriers import plot_barriers, plot_paths, plot_plane
 
@@ -134,7 +134,8 @@ def verdict(comparison: Comparison) -> str:
     clusters = comparison.modes.clusters
     count, threshold = max(clusters) + 1, comparison.modes.threshold
     if count == 1:
-        already = bool((np.array(comparison.modes.before) <= threshold).all())
+        # Before, too, some may be connected by way of others alone.
+        already = len({*clusters_of(comparison.modes.before, threshold)}) == 1
         when = "even before they are aligned" if already else "once they are aligned"
         return f"One mode: barriers of at most {threshold:g} connect all policies {when}."
     members = [

@@ -106,10 +106,6 @@ def modes(
         path = Path(places, (scores[i], *between, scores[j]))
         paths[key][f"{i}-{j}"] = list(path.scores)
         barriers[key][i, j] = barriers[key][j, i] = path.barrier(losses=losses, random=random)
-    # Single linkage: who is connected by way of others belongs together.
-    tree = linkage(squareform(barriers["after"], checks=False), method="single")
-    clusters = fcluster(tree, threshold, criterion="distance")
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters.tolist()))}
     return Modes(
         scores=scores,
         alphas=list(places),
@@ -117,12 +113,32 @@ def modes(
         before=barriers["before"].tolist(),
         after=barriers["after"].tolist(),
         threshold=threshold,
-        clusters=[numbers[name] for name in clusters.tolist()],
-        linkage=tree.tolist(),
+        clusters=clusters_of(barriers["after"], threshold),
+        linkage=_tree(barriers["after"]).tolist(),
         functional_distance=_functional_distances(networks, inputs, forward),
         parameter_distance=_parameter_distances(networks),
         aligned_parameter_distance=_parameter_distances(aligned),
     )
+
+
+def clusters_of(barriers: Matrix | np.ndarray, threshold: float) -> list[int]:
+    """Return for each network the number of its mode, from 0; see ``Modes.clusters``.
+
+    Args:
+        barriers: between all pairs of networks, ``(N, N)``, symmetric.
+        threshold: barriers up to this connect two networks.
+
+    >>> clusters_of([[0.0, 0.9, 0.1], [0.9, 0.0, 0.8], [0.1, 0.8, 0.0]], threshold=0.1)
+    [0, 1, 0]
+    """
+    found = fcluster(_tree(barriers), threshold, criterion="distance").tolist()
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(found))}
+    return [numbers[name] for name in found]
+
+
+def _tree(barriers: Matrix | np.ndarray) -> np.ndarray:
+    """The hierarchy of single linkage: who is connected by way of others belongs together."""
+    return linkage(squareform(np.asarray(barriers), checks=False), method="single")
 
 
 @torch.no_grad()

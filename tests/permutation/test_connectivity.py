@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from skillrl.errors import InvalidValueError
 from skillrl.permutation import Transformation, align_many, modes, symmetry_groups
+from skillrl.permutation.connectivity import clusters_of
 
 
 def network(seed: int, sign: float) -> nn.Sequential:
@@ -62,3 +63,11 @@ def test_a_threshold_is_not_negative() -> None:
     alignments = align_many([network(0, 1.0), network(1, 1.0)], observations())
     with pytest.raises(InvalidValueError, match="threshold"):
         modes(alignments, lambda _: 0.0, observations(), threshold=-1)
+
+
+def test_clusters_by_way_of_others() -> None:
+    # 0 and 2 are connected by way of 1, and 3 with nobody.
+    barriers = [[0, 0.1, 0.9, 0.8], [0.1, 0, 0.05, 0.7], [0.9, 0.05, 0, 0.6], [0.8, 0.7, 0.6, 0]]
+    assert clusters_of(barriers, 0.1) == [0, 0, 0, 1]
+    assert clusters_of(barriers, 0.05) == [0, 1, 1, 2]
+    assert clusters_of(barriers, 0.6) == [0, 0, 0, 0]
