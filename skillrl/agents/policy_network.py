@@ -96,7 +96,11 @@ class PolicyNetwork(nn.Module):
         )
 
     def forward(self, observations: PyTorchObs) -> tuple[Tensor, Tensor]:
-        """Return what the actor's last layer gives, and values."""
+        """Return what the actor's last layers give, and values.
+
+        Of continuous actions the former are means, which logarithms of standard deviations may
+        follow, ``(…, size)`` or ``(…, 2 size)``.
+        """
         return self._outputs(self._seen(observations))
 
     def actions(self, observations: PyTorchObs) -> Tensor:
@@ -124,8 +128,7 @@ class PolicyNetwork(nn.Module):
             InvalidValueError: if the noise is that of generalised state-dependent exploration
                 (``use_sde``), which has no such distribution.
         """
-        seen = self._seen(observations)
-        scores, space = self._outputs(seen)[0], self.policy.action_space
+        scores, space = self.forward(observations)[0], self.policy.action_space
         if isinstance(space, spaces.Box):
             if getattr(self.policy, "use_sde", False) or getattr(
                 getattr(self.policy, "actor", None), "use_sde", False
@@ -135,7 +138,7 @@ class PolicyNetwork(nn.Module):
                     "what they do has no distribution step by step."
                 )
             means = scores[..., : int(np.prod(space.shape))]
-            return [Normal(means, self._stds(seen, scores).expand_as(means))]
+            return [Normal(means, self._stds(scores).expand_as(means))]
         if isinstance(space, spaces.MultiBinary):
             return [Bernoulli(logits=scores)]
         return [Categorical(logits=part) for part in self._parts(scores)]
@@ -170,7 +173,7 @@ class PolicyNetwork(nn.Module):
     def _outputs(self, observations: PyTorchObs) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
-    def _stds(self, observations: PyTorchObs, scores: Tensor) -> Tensor:
+    def _stds(self, scores: Tensor) -> Tensor:
         """Standard deviations of continuous actions."""
         raise NotImplementedError
 
@@ -207,7 +210,7 @@ class _ActorCritic(PolicyNetwork):
         values = policy.value_net(policy.mlp_extractor.forward_critic(critic))
         return policy.action_net(latent), values
 
-    def _stds(self, observations: PyTorchObs, scores: Tensor) -> Tensor:
+    def _stds(self, scores: Tensor) -> Tensor:
         return _stds_of(self.policy, scores)
 
     def readers(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
@@ -229,7 +232,7 @@ class _RecurrentActorCritic(PolicyNetwork):
         values = policy.value_net(policy.mlp_extractor.forward_critic(critic))
         return policy.action_net(latent), values
 
-    def _stds(self, observations: PyTorchObs, scores: Tensor) -> Tensor:
+    def _stds(self, scores: Tensor) -> Tensor:
         return _stds_of(self.policy, scores)
 
     def readers(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
@@ -242,14 +245,20 @@ class _Sac(PolicyNetwork):
 
     def __init__(self, policy: BasePolicy, normalizer: Normalizer | None = None) -> None:
         super().__init__(policy, normalizer)
-        del cast(Any, self.policy).critic_target
+        # Of a policy that another network has been made of, it is gone.
+        self.policy._modules.pop("critic_target", None)
 
     def _outputs(self, observations: PyTorchObs) -> tuple[Tensor, Tensor]:
-        mean, *_ = self.policy.actor.get_action_dist_params(observations)
-        return mean, torch.cat(self.policy.critic(observations, mean.tanh()), -1)
+        actor, critic = self.policy.actor, self.policy.critic
+        mean, log_std, _ = actor.get_action_dist_params(observations)
+        scores = mean if actor.use_sde else torch.cat([mean, log_std], -1)
+        # Without the critic's own call, which switches gradients: that hides operations in a trace.
+        features = critic.extract_features(observations, critic.features_extractor)
+        seen = torch.cat([features, mean.tanh()], -1)
+        return scores, torch.cat([network(seen) for network in critic.q_networks], -1)
 
-    def _stds(self, observations: PyTorchObs, scores: Tensor) -> Tensor:
-        return self.policy.actor.get_action_dist_params(observations)[1].exp()
+    def _stds(self, scores: Tensor) -> Tensor:
+        return scores.chunk(2, -1)[1].exp()
 
     def readers(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
         actor, critic = self.policy.actor, self.policy.critic
@@ -266,17 +275,10 @@ class _RecurrentSac(_Sac):
         policy = self.policy
         starts = _no_starts(observations)
         carry = policy.initial_carry(starts.shape[1], sensitivities=False)
-        mean, _ = self._actor(observations)
-        remembered = policy.critic.remember(observations, carry, starts, burn_in=0)
-        return mean, policy.critic.values(remembered, mean.tanh())
-
-    def _stds(self, observations: PyTorchObs, scores: Tensor) -> Tensor:
-        return self._actor(observations)[1].exp()
-
-    def _actor(self, observations: PyTorchObs) -> tuple[Tensor, Tensor]:
-        actor, starts = self.policy.actor, _no_starts(observations)
-        carry = self.policy.initial_carry(starts.shape[1], sensitivities=False)
-        return actor._distribution(actor.remember(observations, carry, starts, burn_in=0))
+        actor, critic = policy.actor, policy.critic
+        mean, log_std = actor._distribution(actor.remember(observations, carry, starts, burn_in=0))
+        remembered = critic.remember(observations, carry, starts, burn_in=0)
+        return torch.cat([mean, log_std], -1), critic.values(remembered, mean.tanh())
 
     def readers(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
         actor, critic = self.policy.actor, self.policy.critic

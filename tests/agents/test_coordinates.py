@@ -96,7 +96,7 @@ def test_without_a_normaliser_networks_see_raw_observations() -> None:
     assert found == networks
 
 
-@pytest.mark.parametrize("kind", ["sac", "skill", "recurrent-skill"])
+@pytest.mark.parametrize("kind", ["sac", "skill", "recurrent-skill", "skill-sac"])
 def test_they_can_be_aligned(kind: str) -> None:
     first, second = network(kind, 1), network(kind, 2)
     inputs = torch.as_tensor(observations(first.recurrent))

@@ -4,11 +4,13 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.dqn.policies import DQNPolicy
+from stable_baselines3.sac.policies import SACPolicy
 
 from policies import ACTIONS, BOX, POLICIES, network, normalizer, observations, rate
 from skillrl.agents.normalizer import Normalizer
 from skillrl.agents.policy_network import PolicyNetwork, action_kl, policy_network
 from skillrl.errors import InvalidValueError
+from skillrl.permutation import align
 
 
 def test_a_normaliser_of_other_observations_is_refused() -> None:
@@ -102,3 +104,37 @@ def test_noise_that_is_drawn_for_many_steps_has_no_divergence() -> None:
     found = policy_network(policy)
     with pytest.raises(InvalidValueError, match="use_sde"):
         action_kl(found, [found], torch.as_tensor(observations(False)))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in POLICIES if "sac" in kind])
+def test_the_noise_of_sac_is_aligned_with_its_actions(kind: str) -> None:
+    first, second = network(kind, 1), network(kind, 2)
+    inputs = torch.as_tensor(observations(first.recurrent))
+    alignment = align(first, second, inputs)
+    moved = alignment.apply(second)
+    assert isinstance(moved, PolicyNetwork)
+    hidden = [each for each in alignment.transformation.elements if len(each.permutation) == 8]
+    assert any((each.permutation != np.arange(8)).any() for each in hidden)
+    with torch.no_grad():
+        (before,), (after,) = (each.distributions(inputs) for each in (second, moved))
+    torch.testing.assert_close(after.stddev, before.stddev, rtol=1e-4, atol=1e-6)
+    assert float(before.stddev.std()) > 1e-3
+    assert action_kl(moved, [second], inputs) == pytest.approx(0, abs=1e-6)
+    assert action_kl(second, [moved], inputs) == pytest.approx(0, abs=1e-6)
+
+
+def test_generalised_exploration_of_sac_has_means_alone() -> None:
+    found = policy_network(SACPolicy(BOX, ACTIONS, rate, net_arch=[8], use_sde=True))
+    seen = torch.as_tensor(observations(False))
+    with torch.no_grad():
+        assert found(seen)[0].shape == (60, 2)
+    with pytest.raises(InvalidValueError, match="use_sde"):
+        action_kl(found, [found], seen)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in POLICIES if "sac" in kind])
+def test_a_second_network_can_be_made_of_a_policy(kind: str) -> None:
+    first = network(kind, 1, normalised=False)
+    second = policy_network(first.policy, normalizer(1))
+    assert second.policy is first.policy
+    assert not any("critic_target" in name for name, _ in second.named_parameters())

@@ -204,6 +204,30 @@ def test_a_normaliser_can_be_given(copies: list[Path], tmp_path: Path) -> None:
         align(copies, out=tmp_path / "x", normalizers=files, **arguments)  # type: ignore[arg-type]
 
 
+def test_a_normaliser_can_be_given_to_sac(tmp_path: Path) -> None:
+    for seed in range(2):
+        agent = SAC("MlpPolicy", "Echo-v0", buffer_size=10, device="cpu", seed=seed)
+        with torch.no_grad():
+            # Better than chance, which earns nothing on average.
+            agent.policy.actor.get_parameter("mu.bias").fill_(2.0)
+        agent.save(tmp_path / f"sac-{seed}")
+    with (tmp_path / "statistics.npz").open("wb") as file:
+        Normalizer(
+            {
+                "observation.mean": np.array([102.0, 0.0]),
+                "observation.var": np.ones(2),
+                "observation.count": np.array(1.0),
+                "clip": np.array(10.0),
+                "epsilon": np.array(1e-8),
+            }
+        ).write(file)
+    words = ["align", *(str(tmp_path / f"sac-{seed}.zip") for seed in range(2)), "--env", "Echo-v0"]
+    words += ["--normalizer", str(tmp_path / "statistics.npz"), "--out", str(tmp_path / "out")]
+    assert cli.main([*words, "--episodes", "6", "--points", "3"]) == 0
+    found = json.loads((tmp_path / "out/modes.json").read_text())
+    assert found["coordinates"] == "shared"
+
+
 def test_what_cannot_be_compared_is_refused(
     copies: list[Path], run: Path, tiny_run: Path, tmp_path: Path
 ) -> None:
