@@ -171,9 +171,8 @@ def comparison_batch(
             chosen = rng.permutation(len(time))[:share]
             rows.append(_picked(each.observations, time[chosen], episode[chosen]))
         return network.tensors(_joined(rows))
-    lengths = np.concatenate([each.lengths for each in seen])
-    # Half of the episodes are long enough, or more.
-    steps = int(min(_CHUNK, np.median(lengths)))
+    # Half of the episodes of each are long enough, or more.
+    steps = int(min(_CHUNK, *(np.median(each.lengths) for each in seen)))
     chunks = []
     for each in seen:
         long = rng.permutation(np.flatnonzero(each.lengths >= steps))[: max(share // steps, 1)]

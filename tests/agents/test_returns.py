@@ -102,3 +102,15 @@ def test_policies_with_a_memory_get_chunks_from_the_begin_of_episodes() -> None:
     starts = np.sort(batch[0, :, 0].numpy())
     np.testing.assert_array_equal(starts, [0, 200, 1_000, 1_100])
     np.testing.assert_array_equal(np.diff(batch[:, :, 0].numpy(), axis=0), 1)
+
+
+def test_policies_whose_episodes_are_short_have_their_share_of_the_chunks() -> None:
+    networks = [
+        policy_network(RecurrentPolicy(BOX, ACTIONS, lambda _: 0.0, state_size=4)) for _ in range(2)
+    ]
+    batch = comparison_batch(networks, [seen(0, [3, 4, 4]), seen(1_000, [9, 9, 9])], 1_000)
+    assert isinstance(batch, torch.Tensor)
+    # Four steps, the median of the first; its shorter episode is left out.
+    assert batch.shape == (4, 5, 2)
+    starts = np.sort(batch[0, :, 0].numpy())
+    np.testing.assert_array_equal(starts, [100, 200, 1_000, 1_100, 1_200])
