@@ -7,6 +7,7 @@ way of the skill before, as long as the guide would lead, and there is no guide.
 
     python benchmarks/discover_montezuma.py                     resumes where it was stopped
     python benchmarks/discover_montezuma.py --seeds 2 --skills 10 --runs runs/montezuma
+    python benchmarks/discover_montezuma.py --steps 200000      where there is less time
     python benchmarks/discover_montezuma.py --restarts --runs runs/montezuma-restarts
     python benchmarks/discover_montezuma.py --game PrivateEye --runs runs/private-eye
     python benchmarks/discover_montezuma.py --quick             under 60 seconds, nothing recorded
@@ -74,12 +75,17 @@ def main() -> None:
     made = parser(__doc__, seeds=2, skills=10, runs="runs/montezuma")
     made.add_argument("--game", default=GAMES[0], choices=GAMES)
     made.add_argument("--restarts", action="store_true", help="saved states, and no guide")
+    made.add_argument("--steps", type=int, help="of a skill; default: the recipe's")
     options = parse(made)
     recipe = dataclasses.replace(
         recipe_for("skillrl/MontezumaRevenge-v5"),
         env=f"skillrl/{options.game}-v5",
         generations=options.skills,
     )
+    if options.steps is not None:
+        recipe = dataclasses.replace(
+            recipe, steps_per_skill=options.steps, extension=options.steps // 2
+        )
     if options.restarts:
         recipe = restarted(recipe)
     if options.quick:
