@@ -83,13 +83,16 @@ def test_the_better_rate_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_all_agents_have_the_same_settings_on_a_task() -> None:
     for problem in memory_tasks.PROBLEMS.values():
         agents = memory_tasks.contenders(problem)
-        own = {"chunk", "policy_kwargs"}
+        # How long units remember is said to each in its own way.
+        own = {"chunk", "policy_kwargs", "horizon"}
         common = [
             {name: v for name, v in each.settings.items() if name not in own}
             for each in agents.values()
         ]
         assert all(each == common[0] for each in common)
         assert len({(t.steps, t.num_envs, t.episodes) for t in agents.values()}) == 1
+        told = agents["skillrl"].settings["policy_kwargs"]["cell_kwargs"]
+        assert told.get("horizon") == agents["sb3-contrib"].settings.get("horizon")
 
 
 def test_staggered_environments_cut_their_first_episode_alone() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -80,8 +79,23 @@ def export(
         SkillrlError: if onnxruntime computes something else than torch.
     """
     _check_installed()
-    # A copy: whoever exports in the middle of a training goes on where the policy was.
-    model = _model(copy.deepcopy(policy).to("cpu"), normalizer).eval()
+    with _put_aside(policy):
+        return _export(_model(policy, normalizer).eval(), path)
+
+
+@contextmanager
+def _put_aside(policy: BasePolicy) -> Iterator[None]:
+    """Have the policy on the CPU, and leave it as it was: it may be learning."""
+    device, training = policy.device, policy.training
+    try:
+        policy.to("cpu")
+        yield
+    finally:
+        policy.to(device)
+        policy.set_training_mode(training)
+
+
+def _export(model: _Model, path: str | PathLike[str]) -> Export:
     arguments = _arguments(model)
     with _quiet(), torch.no_grad():
         batch = torch.export.Dim("batch")

@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3 import PPO
 from stable_baselines3.common.policies import (
     ActorCriticCnnPolicy,
     ActorCriticPolicy,
@@ -177,6 +178,14 @@ def test_policies_without_memory_run_elsewhere(name: str, tmp_path: Path) -> Non
     (action,) = session(tmp_path / "policy.onnx").run(None, module._named(observation))
     expected, _ = policy.predict(observation, deterministic=True)
     np.testing.assert_allclose(action, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_export_in_the_middle_of_a_training_changes_nothing(tmp_path: Path) -> None:
+    agent = PPO("MlpPolicy", "Pendulum-v1", n_steps=64, device="cpu")
+    agent.learn(64)
+    agent.policy.set_training_mode(True)
+    export(agent.policy, tmp_path / "policy.onnx")
+    assert agent.policy.training and all(part.training for part in agent.policy.modules())
 
 
 def test_a_wrong_export_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,14 +72,18 @@ def _registered() -> Iterator[None]:
     environments = {"Counter-v0": Counter, "Invisible-v0": Invisible, "Broken-v0": Broken}
     for name, creator in environments.items():
         gym.register(name, creator, disable_env_checker=True)
+    gym.register(
+        "Limited-v0", lambda **kw: Counter(**kw), disable_env_checker=True, max_episode_steps=40
+    )
     yield
-    for name in environments:
+    for name in (*environments, "Limited-v0"):
         del gym.registry[name]
 
 
 def acting(skill: Skill, action: Any) -> Skill:
     """The skill with a policy that always takes the same action."""
-    policy = SimpleNamespace(predict=lambda observation, **_: (np.array(action), None))
+    predict = lambda observation, **_: (np.array(action), None)  # noqa: E731
+    policy = SimpleNamespace(predict=predict, noiseless=True)
     skill.__dict__["policy"] = policy
     return skill
 
@@ -122,6 +126,12 @@ def test_a_recording_ends_with_its_episode(tiny_run: Path) -> None:
 
 def test_a_long_episode_is_cut_after_fifteen_seconds(tmp_path: Path) -> None:
     assert len(record(make_skill(tmp_path / "0", fps=2, length=100))) == 31
+
+
+def test_an_episode_of_few_steps_is_shown_to_its_end(tmp_path: Path) -> None:
+    # 20 seconds of it.
+    skill = make_skill(tmp_path / "0", "Limited-v0", fps=2, length=100)
+    assert len(record(skill)) == 41
 
 
 def test_fast_environments_are_drawn_at_every_few_steps(tmp_path: Path) -> None:
