@@ -16,7 +16,7 @@ CHAIN = ["__main__", "cli", "commands", "report", "discovery", "agents", "envs",
 # … and these two stand beside the chain: importable from the layer named, and from those above it.
 BESIDE = {"permutation": "discovery", "recurrent": "agents"}
 # Importable from everywhere.
-BOTTOM = ["errors", "files", "images"]
+BOTTOM = ["errors", "files", "images", "randomness"]
 
 # What the layers below reinforcement learning may import besides the standard library.
 NUMERICAL = {"numpy", "scipy", "torch"}
@@ -24,6 +24,7 @@ THIRD_PARTY = {
     "errors": set(),
     "files": {"numpy", "safetensors", "torch"},
     "images": {"numpy", "PIL"},
+    "randomness": {"torch"},
     "permutation": NUMERICAL,
     "recurrent": NUMERICAL,
     "rewards": NUMERICAL,

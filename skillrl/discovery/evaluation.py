@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 from skillrl.agents import BaseSkillPolicy
-from skillrl.agents.randomness import drawn_aside
 from skillrl.discovery.descriptors import describe
 from skillrl.discovery.following import episodes
 from skillrl.discovery.record import Record
 from skillrl.discovery.settings import Recipe
 from skillrl.discovery.training import make_envs
+from skillrl.randomness import drawn_aside
 from skillrl.rewards import NeuralReward, Separation
 
 # A skill is live if it earns this share of the target and this multiple of what others earn.

@@ -24,7 +24,6 @@ import torch
 from gymnasium import spaces
 
 from skillrl.agents import OnPolicySkillAgent, load_policy
-from skillrl.agents.randomness import drawn_aside
 from skillrl.discovery.archive import Archive
 from skillrl.discovery.asking import asked_for, component_of, lasting, told_apart_by
 from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
@@ -46,6 +45,7 @@ from skillrl.discovery.settings import Recipe
 from skillrl.discovery.training import make_agent, make_envs, stagger_episodes, train
 from skillrl.discovery.transfer import transfer
 from skillrl.envs import NeuralRewardVectorWrapper, RestartVectorWrapper, reward_for
+from skillrl.randomness import drawn_aside
 from skillrl.rewards import fit_reward
 
 # How often a skill that may start from any other one starts from the untrained policy: where all

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skillrl.agents.randomness import drawn_aside
 from skillrl.discovery.library import Skill
 from skillrl.envs.atari import AtariEnv
 from skillrl.envs.atari.games import known
 from skillrl.errors import InvalidValueError
+from skillrl.randomness import drawn_aside
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from skillrl.agents.randomness import drawn_aside
 from skillrl.discovery.following import episodes
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.training import make_agent, make_envs, own_torch_threads, stagger_episodes
 from skillrl.envs import NeuralRewardVectorWrapper
 from skillrl.errors import InvalidValueError
+from skillrl.randomness import drawn_aside
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from skillrl.permutation.recipes import Method
 from skillrl.permutation.symmetries import Symmetries, Symmetry, symmetry_groups
 from skillrl.permutation.trace import Forward, call, copy_of, evaluate, state_of
 from skillrl.permutation.transformation import Transformation
+from skillrl.randomness import drawn_aside
 
 # Fewer say little about which units are alike.
 _OBSERVATIONS = 10
@@ -273,8 +274,7 @@ def verify(
     outputs = []
     for each in (exact, transformation.apply(exact)):
         # Whatever is drawn is drawn alike.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with drawn_aside(0):
             outputs.append(pytree.tree_leaves(evaluate(each, inputs, forward)))
     error = 0.0
     for before, after in zip(*outputs, strict=True):

@@ -18,6 +18,7 @@ from skillrl.errors import InvalidValueError
 from skillrl.permutation.interpolation import Path, Score, interpolate
 from skillrl.permutation.many import Alignments
 from skillrl.permutation.trace import Forward, call, copy_of, evaluate
+from skillrl.randomness import drawn_aside
 
 Matrix = list[list[float]]
 
@@ -146,8 +147,7 @@ def _functional_distances(networks: Sequence[nn.Module], inputs: Any, forward: F
     outputs = []
     for network in networks:
         # Whatever is drawn is drawn alike.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with drawn_aside(0):
             leaves = pytree.tree_leaves(evaluate(copy_of(network).eval(), inputs, forward))
         outputs.append(torch.cat([leaf.flatten().double() for leaf in leaves]))
     return _relative_distances(torch.stack(outputs))

@@ -24,10 +24,10 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
-from skillrl.agents.randomness import drawn_aside
 from skillrl.discovery.library import Skill
 from skillrl.errors import InvalidValueError, SkillrlError
 from skillrl.files import write_atomically
+from skillrl.randomness import drawn_aside
 from skillrl.report.drawing import cannot_draw, make_env, steps_per_second
 
 SECONDS, STEPS = 15.0, 500

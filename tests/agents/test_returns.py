@@ -91,26 +91,24 @@ def test_every_policy_has_a_share_of_the_observations() -> None:
     assert len(torch.unique(batch[:, 0])) == 10
 
 
-def test_policies_with_a_memory_get_chunks_from_the_begin_of_episodes() -> None:
+@pytest.mark.parametrize(
+    ("lengths", "steps", "begins"),
+    [
+        # Nine steps, the median of both; the two shorter episodes are left out.
+        (([9, 3, 9], [9, 9, 2]), 9, [0, 200, 1_000, 1_100]),
+        # Four, the median of the first, so that it has its share.
+        (([3, 4, 4], [9, 9, 9]), 4, [100, 200, 1_000, 1_100, 1_200]),
+    ],
+)
+def test_policies_with_a_memory_get_chunks_from_the_begin_of_episodes(
+    lengths: tuple[list[int], list[int]], steps: int, begins: list[int]
+) -> None:
     networks = [
         policy_network(RecurrentPolicy(BOX, ACTIONS, lambda _: 0.0, state_size=4)) for _ in range(2)
     ]
-    batch = comparison_batch(networks, [seen(0, [9, 3, 9]), seen(1_000, [9, 9, 2])], 1_000)
+    first, second = lengths
+    batch = comparison_batch(networks, [seen(0, first), seen(1_000, second)], 1_000)
     assert isinstance(batch, torch.Tensor)
-    # Nine steps, the median; the two shorter episodes are left out.
-    assert batch.shape == (9, 4, 2)
-    starts = np.sort(batch[0, :, 0].numpy())
-    np.testing.assert_array_equal(starts, [0, 200, 1_000, 1_100])
+    assert batch.shape == (steps, len(begins), 2)
+    np.testing.assert_array_equal(np.sort(batch[0, :, 0].numpy()), begins)
     np.testing.assert_array_equal(np.diff(batch[:, :, 0].numpy(), axis=0), 1)
-
-
-def test_policies_whose_episodes_are_short_have_their_share_of_the_chunks() -> None:
-    networks = [
-        policy_network(RecurrentPolicy(BOX, ACTIONS, lambda _: 0.0, state_size=4)) for _ in range(2)
-    ]
-    batch = comparison_batch(networks, [seen(0, [3, 4, 4]), seen(1_000, [9, 9, 9])], 1_000)
-    assert isinstance(batch, torch.Tensor)
-    # Four steps, the median of the first; its shorter episode is left out.
-    assert batch.shape == (4, 5, 2)
-    starts = np.sort(batch[0, :, 0].numpy())
-    np.testing.assert_array_equal(starts, [100, 200, 1_000, 1_100, 1_200])

@@ -1,6 +1,6 @@
 import torch
 
-from skillrl.agents.randomness import drawn_aside
+from skillrl.randomness import drawn_aside
 
 
 def test_what_is_drawn_aside_changes_nothing_and_depends_on_its_seed() -> None:
