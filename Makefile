@@ -14,14 +14,14 @@ DEMO_ARGS ?= HalfCheetah-v5 --generations 4 --steps-per-skill 250_000
 CODE := skillrl tests benchmarks
 PYTEST_ARGS ?= --numprocesses auto
 
-.PHONY: help demo test lint format readme benchmarks-quick clean
+.PHONY: help demo test lint format tables benchmarks-quick clean
 
 help:
 	@echo "make demo              discover skills on HalfCheetah and film them, in a few minutes"
 	@echo "make test              lint, types, docstring examples and tests"
 	@echo "make lint              the first two of these"
 	@echo "make format            let ruff format the code and mend what it can"
-	@echo "make readme            fill the README's tables from benchmarks/results"
+	@echo "make tables            fill the tables of both README.md from benchmarks/results"
 	@echo "make benchmarks-quick  every benchmark once, briefly"
 	@echo "make clean             remove .venv and caches; runs and videos stay"
 
@@ -46,8 +46,8 @@ format: .venv/installed-dev
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 
-readme: .venv/installed-dev
-	$(BIN)/python benchmarks/readme_tables.py
+tables: .venv/installed-dev
+	$(BIN)/python benchmarks/result_tables.py
 
 benchmarks-quick: .venv/installed-benchmarks
 	for script in env_throughput atari_throughput discovery_throughput discover_half_cheetah \

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import readme_tables
+import result_tables
 from barriers import SIDES, interquartile_mean, summary
 from permutation_policies import PROBLEMS, figures
 from permutation_skills import skill_figures
@@ -70,7 +70,7 @@ def test_figures_of_policies_by_hand() -> None:
     assert found["untrained, signs and phases minus drawn"]["mean"] == pytest.approx(20 / 80)
     nothing = figures(PROBLEMS["PPO, CartPole"], pairs[3:4])
     assert (nothing["seeds"], "barriers" in nothing) == ([0], False)
-    table = readme_tables.permutation_policies({"tasks": {"a": found, "b": nothing}})
+    table = result_tables.permutation_policies({"tasks": {"a": found, "b": nothing}})
     row = ["a", "90 (90 to 90)", "1.00 (1.00 to 1.00)", "0.50 (0.50 to 0.50)"]
     assert f"| {' | '.join(row)} | 0.00" in table
     assert "| b | no better than chance |" in table
@@ -86,6 +86,6 @@ def test_figures_of_skills_by_hand() -> None:
         "across": skill_figures([[0, 1]], [refused]),
     }
     assert (kinds["lineage"]["left out"], kinds["across"]["left out"]) == (2, 1)
-    table = readme_tables.permutation_skills({"kinds": kinds})
+    table = result_tables.permutation_skills({"kinds": kinds})
     assert "| a skill and its parent | 1 | 1.00 | 0.00 | 0% | 100% |" in table
     assert "of two runs" not in table

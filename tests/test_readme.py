@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 import permutation_supervised
-import readme_tables
+import result_tables
 from records import new_record
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.recipes import recipe_for
 from skillrl.discovery.training import make_agent, make_envs
 from skillrl.envs import reward_for
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -43,25 +44,30 @@ def test_wrapping_and_training_takes_five_lines() -> None:
     assert len([line for line in SNIPPETS[0].splitlines() if line]) == 5
 
 
-def test_tables_show_the_recorded_results() -> None:
-    results = Path(readme_tables.__file__).parent / "results"
-    assert readme_tables.fill(README, results) == README, "run `make readme`"
-    assert set(readme_tables.TABLES) == set(re.findall(r"<!-- table: (\w+) -->", README))
+@pytest.mark.parametrize("page", result_tables.PAGES)
+def test_tables_show_the_recorded_results(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert result_tables.fill(text, result_tables.RESULTS) == text, "run `make tables`"
+
+
+def test_every_table_is_shown() -> None:
+    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"<!-- table: (\w+) -->", text)) == sorted(result_tables.TABLES)
 
 
 def test_a_table_is_made_from_its_results(tmp_path: Path) -> None:
     text = "a\n<!-- table: discovery_throughput -->\nold\n<!-- end -->\nb"
-    assert "Not measured yet" in readme_tables.fill(text, tmp_path)
+    assert "Not measured yet" in result_tables.fill(text, tmp_path)
     results = {
         "vs_sb3": 1.5,
         "steps_per_second": {"skillrl": 15_000.4, "stable_baselines3": 1e4},
         "shares": {"physics": 0.41},
     }
     (tmp_path / "discovery_throughput.json").write_text(json.dumps(results))
-    filled = readme_tables.fill(text, tmp_path)
+    filled = result_tables.fill(text, tmp_path)
     assert "| 15,000 | 10,000 | 1.50× | 41% |" in filled
     assert "old" not in filled
-    assert readme_tables.fill(filled, tmp_path) == filled
+    assert result_tables.fill(filled, tmp_path) == filled
 
 
 def test_pairs_of_seeds_are_summed_up() -> None:
@@ -78,7 +84,7 @@ def test_pairs_of_seeds_are_summed_up() -> None:
     # The better ends are 0.5 and 0.4, the midpoints 0.01 and 0.03 above them.
     gain = found["paths"]["aligned"]["middle minus better end"]
     assert (gain["mean"], gain["error"]) == (pytest.approx(0.02), pytest.approx(0.01))
-    table = readme_tables.permutation_supervised({"settings": {"a": found}})
+    table = result_tables.permutation_supervised({"settings": {"a": found}})
     row = ["a", "45.0% ± 5.0%", *["47.0% ± 4.0%"] * 4, "2.0% ± 1.0%"]
     assert f"| {' | '.join(row)} |" in table
     assert "| a | 10.0% ± 0.0% | 25.0% ± 5.0% | 10.0% ± 0.0% | 15.0% ± 5.0% |" in table
@@ -90,16 +96,16 @@ def test_tables_of_returns_have_a_row_for_each_task() -> None:
         "CartPole": {"skillrl": {"mean": 500, "interval": [499.6, 500]}},
         "T-maze": {"skillrl": ours, "truncated": chance},
     }
-    rows = readme_tables.memory_tasks({"tasks": tasks}).splitlines()
+    rows = result_tables.memory_tasks({"tasks": tasks}).splitlines()
     assert rows[0] == "|  | skillrl | skillrl, truncated |"
     assert rows[2] == "| CartPole | 500 (500 to 500) |  |"
     assert rows[3] == "| T-maze | 3.90 (3.80 to 4.00) | 1.94 (1.90 to 2.00) |"
-    rows = readme_tables.rules_in_ppo({"tasks": {"T-maze": {"online": ours}}}).splitlines()
+    rows = result_tables.rules_in_ppo({"tasks": {"T-maze": {"online": ours}}}).splitlines()
     assert rows[0] == "|  | T-maze |" and rows[2] == "| online | 3.90 (3.80 to 4.00) |"
 
 
 def test_links_and_pictures_exist() -> None:
-    root = Path(__file__).parents[1]
-    targets = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert targets
-    assert [target for target in targets if not (root / target).exists()] == []
+    for page in result_tables.PAGES:
+        targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+        assert targets
+        assert [target for target in targets if not (page.parent / target).exists()] == []

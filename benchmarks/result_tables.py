@@ -1,10 +1,10 @@
-"""Fill the README's tables from benchmarks/results.
+"""Fill the tables of README.md and benchmarks/README.md from benchmarks/results.
 
-A table stands in the README between ``<!-- table: NAME -->`` and ``<!-- end -->``; it is made by
+A table stands in a page between ``<!-- table: NAME -->`` and ``<!-- end -->``; it is made by
 the function of that name below, from ``results/NAME.json``.
 
-    python benchmarks/readme_tables.py            write the tables
-    python benchmarks/readme_tables.py --check    exit with 1 where the README differs from them
+    python benchmarks/result_tables.py            write the tables
+    python benchmarks/result_tables.py --check    exit with 1 where a page differs from them
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+PAGES = (Path(__file__).parents[1] / "README.md", Path(__file__).parent / "README.md")
 REGION = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -555,9 +556,7 @@ def fill(text: str, results: Path) -> str:
     def region(match: re.Match[str]) -> str:
         start, name, end = match.groups()
         if name not in TABLES:
-            raise SystemExit(
-                f"The README asks for a table {name!r}; there are {', '.join(TABLES)}."
-            )
+            raise SystemExit(f"There is no table {name!r}; there are {', '.join(TABLES)}.")
         path = results / f"{name}.json"
         if path.is_file():
             content = TABLES[name](json.loads(path.read_text(encoding="utf-8")))
@@ -570,13 +569,13 @@ def fill(text: str, results: Path) -> str:
 
 
 def main() -> None:
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    filled = fill(text, ROOT / "benchmarks" / "results")
-    if "--check" not in sys.argv[1:]:
-        readme.write_text(filled, encoding="utf-8")
-    elif filled != text:
-        raise SystemExit("The README's tables differ from benchmarks/results: run `make readme`.")
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        filled = fill(text, RESULTS)
+        if "--check" not in sys.argv[1:]:
+            page.write_text(filled, encoding="utf-8")
+        elif filled != text:
+            raise SystemExit(f"The tables of {page} differ from {RESULTS}: run `make tables`.")
 
 
 if __name__ == "__main__":
