@@ -1,7 +1,7 @@
 """Networks of different seeds in the same coordinates, and whether they lie in one mode.
 
-Read ``symmetries``, then ``transformation``, ``matching`` and ``alignment``; ``rules`` says what
-each operation of a network does to its dimensions.
+Read ``symmetries``, then ``transformation``, ``matching`` and ``alignment``; ``analysis``
+follows the dimensions through a network, by ``rules`` for each operation.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import skillrl.permutation.rules  # noqa: F401, registers them for the analysis
 from skillrl.errors import UnsupportedOperationError
+from skillrl.permutation.analysis import Analysis
 from skillrl.permutation.dimensions import Axis, Resolved
-from skillrl.permutation.rules import Analysis
 from skillrl.permutation.trace import Forward, Trace, call
 
 Symmetry = Literal["permutation", "sign", "scale", "phase", "conjugation"]
