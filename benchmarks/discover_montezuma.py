@@ -77,11 +77,8 @@ def main() -> None:
     made.add_argument("--restarts", action="store_true", help="saved states, and no guide")
     made.add_argument("--steps", type=int, help="of a skill; default: the recipe's")
     options = parse(made)
-    recipe = dataclasses.replace(
-        recipe_for("skillrl/MontezumaRevenge-v5"),
-        env=f"skillrl/{options.game}-v5",
-        generations=options.skills,
-    )
+    recipe = recipe_for(f"skillrl/{options.game}-v5")
+    recipe = dataclasses.replace(recipe, generations=options.skills)
     if options.steps is not None:
         recipe = dataclasses.replace(
             recipe, steps_per_skill=options.steps, extension=options.steps // 2

@@ -25,7 +25,16 @@ class DivergedError(SkillrlError, ArithmeticError):
 
 
 class RunStopped(SkillrlError):
-    """A run that was asked to stop; it can be resumed."""
+    """A run that was asked to stop; it can be resumed.
+
+    Args:
+        message: for people.
+        trained: whether it was training, and did not only prepare for it.
+    """
+
+    def __init__(self, message: str, *, trained: bool = True) -> None:
+        super().__init__(message)
+        self.trained = trained
 
 
 class NotEquivalentError(SkillrlError, ArithmeticError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -56,7 +56,10 @@ class Export:
 
 
 def export(
-    policy: BasePolicy, path: str | PathLike[str], normalizer: Normalizer | None = None
+    policy: BasePolicy,
+    path: str | PathLike[str],
+    normalizer: Normalizer | None = None,
+    hidden: Sequence[int] = (),
 ) -> Export:
     """Write a policy's deterministic action as a function of the observation, and check it.
 
@@ -70,6 +73,8 @@ def export(
         policy: of PPO, SAC, RecurrentPPO or RecurrentSAC, or of a skill.
         path: the file to write.
         normalizer: of the observations that the policy was trained on, if any.
+        hidden: components of observations that it never saw, as with ``MaskVelocity``: the model
+            ignores them.
 
     Returns:
         What was written, and how it compares with torch.
@@ -80,7 +85,7 @@ def export(
     """
     _check_installed()
     with _put_aside(policy):
-        return _export(_model(policy, normalizer).eval(), path)
+        return _export(_model(policy, normalizer, hidden).eval(), path)
 
 
 @contextmanager
@@ -153,10 +158,13 @@ class _Model(nn.Module):
 
     outputs: tuple[str, ...] = ("action",)
 
-    def __init__(self, policy: BasePolicy, normalizer: Normalizer | None) -> None:
+    def __init__(
+        self, policy: BasePolicy, normalizer: Normalizer | None, hidden: Sequence[int]
+    ) -> None:
         super().__init__()
         self.policy = policy
         self.normalizer = normalizer
+        self.hidden = hidden
         space = policy.observation_space
         self.keys = [*space.spaces] if isinstance(space, spaces.Dict) else None
 
@@ -180,6 +188,10 @@ class _Model(nn.Module):
 
     def _normalised(self, name: str, values: Tensor) -> Tensor:
         normalizer = self.normalizer
+        if self.hidden:
+            shown = torch.ones(values.shape[-1], dtype=torch.bool)
+            shown[[*self.hidden]] = False
+            values = torch.where(shown, values, torch.zeros_like(values))
         if normalizer is None or name not in normalizer.keys:
             return values
         arrays = normalizer.arrays
@@ -241,8 +253,10 @@ class _Recurrent(_Model):
 
     outputs = ("action", "next_state")
 
-    def __init__(self, policy: BasePolicy, normalizer: Normalizer | None) -> None:
-        super().__init__(policy, normalizer)
+    def __init__(
+        self, policy: BasePolicy, normalizer: Normalizer | None, hidden: Sequence[int]
+    ) -> None:
+        super().__init__(policy, normalizer, hidden)
         self._step = self.recurrence().layer.real_stepper()
 
     def forward(self, arguments: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -302,10 +316,10 @@ _MODELS: dict[type[BasePolicy], type[_Model]] = {
 }
 
 
-def _model(policy: BasePolicy, normalizer: Normalizer | None) -> _Model:
+def _model(policy: BasePolicy, normalizer: Normalizer | None, hidden: Sequence[int] = ()) -> _Model:
     for kind, model in _MODELS.items():
         if isinstance(policy, kind):
-            return model(policy, normalizer)
+            return model(policy, normalizer, hidden)
     raise InvalidValueError(
         "Policies of PPO, SAC, RecurrentPPO, RecurrentSAC and skills can be exported. Received "
         f"a {type(policy).__name__}."
@@ -377,7 +391,13 @@ def _compare(path: Path, model: _Model, arguments: dict[str, Tensor]) -> Export:
         inputs = _named(observation)
         if recurrent:
             inputs |= {"state": own, "episode_start": starts}
-        seen = observation if model.normalizer is None else model.normalizer(observation)
+        seen = observation
+        if model.hidden:
+            assert isinstance(observation, np.ndarray)
+            seen = observation.copy()
+            seen[..., [*model.hidden]] = 0
+        if model.normalizer is not None:
+            seen = model.normalizer(seen)
         wanted, state = policy.predict(seen, state, starts, deterministic=True)
         try:
             action, *rest = session.run(None, inputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from skillrl.envs.make import check_arguments
 from skillrl.errors import InvalidValueError
 
 AgentName = Literal["recurrent-ppo", "recurrent-sac", "ppo", "sac", "skill-ppo"]
@@ -55,6 +56,7 @@ class TrainRecipe:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InvalidValueError(f"{name} should be at least 1. Received {value}.")
+        check_arguments(self.env_kwargs)
 
     @property
     def num_envs(self) -> int:

@@ -7,11 +7,14 @@ from typing import Any, cast
 
 import torch
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
+from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
-from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs
 from torch import Tensor, nn
 
+from skillrl.envs.sb3 import SB3VecEnv
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import (
     GRU,
@@ -32,19 +35,53 @@ CELLS: dict[str, Callable[..., RecurrentLayer]] = {
 }
 
 
-def check_policy_name(
-    policy: Any, names: Collection[str], observation_space: spaces.Space[Any]
+# What sb3-contrib's recurrent policies call what these have; None for what they have not.
+_OTHER_NAMES = {
+    "lstm_hidden_size": "state_size",
+    "lstm_kwargs": "cell_kwargs",
+    "shared_lstm": "shared_recurrence",
+    "n_lstm_layers": None,
+    "enable_critic_lstm": None,
+}
+
+
+def environment_for(env: Any, verbose: int) -> GymEnv | None:
+    """Return an environment that Stable-Baselines3 knows.
+
+    Args:
+        env: an id, an environment, Stable-Baselines3's or Gymnasium's vector environment, or None.
+        verbose: 1 to say what is made.
+    """
+    return SB3VecEnv(env) if isinstance(env, VectorEnv) else maybe_make_env(env, verbose)
+
+
+def check_policy(
+    policy: Any,
+    names: Collection[str],
+    observation_space: spaces.Space[Any],
+    arguments: Mapping[str, Any] | None,
 ) -> None:
-    """Refuse a policy's name that does not suit the observations.
+    """Refuse a policy's name that does not suit the observations, or arguments of another library.
 
     Args:
         policy: a name, or a class, which is taken as it is.
         names: those that the agent knows.
         observation_space: of the environment.
+        arguments: the policy's, if any.
 
     Raises:
-        InvalidValueError: naming the one that does.
+        InvalidValueError: naming the one that does, or what the argument is called here.
     """
+    for name in {*_OTHER_NAMES} & {*(arguments or {})}:
+        here = _OTHER_NAMES[name]
+        raise InvalidValueError(
+            f"The policy has no argument {name!r}: "
+            + (
+                f"it is called {here!r} here."
+                if here
+                else "it is sb3-contrib's alone. Leave it out."
+            )
+        )
     wanted = "MlpLruPolicy"
     if isinstance(observation_space, spaces.Dict):
         wanted = "MultiInputLruPolicy"

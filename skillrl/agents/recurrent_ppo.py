@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
-import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 from stable_baselines3 import PPO
-from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
@@ -20,7 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from skillrl.agents.recurrence import check_policy_name
+from skillrl.agents.recurrence import check_policy, environment_for
 from skillrl.agents.recurrent_policy import CnnLruPolicy, MultiInputLruPolicy, RecurrentPolicy
 from skillrl.agents.spaces import check_bounded, check_observations
 from skillrl.errors import InvalidValueError
@@ -69,7 +68,8 @@ class RecurrentPPO(PPO):
     Args:
         policy: ``"MlpLruPolicy"``, ``"CnnLruPolicy"`` or ``"MultiInputLruPolicy"``, or a subclass
             of ``RecurrentPolicy``.
-        env: as in Stable-Baselines3.
+        env: as in Stable-Baselines3, or Gymnasium's vector environment whose episodes are reset in
+            the step that ends them (``autoreset_mode="SameStep"``).
         chunk: steps of a chunk; it divides ``n_steps`` and ``batch_size``.
         refresh: how the carries of a rollout follow the parameters while these are updated.
             ``"sweep"``: they are computed anew before each epoch. ``"first-order"``: their states
@@ -103,7 +103,7 @@ class RecurrentPPO(PPO):
     def __init__(
         self,
         policy: str | type[RecurrentPolicy],
-        env: GymEnv | str,
+        env: GymEnv | VectorEnv[Any, Any, Any] | str,
         learning_rate: float | Schedule = 3e-4,
         n_steps: int = 128,
         batch_size: int = 128,
@@ -126,13 +126,15 @@ class RecurrentPPO(PPO):
         # At the present moment, with sensitivities where the rule has them.
         self._carry: Carry | None = None
         # None, too, where a saved agent is loaded.
-        env = maybe_make_env(env, kwargs.get("verbose", 0))
-        if isinstance(env, gym.Env | VecEnv):
-            self._check_spaces(env.observation_space, env.action_space)
-            check_policy_name(policy, self.policy_aliases, env.observation_space)
+        made = environment_for(env, kwargs.get("verbose", 0))
+        if made is not None:
+            self._check_spaces(made.observation_space, made.action_space)
+            check_policy(
+                *(policy, self.policy_aliases, made.observation_space), kwargs.get("policy_kwargs")
+            )
         super().__init__(
             policy,
-            env,
+            made,  # type: ignore[arg-type]
             learning_rate,
             n_steps,
             batch_size,

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 from stable_baselines3 import SAC
-from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import obs_as_tensor, polyak_update
-from stable_baselines3.common.vec_env import VecEnv
 
-from skillrl.agents.recurrence import check_policy_name
+from skillrl.agents.recurrence import check_policy, environment_for
 from skillrl.agents.recurrent_sac_policy import (
     CnnLruSACPolicy,
     MultiInputLruSACPolicy,
@@ -42,7 +40,7 @@ class RecurrentSAC(SAC):
     Args:
         policy: ``"MlpLruPolicy"``, ``"CnnLruPolicy"`` or ``"MultiInputLruPolicy"``, or a subclass
             of ``RecurrentSACPolicy``.
-        env: as in Stable-Baselines3; with continuous actions.
+        env: as of ``RecurrentPPO``; with continuous actions.
         batch_size: sequences of a gradient step.
         chunk: steps of a sequence that are learnt from.
         burn_in: steps of a sequence before them.
@@ -78,7 +76,7 @@ class RecurrentSAC(SAC):
     def __init__(
         self,
         policy: str | type[RecurrentSACPolicy],
-        env: GymEnv | str,
+        env: GymEnv | VectorEnv[Any, Any, Any] | str,
         learning_rate: float | Schedule = 3e-4,
         buffer_size: int = 1_000_000,
         learning_starts: int = 100,
@@ -101,22 +99,24 @@ class RecurrentSAC(SAC):
                 f"chunk={chunk}, burn_in={burn_in}, batch_size={batch_size}."
             )
         # None, too, where a saved agent is loaded.
-        env = maybe_make_env(env, kwargs.get("verbose", 0))
-        if isinstance(env, gym.Env | VecEnv):
-            if not isinstance(env.action_space, spaces.Box):
+        made = environment_for(env, kwargs.get("verbose", 0))
+        if made is not None:
+            if not isinstance(made.action_space, spaces.Box):
                 raise InvalidValueError(
-                    f"SAC is for continuous actions, a Box. Received {env.action_space}: use "
+                    f"SAC is for continuous actions, a Box. Received {made.action_space}: use "
                     "RecurrentPPO."
                 )
-            check_observations(env.observation_space)
-            check_bounded(env.action_space)
-            check_policy_name(policy, self.policy_aliases, env.observation_space)
+            check_observations(made.observation_space)
+            check_bounded(made.action_space)
+            check_policy(
+                *(policy, self.policy_aliases, made.observation_space), kwargs.get("policy_kwargs")
+            )
         self.chunk, self.burn_in = chunk, burn_in
         # At the present moment.
         self._carry: Carry | None = None
         super().__init__(
             policy,
-            env,
+            made,  # type: ignore[arg-type]
             learning_rate,
             buffer_size,
             learning_starts,

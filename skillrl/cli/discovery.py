@@ -92,11 +92,11 @@ class Discover(Parsed):
     def execute(self) -> None:
         """Discover skills; the command shows its progress itself."""
         import_packages(self.imports)
-        from skillrl.commands.discover import discover, render_command
+        from skillrl.commands.discover import command_to_look, discover
 
         recipe = self.recipe.recipe()
         run = discover(recipe, run=self.run, seed=self.seed, resume=self.resume, device=self.device)
-        print(f"The skills are in {run}. Look at them: {render_command(recipe, run)}")
+        print(f"The skills are in {run}. Look at them: {command_to_look(recipe, run)}")
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,9 @@ class Parsed:
             description="",
             args=arguments,
             default=tyro.MISSING_NONPROP if default is None else default,
-            # One flag a boolean, the one that changes its default.
-            config=(tyro.conf.FlagCreatePairsOff,),
+            # One flag a boolean, the one that changes its default; where defaults may be those of a
+            # run to resume, both, so that the same line goes on with it.
+            config=(tyro.conf.FlagCreatePairsOff,) if default is None else (),
         )
 
 

@@ -162,10 +162,12 @@ def _compare(group: _Group, env: str | None, settings: Settings, progress: bool)
         found = comparable(names, [each.network for each in group.policies], episodes)
         for name, earned in zip(names, found.returns, strict=True):
             if not earned > found.random:
+                what = task if reward is None else f"{task} by the rewards of these skills"
+                how = "train it longer" if reward is None else "choose other skills with --pair"
                 raise InvalidValueError(
-                    f"{name} earns {earned:.4g} in {task}, no more than a random policy "
+                    f"{name} earns {earned:.4g} in {what}, no more than a random policy "
                     f"({found.random:.4g}): barriers are a share of what policies are better by. "
-                    "Train it longer, or leave it out."
+                    f"Leave it out, or {how}."
                 )
         alignments = align_many(
             found.networks,

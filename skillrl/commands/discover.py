@@ -29,8 +29,10 @@ from skillrl.discovery.events import (
     SkillFinished,
     Trained,
 )
+from skillrl.discovery.recipes import recipe_for
 from skillrl.discovery.settings import Recipe
-from skillrl.errors import RunStopped
+from skillrl.errors import InvalidValueError, RunStopped
+from skillrl.report.drawing import check_render_mode
 
 
 def discover(
@@ -62,6 +64,11 @@ def discover(
         RunStopped: after Ctrl-C; the message holds the command that goes on.
     """
     run = default_run(recipe.env, seed) if run is None else run
+    if progress and recipe_for(recipe.env) == Recipe(recipe.env):
+        text = (
+            f"{recipe.env} has no recipe of its own: what is not given is generic, as --help shows"
+        )
+        print(text, file=sys.stderr)
     again = f"Go on with: {resume_command(recipe, run, device)}"
     try:
         with _show(recipe, progress) as on_event, stop_on_interrupt() as should_stop:
@@ -73,8 +80,8 @@ def discover(
                 on_event=on_event,
                 should_stop=should_stop,
             )
-    except RunStopped:
-        if (run / "checkpoint" / "latest.safetensors").exists():
+    except RunStopped as stopped:
+        if not stopped.trained or (run / "checkpoint" / "latest.safetensors").exists():
             raise RunStopped(f"Stopped; nothing is lost. {again}") from None
         why = (
             "the replay buffer is saved between skills alone"
@@ -112,12 +119,16 @@ def resume_command(recipe: Recipe, run: Path, device: str = "cpu") -> str:
     return shlex.join([*words, *import_option(recipe.env)])
 
 
-def render_command(recipe: Recipe, run: Path) -> str:
-    """Return the command that films a run's skills.
+def command_to_look(recipe: Recipe, run: Path) -> str:
+    """Return the command that films a run's skills, or lists them where nothing can be drawn.
 
-    >>> render_command(Recipe("Ant-v5"), Path("runs/ant"))
+    >>> command_to_look(Recipe("Ant-v5"), Path("runs/ant"))
     'skillrl render runs/ant'
     """
+    try:
+        check_render_mode(recipe.env, "rgb_array")
+    except InvalidValueError:
+        return shlex.join(["skillrl", "list", str(run)])
     return shlex.join(["skillrl", "render", str(run), *import_option(recipe.env)])
 
 
@@ -234,7 +245,9 @@ def _bar(recipe: Recipe) -> Iterator[OnEvent]:
                 return
             if isinstance(event, SkillFinished):
                 console.print(finished(event))
-                progress.update(task, completed=0, description="on to the next skill")
+                last = event.skill.index == recipe.generations - 1
+                what = "finished" if last else "on to the next skill"
+                progress.update(task, completed=0, description=what)
                 return
             line = status.after(event, time.monotonic())
             if isinstance(event, RewardFitted):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from skillrl.agents.export import TOLERANCE, export
-from skillrl.commands.policies import load
+from skillrl.commands.policies import hidden_components, load
 
 
 def export_policy(path: Path, *, out: Path) -> str:
@@ -25,9 +25,11 @@ def export_policy(path: Path, *, out: Path) -> str:
         SkillrlError: if onnxruntime computes something else than torch.
     """
     policy, normalizer = load(path)
-    found = export(policy, out, normalizer)
+    hidden = hidden_components(path)
+    found = export(policy, out, normalizer, hidden)
     lines = [
         f"Wrote {out}, the policy of {path} without noise.",
+        *([f"  ignores  components {hidden}, velocities that it never saw"] if hidden else []),
         *(f"  takes    {each}" for each in found.inputs),
         *(f"  returns  {each}" for each in found.outputs),
         f"Compared with torch in onnxruntime over {found.compared:,} actions: the largest "

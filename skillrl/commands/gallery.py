@@ -56,7 +56,7 @@ def figures(library: SkillLibrary) -> dict[str, str]:
     }
     known = variety(library)
     for name, nats in known.information.items():
-        found[f"nats that {name} tells of the skill"] = f"{nats:.2f} of {known.bound:.2f}"
+        found[f"nats that {name} tells of the skill"] = f"{max(nats, 0.0):.2f} of {known.bound:.2f}"
     if known.distinct is not None:
         found["how well two skills can be told apart"] = f"{known.distinct:.0%}"
     if known.coverage is not None:

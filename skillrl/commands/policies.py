@@ -12,10 +12,12 @@ from stable_baselines3.common.policies import BasePolicy
 
 from skillrl.agents.normalizer import Normalizer
 from skillrl.agents.policy_network import PolicyNetwork, policy_network
+from skillrl.agents.recipes import TrainRecipe
 from skillrl.agents.returns import Rewards, Task
 from skillrl.agents.zip_files import read_normalizer, read_zip_policy
 from skillrl.commands.train import read_recipe
 from skillrl.discovery.library import Skill, load_skill
+from skillrl.envs.mask_velocity import velocity_components
 from skillrl.errors import DamagedFileError, InvalidValueError
 
 
@@ -51,6 +53,20 @@ def load(path: Path) -> tuple[BasePolicy, Normalizer | None]:
         return load_skill(path).policy, None
     path = _agent_file(path)
     return read_zip_policy(path), read_normalizer(path)
+
+
+def hidden_components(path: Path) -> list[int]:
+    """Return which components of observations a policy of `skillrl train` never saw.
+
+    Args:
+        path: as for ``load``.
+    """
+    if (path / "skill.json").is_file():
+        return []
+    recipe = _recipe_of(_agent_file(path))
+    if recipe is None or not recipe.mask_velocity:
+        return []
+    return [int(each) for each in velocity_components(recipe.env, **recipe.env_kwargs)]
 
 
 def read_policies(paths: Sequence[Path], normalizers: Sequence[Path] = ()) -> list[SavedPolicy]:
@@ -138,12 +154,16 @@ def _read(path: Path) -> SavedPolicy:
     if (path / "skill.json").is_file():
         return skill_policy(load_skill(path))
     path = _agent_file(path)
-    run = path.resolve().parent.parent
-    task = None
-    if (run / "train.json").is_file():
-        recipe, _ = read_recipe(run)
+    recipe, task = _recipe_of(path), None
+    if recipe is not None:
         task = Task(recipe.env, dict(recipe.env_kwargs), recipe.mask_velocity)
     return SavedPolicy(path, policy_network(*load(path)), task)
+
+
+def _recipe_of(agent: Path) -> TrainRecipe | None:
+    """The recipe of the run that an agent's file lies in, if it lies in one."""
+    run = agent.resolve().parent.parent
+    return read_recipe(run)[0] if (run / "train.json").is_file() else None
 
 
 def _agent_file(path: Path) -> Path:

@@ -45,7 +45,8 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         restore()
         interrupted.set()
         print(
-            "\nStopping before the next rollout. Ctrl-C again ends the run at once.",
+            "\nStopping once the present rollout, sampling or fit is done. "
+            "Ctrl-C again ends the run at once.",
             file=sys.stderr,
         )
 

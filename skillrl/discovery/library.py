@@ -51,7 +51,7 @@ class Skill:
 
     path: Path
     """The skill's folder."""
-    record: Record
+    record: Record = dataclasses.field(repr=False)
     """What ``skill.json`` says: environment, steps, rewards, whether the skill is live."""
 
     @property
@@ -118,7 +118,8 @@ class SkillLibrary:
         path = Path(path)
         if (path / "run.json").exists():
             raise InvalidValueError(
-                f"{path} exists. Name another folder, or resume the run in it with --resume."
+                f"{path} exists. Name another folder, or resume the run in it (--resume, or "
+                "resume=True in Python)."
             )
         if path.exists() and not (path.is_dir() and all(p.name[0] == "." for p in path.iterdir())):
             raise InvalidValueError(f"{path} exists and holds no run. Name another folder.")

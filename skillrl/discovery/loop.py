@@ -45,6 +45,7 @@ from skillrl.discovery.settings import Recipe
 from skillrl.discovery.training import make_agent, make_envs, stagger_episodes, train
 from skillrl.discovery.transfer import transfer
 from skillrl.envs import NeuralRewardVectorWrapper, RestartVectorWrapper, reward_for
+from skillrl.errors import RunStopped
 from skillrl.randomness import drawn_aside
 from skillrl.rewards import fit_reward
 
@@ -143,9 +144,20 @@ class Discovery:
         """Fit a reward to what lies beyond the parent, and let the agent begin to train on it."""
         negatives, reached, explorations = self.gather_samples()
         positives, others = self.choose(reached, explorations)
+        self.stop_if_asked()
         self.fit_reward(negatives, positives, others)
         self.archive_negatives(negatives)
         self.transfer()
+
+    def stop_if_asked(self) -> None:
+        """Stop before the present skill's training, which begins anew when the run is resumed.
+
+        Raises:
+            RunStopped: if ``should_stop`` says so.
+        """
+        if self.should_stop():
+            trained = self.progress.attempt > 0
+            raise RunStopped("Stopped. The run can be resumed.", trained=trained)
 
     def _seed(self, purpose: str) -> int:
         """A seed for one purpose in the present generation, so that runs can be resumed."""
@@ -251,6 +263,7 @@ class Discovery:
         # What the parent's own reward, which is not fitted to anything else yet, says of its way.
         score = self._parents_score() if samples.earned > 0 else None
         followed = gather_negatives(envs, self.previous, samples, self._seed("negatives"), score)
+        self.stop_if_asked()
         negatives = followed.visited
         if self.parent is not self.previous:
             followed = gather_negatives(

@@ -15,6 +15,7 @@ from skillrl.discovery.settings import (
     SampleRecipe,
     TransferRecipe,
 )
+from skillrl.envs.registration import register_envs
 
 
 def _robot(env: str, **changes: Any) -> Recipe:
@@ -143,6 +144,7 @@ def recipe_for(env: str) -> Recipe:
     An id without a version is given that of the recipe. Of the environments with a recipe, upper
     and lower case do not matter, and the first letters of a name, at least four, will do. An id
     that is registered with Gymnasium stays what it is, and so does one with its package in front.
+    Atari's games, such as ``"skillrl/Pong-v5"``, have that of Montezuma's Revenge.
 
     >>> recipe_for("HalfCheetah-v5").steps_per_skill
     800000
@@ -161,7 +163,13 @@ def recipe_for(env: str) -> Recipe:
     if not found and len(name) >= SHORTEST_NAME and env not in gym.registry:
         found = [id for id in known if id.lower().rpartition("-v")[0].startswith(name)]
     if len(found) != 1:
-        return Recipe(env=env)
+        return dataclasses.replace(MONTEZUMA, env=env) if _is_atari(env) else Recipe(env=env)
     recipe = known[found[0]]
     full = recipe.env if recipe.env.startswith("skillrl/") else prefix + found[0]
     return dataclasses.replace(recipe, env=full)
+
+
+def _is_atari(env: str) -> bool:
+    """Whether an id is that of a game from pixels, as this package registers them."""
+    register_envs()
+    return env in gym.registry and str(gym.spec(env).entry_point).startswith("skillrl.envs.atari")

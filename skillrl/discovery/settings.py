@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from skillrl.discovery.schema import from_json
+from skillrl.envs.make import check_arguments
 from skillrl.errors import InvalidValueError
 
 
@@ -26,9 +27,8 @@ class _Checked:
                 raise InvalidValueError(f"{item.name} should be finite. Received {value}.")
             low, high = item.metadata.get("range", (None, None))
             if low is not None and not low <= value <= high:
-                raise InvalidValueError(
-                    f"{item.name} should be in [{low}, {high}]. Received {value}."
-                )
+                allowed = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
+                raise InvalidValueError(f"{item.name} should be {allowed}. Received {value}.")
             kind, several = types[item.name], False
             if get_origin(kind) is tuple:
                 kind, several = get_args(kind)[0], True
@@ -345,17 +345,7 @@ class Recipe(_Checked):
                 f"The guide is for 'ppo' alone: set guide.max_steps to 0 for {self.algorithm!r}. "
                 f"Received {self.guide.max_steps}."
             )
-        reserved = set(self.env_kwargs) & {
-            "num_envs",
-            "num_threads",
-            "autoreset_mode",
-            "render_mode",
-            "saves_states",
-        }
-        if reserved:
-            raise InvalidValueError(
-                f"env_kwargs cannot hold {', '.join(sorted(reserved))}: skillrl sets that itself."
-            )
+        check_arguments(self.env_kwargs)
 
 
 def recipe_from_json(value: dict[str, Any]) -> Recipe:

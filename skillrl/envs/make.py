@@ -3,7 +3,8 @@
 import difflib
 import importlib
 import inspect
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +16,19 @@ from skillrl.envs import arguments
 from skillrl.envs.opengl import select_opengl_backend
 from skillrl.envs.registration import MUJOCO_IDS, register_envs
 from skillrl.errors import InvalidValueError
+
+
+def check_arguments(env_kwargs: Mapping[str, Any]) -> None:
+    """Refuse arguments of an environment that are not for a recipe to choose.
+
+    Raises:
+        InvalidValueError: if there is one.
+    """
+    reserved = {"num_envs", "num_threads", "autoreset_mode", "render_mode", "saves_states"}
+    if found := reserved & set(env_kwargs):
+        raise InvalidValueError(
+            f"env_kwargs cannot hold {', '.join(sorted(found))}: skillrl sets that itself."
+        )
 
 
 def make_vec(
@@ -113,7 +127,7 @@ def find_spec(id: str) -> EnvSpec:
         Traceback (most recent call last):
         ...
         skillrl.errors.InvalidValueError: There is no environment 'HalfCheeta-v5'. Did you mean
-        'HalfCheetah-v5' or 'skillrl/HalfCheetah-v5'?
+        'HalfCheetah-v5'?
     """
     register_envs()
     module, _, name = id.rpartition(":")
@@ -152,7 +166,9 @@ def _nearest(name: str) -> list[str]:
     """
     latest: dict[str, list[str]] = {}
     for spec in gym.registry.values():
-        if spec.version == find_highest_version(spec.namespace, spec.name):
+        # Under Gymnasium's names MuJoCo's tasks come on batched physics, too.
+        twice = spec.namespace == "skillrl" and f"{spec.name}-v{spec.version}" in MUJOCO_IDS
+        if not twice and spec.version == find_highest_version(spec.namespace, spec.name):
             latest.setdefault(_bare(spec.id), []).append(spec.id)
     close = difflib.get_close_matches(_bare(name), latest, n=3, cutoff=0.75)
     return [id for each in close for id in latest[each]][:3]
@@ -183,8 +199,12 @@ def make_single(id: str, **kwargs: Any) -> gym.Env[Any, Any]:
         InvalidValueError: if no such id is registered.
     """
     spec = find_spec(id)
-    if _is_mujoco(spec) and kwargs.get("render_mode") not in (None, "human"):
-        select_opengl_backend()
+    if kwargs.get("render_mode") not in (None, "human"):
+        if _is_mujoco(spec):
+            select_opengl_backend()
+        elif not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+            # Otherwise pygame looks for a display, and complains that there is none.
+            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     with _quiet_loading(spec):
         return gym.make(spec, **kwargs)
 

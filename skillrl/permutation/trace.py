@@ -136,6 +136,8 @@ class Trace:
         evaluation = _Evaluation(copied, forward)
         try:
             with torch.no_grad(), _unvalidated_distributions():
+                # What fails without being traced does so in one line.
+                evaluation(inputs)
                 program = torch.export.export(evaluation, (inputs,), strict=False)
         except Exception as error:  # of many kinds, torch's own among them
             reason = str(error).strip().partition("\n")[0]

@@ -157,7 +157,7 @@ def _behaviour(record: Record) -> list[tuple[str, str]]:
     body = record.descriptors
     if body is not None:
         facts = [
-            ("velocity", f"{body.forward_velocity:+.2f} m/s"),
+            ("velocity", f"{_signed(body.forward_velocity)} m/s"),
             ("height", f"{body.height:.2f} m"),
             ("front, back flips", f"{body.front_somersaults:.1f}, {body.back_somersaults:.1f}"),
             ("upside down", f"{body.upside_down:.0%}"),
@@ -166,12 +166,18 @@ def _behaviour(record: Record) -> list[tuple[str, str]]:
             ("effort", f"{body.effort:.0%}"),
         ]
         if abs(body.lateral_velocity) >= 0.005:
-            facts.insert(1, ("to the left", f"{body.lateral_velocity:+.2f} m/s"))
+            facts.insert(1, ("to the left", f"{_signed(body.lateral_velocity)} m/s"))
         if body.falls:
             facts.append(("falls, after", f"{body.falls:.0%}, {body.seconds or 0.0:.1f} s"))
     if record.task_return is not None:
-        facts.append(("return of the task", f"{record.task_return:,.0f}"))
+        facts.append(("return of the task", f"{round(record.task_return):,}"))
     return facts
+
+
+def _signed(value: float) -> str:
+    """A number with its sign, which zero has not."""
+    text = f"{value:+.2f}"
+    return "0.00" if float(text) == 0 else text
 
 
 def _learning(record: Record) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from skillrl.agents import RecurrentPPO
 from skillrl.agents.recurrent_ppo import _Chunks
-from skillrl.envs import MaskVelocity
+from skillrl.envs import MaskVelocity, SB3VecEnv, make_vec
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import Carry
 from streams import doubles, relative_error
@@ -304,6 +304,20 @@ def test_a_policy_that_does_not_suit_the_observations_is_refused(
         agent(env, policy=policy)
 
 
+def test_a_vector_environment_of_gymnasium_is_as_good() -> None:
+    def learnt(env: Any) -> torch.Tensor:
+        ppo = agent(env)
+        ppo.learn(64)
+        return torch.cat([each.flatten() for each in ppo.policy.parameters()])
+
+    def make(mode: str) -> Any:
+        return make_vec("CartPole-v1", 2, autoreset_mode=mode)
+
+    assert torch.equal(learnt(make("SameStep")), learnt(SB3VecEnv(make("SameStep"))))
+    with pytest.raises(InvalidValueError, match="SameStep"):
+        learnt(make("NextStep"))
+
+
 def test_a_rollout_that_is_stopped_is_remembered() -> None:
     ppo, seen = agent(n_steps=64), []
 
@@ -379,6 +393,8 @@ def test_it_balances_without_seeing_velocities() -> None:
         ({"policy_kwargs": {"cell": "lstm"}}, "cell should be one of lru, linear-rtu"),
         ({"policy_kwargs": {"rule": "snap1"}}, "LRU has no rule 'snap1'"),
         ({"policy_kwargs": {"share_features_extractor": False}}, "share the features extractor"),
+        ({"policy_kwargs": {"lstm_hidden_size": 32}}, "it is called 'state_size' here"),
+        ({"policy_kwargs": {"enable_critic_lstm": True}}, "sb3-contrib's alone. Leave it out"),
     ],
 )
 def test_bad_settings(changes: dict[str, Any], message: str) -> None:

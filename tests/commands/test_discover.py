@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
@@ -16,7 +17,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from skillrl import cli
 from skillrl.commands import discover as command
-from skillrl.commands.discover import Status, discover, render_command, resume_command
+from skillrl.commands.discover import Status, command_to_look, discover, resume_command
 from skillrl.discovery import run as runs
 from skillrl.discovery.events import RewardFitted, RunStarted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary, load_skill
@@ -99,13 +100,13 @@ def test_ctrl_c_stops_and_the_command_it_prints_goes_on(
     assert weights(run) == weights(tiny_run)
 
 
-def stop_when_asked(*, interrupts: int) -> Callable[..., None]:
+def stop_when_asked(*, interrupts: int, trained: bool = True) -> Callable[..., None]:
     def discover(*_: Any, should_stop: Callable[[], bool], **__: Any) -> None:
         assert not should_stop()
         for _number in range(interrupts):
             interrupt()
         assert should_stop()
-        raise RunStopped("Stopped.")
+        raise RunStopped("Stopped.", trained=trained)
 
     return discover
 
@@ -129,6 +130,19 @@ def test_what_is_lost_is_told(
     sac = dataclasses.replace(Recipe("Pendulum-v1"), algorithm="sac")
     with pytest.raises(RunStopped, match="will be trained again, because the replay buffer is"):
         discover(sac, run=tmp_path / "run")
+    monkeypatch.setattr(runs, "discover", stop_when_asked(interrupts=1, trained=False))
+    with pytest.raises(RunStopped, match=r"Stopped; nothing is lost\. Go on with"):
+        discover(sac, run=tmp_path / "run")
+
+
+def test_generic_settings_are_said_to_be_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(runs, "discover", lambda *_, **__: None)
+    discover(Recipe("CartPole-v1"), run=tmp_path / "run")
+    assert "CartPole-v1 has no recipe of its own" in capfd.readouterr().err
+    discover(recipe_for("Ant-v5"), run=tmp_path / "run")
+    assert "no recipe" not in capfd.readouterr().err
 
 
 def test_a_program_that_ignores_ctrl_c_goes_on_doing_so(
@@ -285,8 +299,16 @@ def test_progress_can_be_switched_off(
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_render_command_imports_the_users_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = EnvSpec("Robot-v0", entry_point="my_robots.envs:Robot")
+def test_the_command_to_look_imports_the_users_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    robots = ModuleType("my_robots")
+    robots.Robot = type("Robot", (), {"metadata": {"render_modes": ["rgb_array"]}})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "my_robots", robots)
+    spec = EnvSpec("Robot-v0", entry_point="my_robots:Robot")
     monkeypatch.setitem(gym.registry, "Robot-v0", spec)
     expected = "skillrl render 'my run' --import my_robots"
-    assert render_command(Recipe("Robot-v0"), Path("my run")) == expected
+    assert command_to_look(Recipe("Robot-v0"), Path("my run")) == expected
+
+
+def test_what_cannot_be_drawn_is_listed() -> None:
+    # It has no render modes.
+    assert command_to_look(Recipe("skillrl/RepeatPrevious-v0"), Path("run")) == "skillrl list run"

@@ -86,6 +86,24 @@ def test_a_trained_agent_runs_its_environment_from_the_file(
     assert np.ptp(actions) > 1e-3
 
 
+def test_what_an_agent_never_saw_is_ignored(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(
+        RECIPE, env="Pendulum-v1", mask_velocity=True, eval_episodes=1, policy_kwargs={}
+    )
+    train(recipe, run=tmp_path / "run", progress=False)
+    text = export_policy(tmp_path / "run/seed-000", out=tmp_path / "policy.onnx")
+    assert "ignores  components [2]" in text
+    model = session(tmp_path / "policy.onnx")
+    inputs = {"state": np.zeros((2, 64, 2), np.float32), "episode_start": np.ones(2, bool)}
+
+    def action(angular_velocity: float, cosine: float) -> np.ndarray:
+        observation = np.array([[cosine, 0.5, angular_velocity]] * 2, np.float32)
+        return np.asarray(model.run(["action"], {"observation": observation, **inputs})[0])
+
+    np.testing.assert_array_equal(action(0.0, 0.8), action(7.0, 0.8))
+    assert (action(0.0, 0.8) != action(0.0, -0.8)).all()
+
+
 def test_a_skill_is_exported(tiny_run: Path, tmp_path: Path) -> None:
     folder = tiny_run / "skills/001"
     export_policy(folder, out=tmp_path / "skill.onnx")

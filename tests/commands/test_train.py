@@ -223,6 +223,19 @@ def test_resume_refuses_other_settings(tmp_path: Path, capsys: pytest.CaptureFix
     assert "normalize False there and True here" in message
 
 
+def test_the_same_line_goes_on_with_flags_in_it(tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    recipe = dataclasses.replace(RECIPE, env_kwargs={"paint": False}, normalize=True)
+    train(recipe, run=tmp_path / "run", progress=False)
+    line = ["train", "Echo-v0", "--normalize", "--no-mask-velocity", "--run", run, "--resume"]
+    assert cli.main(line) == 0
+
+
+def test_arguments_that_are_not_for_the_environment_are_refused() -> None:
+    with pytest.raises(InvalidValueError, match="env_kwargs cannot hold num_envs"):
+        dataclasses.replace(RECIPE, env_kwargs={"num_envs": 3})
+
+
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     train(RECIPE, run=tmp_path / "run", progress=False)
     with pytest.raises(InvalidValueError, match=r"run exists\..*--resume"):

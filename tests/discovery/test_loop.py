@@ -114,7 +114,8 @@ def test_a_killed_run_resumes_and_ends_with_the_same_skills(
 
 
 @pytest.mark.parametrize("recipe", [MAZE, CHEETAH, ODD], ids=lambda recipe: recipe.env)
-@pytest.mark.parametrize("asked", [1, 2, 4, 5])
+# A skill asks twice before its training, and before each of three rollouts.
+@pytest.mark.parametrize("asked", [3, 4, 8, 9])
 def test_a_run_that_was_asked_to_stop_goes_on_inside_its_skill(
     recipe: Recipe, asked: int, whole: Callable[[Recipe], Path], tmp_path: Path
 ) -> None:
@@ -126,7 +127,23 @@ def test_a_run_that_was_asked_to_stop_goes_on_inside_its_skill(
     seen: list[Event] = []
     discover(recipe, run, seed=3, resume=True, on_event=seen.append)
     # The reward of the stopped skill was not fitted again.
-    assert sum(isinstance(event, RewardFitted) for event in seen) == (1 if asked <= 3 else 0)
+    assert sum(isinstance(event, RewardFitted) for event in seen) == (1 if asked <= 5 else 0)
+    assert_same_skills(run, whole(recipe))
+
+
+@pytest.mark.parametrize("recipe", [MAZE, CHEETAH, CART_POLE], ids=lambda recipe: recipe.env)
+@pytest.mark.parametrize("asked", [1, 2, 6, 7])
+def test_a_run_that_was_asked_to_stop_before_a_training_begins_the_skill_anew(
+    recipe: Recipe, asked: int, whole: Callable[[Recipe], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    counter = itertools.count(1)
+    with pytest.raises(RunStopped) as stopped:
+        discover(recipe, run, seed=3, should_stop=lambda: next(counter) == asked)
+    assert not stopped.value.trained
+    assert not (run / "checkpoint" / "latest.safetensors").exists()
+    assert len(SkillLibrary(run)) == asked // 5
+    discover(recipe, run, seed=3, resume=True)
     assert_same_skills(run, whole(recipe))
 
 
@@ -737,7 +754,7 @@ def test_a_damaged_checkpoint_is_named_and_may_be_deleted(
     run = tmp_path / "run"
     counter = itertools.count(1)
     with pytest.raises(RunStopped):
-        discover(MAZE, run, seed=3, should_stop=lambda: next(counter) == 5)
+        discover(MAZE, run, seed=3, should_stop=lambda: next(counter) == 9)
     checkpoint = run / "checkpoint" / "latest.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     with pytest.raises(DamagedFileError, match=r"latest\.safetensors is damaged"):
@@ -753,7 +770,7 @@ def test_a_stopped_run_without_saved_states_repeats_its_skill(
     run = tmp_path / "run"
     counter = itertools.count(1)
     with pytest.raises(RunStopped):
-        discover(CART_POLE, run, seed=3, should_stop=lambda: next(counter) == 5)
+        discover(CART_POLE, run, seed=3, should_stop=lambda: next(counter) == 9)
     assert not (run / "checkpoint").exists()
     discover(CART_POLE, run, seed=3, resume=True)
     assert_same_skills(run, whole(CART_POLE))

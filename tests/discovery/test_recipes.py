@@ -29,6 +29,13 @@ def test_any_other_environment_has_the_generic_recipe() -> None:
     assert recipe_for("CartPole-v1") == Recipe(env="CartPole-v1")
 
 
+def test_games_from_pixels_have_the_recipe_of_montezumas_revenge() -> None:
+    expected = dataclasses.replace(RECIPES["skillrl/MontezumaRevenge-v5"], env="skillrl/Pong-v5")
+    assert recipe_for("skillrl/Pong-v5") == expected
+    # ALE's own are pictures of another size and colour.
+    assert recipe_for("ALE/Pong-v5") == Recipe(env="ALE/Pong-v5")
+
+
 def test_the_maze_has_the_papers_settings() -> None:
     maze = recipe_for("skillrl/Maze2D-v0")
     assert maze.reward.target == 0.05

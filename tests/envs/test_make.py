@@ -107,8 +107,8 @@ def test_arguments_reach_the_environment() -> None:
 @pytest.mark.parametrize(
     ("id", "suggested"),
     [
-        ("HalfCheetah-v9", ["HalfCheetah-v5", "skillrl/HalfCheetah-v5"]),
-        ("halfcheetah-v5", ["HalfCheetah-v5", "skillrl/HalfCheetah-v5"]),
+        ("HalfCheetah-v9", ["HalfCheetah-v5"]),
+        ("halfcheetah-v5", ["HalfCheetah-v5"]),
         ("HalfCheeta", ["HalfCheetah-v5"]),
         ("skilrl/Maze2D-v0", ["skillrl/Maze2D-v0"]),
         ("skillrl/Maze-v0", ["skillrl/Maze2D-v0"]),
