@@ -287,7 +287,7 @@ class Recipe(_Checked):
     generations: int = _at_least(1, 10)
     """Skills to discover."""
     steps_per_skill: int = _at_least(1, 1_000_000)
-    """The most environment steps that a skill is trained for."""
+    """The most environment steps that a skill is trained for, in each of its attempts."""
     extension: int = _at_least(1, 500_000)
     """Environment steps by which the training of a skill that earns too little goes on."""
     extensions: int = _at_least(0, 0)

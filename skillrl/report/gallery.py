@@ -19,6 +19,8 @@ from markupsafe import Markup
 
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.record import Record
+from skillrl.envs.make import make_single
+from skillrl.envs.mujoco.components import component_names
 from skillrl.files import write_atomically
 from skillrl.report.charts import line_chart
 from skillrl.report.videos import Recording
@@ -40,7 +42,7 @@ def write_gallery(
         recordings: the filmed episode of each skill.
         figures: names and values of figures about the whole run.
     """
-    curves = training_curves(library.path / "progress.csv")
+    curves, names = training_curves(library.path / "progress.csv"), _component_names(library)
     records = [recording.skill.record for recording in recordings]
     skills = []
     for recording, record in zip(recordings, records, strict=True):
@@ -49,7 +51,7 @@ def write_gallery(
         skills.append(
             {
                 "record": record,
-                "asked": asked_in_words(record.asked or ""),
+                "asked": asked_in_words(record.asked or "", names),
                 "what": "" if record.descriptors is None else record.descriptors.name,
                 "children": [other.index for other in records if other.parent == record.index],
                 "video": (recording.skill.path / "video.mp4").relative_to(path.parent).as_posix(),
@@ -79,21 +81,37 @@ def write_gallery(
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def asked_in_words(asked: str) -> str:
+def asked_in_words(asked: str, names: Sequence[str] = ()) -> str:
     """Say what a skill's reward asked for.
+
+    Args:
+        asked: as in ``Record``.
+        names: of the observation's components, if they are known.
 
     >>> asked_in_words("ways"), asked_in_words("+8")
     ('one of several ways to go on', 'more of component 8 of the observation')
+    >>> asked_in_words("-1", ["angle of knee", "velocity of root"])
+    'a lower velocity of root'
     """
     if asked[:1] in ("+", "-"):
+        number = int(asked[1:])
+        if number < len(names):
+            return f"a {'higher' if asked[0] == '+' else 'lower'} {names[number]}"
         way = "more" if asked[0] == "+" else "less"
-        return f"{way} of component {asked[1:]} of the observation"
+        return f"{way} of component {number} of the observation"
     words = {
         "all": "whatever was new",
         "ways": "one of several ways to go on",
         "lively ways": "one of several lively ways to go on",
     }
     return words.get(asked, asked)
+
+
+def _component_names(library: SkillLibrary) -> list[str]:
+    env = make_single(library.recipe.env, **library.recipe.env_kwargs)
+    names = component_names(env)
+    env.close()
+    return names
 
 
 # By the number of a skill, or None of all that are learnt together: steps so far and mean rewards.

@@ -1,0 +1,54 @@
+"""What the components of a MuJoCo task's observations are, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+
+# Positions and velocities of a joint that moves freely, or turns as a ball does.
+_PLACE = [f"{axis} position" for axis in "xyz"]
+_TURN = [f"orientation ({part})" for part in "wxyz"]
+_MOTION = [f"{axis} velocity" for axis in "xyz"]
+_SPIN = [f"{axis} angular velocity" for axis in "xyz"]
+_JOINTS = {
+    mujoco.mjtJoint.mjJNT_FREE: (_PLACE + _TURN, _MOTION + _SPIN),
+    mujoco.mjtJoint.mjJNT_BALL: (_TURN, _SPIN),
+    mujoco.mjtJoint.mjJNT_SLIDE: (["position"], ["velocity"]),
+    mujoco.mjtJoint.mjJNT_HINGE: (["angle"], ["angular velocity"]),
+}
+
+
+def component_names(env: gym.Env[Any, Any]) -> list[str]:
+    """Return the name of each component of an environment's observations.
+
+    Args:
+        env: a task of Gymnasium's (v5) that says how its observations are made up.
+
+    Returns:
+        Names; none where the environment is another one.
+
+    >>> component_names(gym.make("HalfCheetah-v5"))[6:9]
+    ['angle of fshin', 'angle of ffoot', 'velocity of rootx']
+    """
+    structure = getattr(env.unwrapped, "observation_structure", None)
+    model = getattr(env.unwrapped, "model", None)
+    if structure is None or not isinstance(model, mujoco.MjModel):
+        return []
+    joints = [
+        (model.joint(number).name, *_JOINTS[mujoco.mjtJoint(model.jnt_type[number])])
+        for number in range(model.njnt)
+    ]
+    known = {
+        "qpos": [f"{each} of {name}" for name, places, _ in joints for each in places],
+        "qvel": [f"{each} of {name}" for name, _, motions in joints for each in motions],
+    }
+    # What is left out of the observation are the first positions.
+    known["qpos"] = known["qpos"][structure.get("skipped_qpos", 0) :]
+    return [
+        name
+        for part, size in structure.items()
+        if part != "skipped_qpos"
+        for name in known.get(part, [f"{part} {number}" for number in range(size)])[:size]
+    ]
