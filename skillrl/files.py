@@ -101,8 +101,14 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     Raises:
         DamagedFileError: if the file is missing, incomplete, or not one written by skillrl.
     """
+    if path.is_dir():
+        raise DamagedFileError(
+            f"{path} is a folder. Give a file in it, such as a skill's reward.safetensors."
+        )
     if not path.is_file():
-        raise DamagedFileError(f"{path} does not exist.")
+        raise DamagedFileError(
+            f"{path} does not exist. Files like it are in the runs that `skillrl discover` writes."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
