@@ -80,10 +80,17 @@ def export(
         What was written, and how it compares with torch.
 
     Raises:
-        InvalidValueError: if the packages for it are missing, or the policy is of another kind.
+        InvalidValueError: if the packages for it are missing, the policy is of another kind, or its
+            observations have no such hidden components.
         SkillrlError: if onnxruntime computes something else than torch.
     """
     _check_installed()
+    shape = policy.observation_space.shape  # of a dictionary None
+    if hidden and not (shape and len(shape) == 1 and {*hidden} <= {*range(shape[0])}):
+        raise InvalidValueError(
+            f"Components {[*hidden]} cannot be hidden of observations {policy.observation_space}: "
+            "they are numbered from 0, in a vector."
+        )
     with _put_aside(policy):
         return _export(_model(policy, normalizer, hidden).eval(), path)
 
@@ -393,8 +400,7 @@ def _compare(path: Path, model: _Model, arguments: dict[str, Tensor]) -> Export:
             inputs |= {"state": own, "episode_start": starts}
         seen = observation
         if model.hidden:
-            assert isinstance(observation, np.ndarray)
-            seen = observation.copy()
+            seen = np.array(observation)
             seen[..., [*model.hidden]] = 0
         if model.normalizer is not None:
             seen = model.normalizer(seen)

@@ -72,16 +72,11 @@ def check_policy(
     Raises:
         InvalidValueError: naming the one that does, or what the argument is called here.
     """
-    for name in {*_OTHER_NAMES} & {*(arguments or {})}:
-        here = _OTHER_NAMES[name]
-        raise InvalidValueError(
-            f"The policy has no argument {name!r}: "
-            + (
-                f"it is called {here!r} here."
-                if here
-                else "it is sb3-contrib's alone. Leave it out."
-            )
-        )
+    for name in arguments or {}:
+        if name in _OTHER_NAMES:
+            here = _OTHER_NAMES[name]
+            what = f"it is called {here!r} here" if here else "it is sb3-contrib's; leave it out"
+            raise InvalidValueError(f"The policy has no argument {name!r}: {what}.")
     wanted = "MlpLruPolicy"
     if isinstance(observation_space, spaces.Dict):
         wanted = "MultiInputLruPolicy"

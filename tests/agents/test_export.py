@@ -214,6 +214,14 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         export(make("ppo"), tmp_path / "policy.onnx")
 
 
+@pytest.mark.parametrize(("name", "hidden"), [("lru", [5]), ("lru", [-1]), ("ppo-dict", [0])])
+def test_only_components_of_vectors_are_hidden(
+    name: str, hidden: list[int], tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidValueError, match="cannot be hidden"):
+        export(make(name), tmp_path / "policy.onnx", hidden=hidden)
+
+
 def test_other_policies_are_refused(tmp_path: Path) -> None:
     policy = TD3Policy(VECTOR, BOUNDED, lambda _: 1e-3)
     with pytest.raises(InvalidValueError, match="Received a TD3Policy"):

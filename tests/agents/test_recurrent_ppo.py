@@ -394,7 +394,7 @@ def test_it_balances_without_seeing_velocities() -> None:
         ({"policy_kwargs": {"rule": "snap1"}}, "LRU has no rule 'snap1'"),
         ({"policy_kwargs": {"share_features_extractor": False}}, "share the features extractor"),
         ({"policy_kwargs": {"lstm_hidden_size": 32}}, "it is called 'state_size' here"),
-        ({"policy_kwargs": {"enable_critic_lstm": True}}, "sb3-contrib's alone. Leave it out"),
+        ({"policy_kwargs": {"enable_critic_lstm": True}}, "sb3-contrib's; leave it out"),
     ],
 )
 def test_bad_settings(changes: dict[str, Any], message: str) -> None:
