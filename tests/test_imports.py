@@ -25,8 +25,8 @@ THIRD_PARTY = {
     "files": {"numpy", "safetensors", "torch"},
     "images": {"numpy", "PIL"},
     "randomness": {"torch"},
-    "permutation": NUMERICAL,
-    "recurrent": NUMERICAL,
+    "permutation": {*NUMERICAL, "lazy_loader"},
+    "recurrent": {*NUMERICAL, "lazy_loader"},
     "rewards": NUMERICAL,
 }
 

@@ -45,10 +45,13 @@ def test_wheel_holds_the_package_only(built: Path) -> None:
     assert {name.split("/")[0] for name in names} == {"skillrl", metadata}
     assert "skillrl/py.typed" in names
     assert "skillrl = skillrl.cli:main" in entry_points
+    code = (".py", ".pyi")
     expected = {
-        path.relative_to(ROOT).as_posix() for path in (ROOT / "skillrl").rglob("*.py")
-    }  # rglob follows no links, and there are none inside.
-    assert expected == {name for name in names if name.endswith(".py")}
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "skillrl").rglob("*")  # follows no links, and there are none inside
+        if path.suffix in code
+    }
+    assert expected == {name for name in names if name.endswith(code)}
 
 
 def test_source_distribution_holds_no_module_twice(built: Path) -> None:

@@ -1,0 +1,13 @@
+from .carry import Carry as Carry
+from .layer import RecurrentLayer as RecurrentLayer
+from .lru import LRU as LRU
+from .recipes import Rule as Rule
+from .recipes import SequenceRecipe as SequenceRecipe
+from .recipes import sequence_recipe_for as sequence_recipe_for
+from .rtu import LinearRTU as LinearRTU
+from .rtu import NonlinearRTU as NonlinearRTU
+from .snap import GRU as GRU
+from .snap import LinearRNN as LinearRNN
+from .stack import Block as Block
+from .stack import RecurrentStack as RecurrentStack
+from .stack import parameter_groups as parameter_groups
