@@ -106,7 +106,12 @@ def compare_methods(
     recipe = dataclasses.replace(recipe, generations=options.skills)
     wanted = seeds_of(options)
     ours = run_all({"neural-rewards": recipe}, options, {"neural-rewards": wanted}, measure)
-    steps = budget(recipe, ours["neural-rewards"])
+    # Decided once: with more seeds of ours the rivals' runs, which are known, stay what they are.
+    settings = {"recipe": dataclasses.asdict(recipe)}
+    steps = once(
+        *(options.outcomes, "budget", settings),
+        lambda: {"steps": budget(ours["neural-rewards"])},
+    )["steps"]
     rivals = {method: rival(recipe, method, steps) for method in options.rivals}
     trials: dict[str, float] = {}
     if "diayn" in rivals and not options.quick:
@@ -167,19 +172,14 @@ def rival(recipe: Recipe, method: Any, steps: int) -> Recipe:
     )
 
 
-def budget(recipe: Recipe, runs: Sequence[dict[str, Any]]) -> int:
-    """The mean steps of our own skills, those of their samples included."""
-    trained = np.mean([skill["steps"] for run in runs for skill in run["skills"]])
-    return round(trained + gathered(recipe))
+def budget(runs: Sequence[dict[str, Any]]) -> int:
+    """The mean steps of a skill."""
+    return round(np.mean([all_steps(skill) for run in runs for skill in run["skills"]]))
 
 
-def gathered(recipe: Recipe) -> int:
-    """The environment steps of a skill's samples: our own skills have such, and others none."""
-    samples = recipe.samples
-    # The last skill and the parent are followed, and explored from.
-    return samples.num_envs * (
-        2 * samples.negative_steps + samples.positive_repeats * samples.positive_steps
-    )
+def all_steps(skill: Mapping[str, Any]) -> int:
+    """The environment steps of a skill: its training, and the samples that led to its reward."""
+    return int(skill["steps"] + skill["sample_steps"])
 
 
 def seeds_of(options: argparse.Namespace) -> range:
@@ -299,8 +299,7 @@ def _figures_of(run: dict[str, Any], recipe: Recipe) -> dict[str, float | None]:
         "live": known["live"] if ours else None,
         "falls": 1 - float(np.mean(steady)),
         "seconds": float(np.mean(seconds)) if seconds else None,
-        "steps_per_skill": float(np.mean([skill["steps"] for skill in skills]))
-        + (gathered(recipe) if ours else 0),
+        "steps_per_skill": float(np.mean([all_steps(skill) for skill in skills])),
         "minutes": sum(skill["seconds"] for skill in skills) / 60,
         "bound": known["bound"],
         **{f"information: {name}": nats for name, nats in known["information"].items()},

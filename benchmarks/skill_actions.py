@@ -33,7 +33,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize, sync_envs_normalization
 
-from comparison import bootstrap, gathered, quick
+from comparison import all_steps, bootstrap, quick
 from record import OUTCOMES, once, passing_folder, record
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.recipes import recipe_for
@@ -170,7 +170,7 @@ def main() -> None:
     library = SkillLibrary(options.run)
     figures: dict[str, Any] = {"seeds": list(range(options.seeds)), "marks": marks}
     figures["steps of discovery"] = sum(
-        skill.record.steps + gathered(library.recipe) for skill in library
+        all_steps(dataclasses.asdict(skill.record)) for skill in library
     )
     figures["rewards"] = {
         reward: {

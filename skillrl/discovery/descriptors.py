@@ -299,7 +299,9 @@ def somersaults(pitch: np.ndarray, up: np.ndarray, airborne: np.ndarray) -> tupl
             if angle[t] < angle[start]:
                 start = t  # turned back: a new turn can begin only here
             elif angle[t] - angle[start] >= 2 * math.pi:
-                turn = slice(start, t + 1)
+                # The lowest angle may be long ago: what came before the turn is no part of it.
+                begun = np.flatnonzero(angle[start:t] <= angle[t] - 2 * math.pi)[-1]
+                turn = slice(start + begun, t + 1)
                 over = up[turn].max() > UP and up[turn].min() < -UP
                 count += bool(over and airborne[turn].any())
                 start = t

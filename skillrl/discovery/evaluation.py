@@ -62,6 +62,7 @@ class Evaluation:
         seconds: float,
         fresh_reward: float | None = None,
         separation: Separation | None = None,
+        sample_steps: int = 0,
     ) -> Record:
         """Evaluate a skill beside others, and return all that is known of it.
 
@@ -76,6 +77,7 @@ class Evaluation:
             seconds: of all that led to the skill.
             fresh_reward: before training.
             separation: of the fit.
+            sample_steps: see ``Record``.
         """
         recipe, target = self.recipe, self.reward.target
         mean_reward, task_return = self.rewards(policy, seed)
@@ -101,6 +103,7 @@ class Evaluation:
                 steps=recipe.evaluation_steps,
                 seed=seed,
             ),
+            sample_steps=sample_steps,
         )
 
     def close(self) -> None:

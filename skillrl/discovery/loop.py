@@ -40,7 +40,13 @@ from skillrl.discovery.progress import (
     too_little,
     untouched,
 )
-from skillrl.discovery.samples import Score, gather_negatives, gather_positives, gather_states
+from skillrl.discovery.samples import (
+    CountedSteps,
+    Score,
+    gather_negatives,
+    gather_positives,
+    gather_states,
+)
 from skillrl.discovery.settings import Recipe
 from skillrl.discovery.training import make_agent, make_envs, stagger_episodes, train
 from skillrl.discovery.transfer import transfer
@@ -89,7 +95,7 @@ class Discovery:
             "num_threads": num_threads,
             "saves_states": recipe.restarts.share > 0,
         }
-        self.sample_env = make_envs(recipe, samples.num_envs, **settings)
+        self.sample_env = CountedSteps(make_envs(recipe, samples.num_envs, **settings))
         space = self.sample_env.single_observation_space
         self.reward = reward_for(space, target=recipe.reward.target, hidden=recipe.reward.hidden)
         self.reward.to(device)
@@ -136,7 +142,7 @@ class Discovery:
         space, state = self.sample_env.single_observation_space, None
         if self.restarts is not None:
             self.sample_env.reset(seed=0)
-            state = self.sample_env.get_state()  # type: ignore[attr-defined]
+            state = self.sample_env.get_state()
         assert isinstance(space, spaces.Box)  # or there was no reward for it
         return memory_for(self.recipe, space, state)
 
@@ -205,6 +211,7 @@ class Discovery:
                 first_step=steps,
                 attempt=given_up.attempt + 1,
                 skipped_steps=given_up.skipped_steps + steps - given_up.first_step,
+                sample_steps=given_up.sample_steps,
                 seconds=given_up.seconds,
                 given_up=(*given_up.given_up, given_up.asked),
             )
@@ -213,6 +220,7 @@ class Discovery:
     def take_up(self, progress: Progress) -> None:
         """Take up the last skill's policy and reward, and the archive before it; draw a parent."""
         self.progress = progress
+        self.sample_env.steps = 0
         generation = progress.generation
         torch.manual_seed(self._seed("generation"))
         last_reward = self._first_reward
@@ -347,6 +355,7 @@ class Discovery:
         self.agent.num_timesteps = self.progress.first_step
         self._set_schedules()
         self._set_starts()
+        self.progress.sample_steps += self.sample_env.steps
         self._share_restarts(steps=0)
         self.agent.start_from_reset(self._seed("training"))
         stagger_episodes(self.train_env, self._seed("stagger"))
@@ -403,6 +412,7 @@ class Discovery:
             seconds=progress.seconds,
             fresh_reward=progress.fresh_reward,
             separation=progress.separation,
+            sample_steps=progress.sample_steps,
         )
         if not record.live and may_try_again(self.recipe, progress):
             return False

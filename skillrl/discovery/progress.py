@@ -30,6 +30,8 @@ class Progress:
     """Rewards that were given up for this skill."""
     skipped_steps: int = 0
     """Environment steps that were trained on them."""
+    sample_steps: int = 0
+    """Environment steps of the samples, theirs included."""
     steps: int = 0
     """Time steps of the run at the checkpoint."""
     seconds: float = 0.0

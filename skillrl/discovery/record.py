@@ -14,7 +14,7 @@ class Record:
     """What a skill belongs to, how it was trained, and what it earns.
 
     Rewards are means per environment step over the recipe's evaluation episodes, from ordinary
-    resets, without the policy's noise.
+    resets, each policy acting as the skill that it is (``BaseSkillPolicy.noiseless``).
     """
 
     index: int
@@ -30,7 +30,7 @@ class Record:
     parent: int | None
     """Number of the skill that it started from; None for the untrained policy."""
     steps: int
-    """Environment steps of training."""
+    """Environment steps of training, in all attempts."""
     seconds: float
     """Duration of all that led to the skill."""
     mean_reward: float
@@ -53,3 +53,5 @@ class Record:
     them."""
     descriptors: Descriptors | None
     """What the body does; None where the environment has none that is known."""
+    sample_steps: int = 0
+    """Environment steps of the samples that led to its reward, in all attempts."""

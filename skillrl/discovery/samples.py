@@ -11,9 +11,21 @@ from skillrl.agents import BaseSkillPolicy
 from skillrl.discovery.exploration import explore
 from skillrl.discovery.following import Envs, Memory, episode_limit, follow
 from skillrl.discovery.settings import SampleRecipe
+from skillrl.envs.wrapping import TransparentVectorWrapper
 
 # Rewards ``(batch,)`` of observations ``(batch, *shape)``, as shares of the target.
 Score = Callable[[np.ndarray], np.ndarray]
+
+
+class CountedSteps(TransparentVectorWrapper):
+    """A vector environment that counts the steps of all its environments together."""
+
+    steps = 0
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Step the environments."""
+        self.steps += self.num_envs
+        return self.env.step(actions)
 
 
 class Followed(NamedTuple):

@@ -90,9 +90,9 @@ class SampleRecipe(_Checked):
     positive_repeats: int = _at_least(1, 8)
     """Times that every environment gathers positives."""
     earned: float = _at_least(0.0, 0.0)
-    """What an episode must have earned when its exploration begins, in steps of full reward, for
-    its positives to count, so that they lie beyond what the skill is for; 0 lets all count, and so
-    does a skill that nowhere earns as much."""
+    """What an episode must have earned, in steps of full reward, for what exploration reaches from
+    then on to count, so that positives lie beyond what the skill is for; where none earns as much,
+    half of what the best has earned will do. 0 lets all count."""
     exploration: Literal["scaled-noise", "parameter-noise", "uniform"] = "scaled-noise"
     """How positives are explored. "scaled-noise": with the policy's own noise, shifted until its
     largest standard deviation is `exploration_std`, as in the paper. "parameter-noise": in each

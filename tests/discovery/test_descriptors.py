@@ -66,6 +66,13 @@ def test_the_body_must_leave_the_ground_in_each_turn() -> None:
     assert somersaults(angle, np.cos(angle), airborne) == (2, 0)
 
 
+def test_flight_long_before_a_roll_makes_it_no_somersault() -> None:
+    bounding, roll = turned(*[0.0, 0.2] * 4), turned(0.0, 2.1 * math.pi)
+    angle = np.concatenate([bounding, roll])
+    airborne = np.arange(len(angle)) < len(bounding) - 50
+    assert somersaults(angle, np.cos(angle), airborne) == (0, 0)
+
+
 @pytest.mark.parametrize("lean", [30.0, 89.0, 91.0, 150.0])
 def test_spinning_on_the_spot_is_no_somersault(lean: float) -> None:
     # Leaning to the side, a body turns about its own left axis by sin(lean) of what it spins.

@@ -286,10 +286,11 @@ def test_a_damaged_skill_file_is_named(name: str, library: SkillLibrary) -> None
         path.write_text(json.dumps({**json.loads(content), name: value}))
         with pytest.raises(DamagedFileError, match=rf"skill\.json is damaged: skill\.{name}"):
             library[1]
-    without = {key: value for key, value in json.loads(content).items() if key != name}
-    path.write_text(json.dumps(without))
-    with pytest.raises(DamagedFileError, match=rf"skill\.json is damaged: .*{name}"):
-        list(library)
+    if name != "sample_steps":  # which an earlier version did not note
+        without = {key: value for key, value in json.loads(content).items() if key != name}
+        path.write_text(json.dumps(without))
+        with pytest.raises(DamagedFileError, match=rf"skill\.json is damaged: .*{name}"):
+            list(library)
     path.write_text(content[:-5])
     with pytest.raises(DamagedFileError, match=r"skill\.json cannot be read"):
         load_skill(path.parent)

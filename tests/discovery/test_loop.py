@@ -219,6 +219,8 @@ def test_a_reward_that_is_never_met_is_given_up_for_another_one(
     names = [key.__name__ for key, _ in itertools.groupby(seen, type)]
     assert names == ["RunStarted", *[*["RewardFitted", "Trained"] * 3, "SkillFinished"] * 2]
     assert [skill.record.steps for skill in library] == [14 * 128] * 2
+    # Each time 6 environments follow the policy for 20 steps, and explore twice for 5.
+    assert library[0].record.sample_steps == 3 * 6 * (20 + 2 * 5)
     assert len(fits) == 6
     assert not np.array_equal(fits[0], fits[1])
     rows = (tmp_path / "run" / "progress.csv").read_text().splitlines()[1:]
@@ -232,7 +234,9 @@ def test_a_reward_that_is_never_met_is_given_up_for_another_one(
             discover(recipe, run, seed=3, on_event=kill_at(kind, occurrence))
         discover(recipe, run, seed=3, resume=True)
         assert_same_skills(run, tmp_path / "run")
-        assert [skill.record.steps for skill in SkillLibrary(run)] == [14 * 128] * 2
+        for name in ("steps", "sample_steps"):
+            whole = [getattr(skill.record, name) for skill in library]
+            assert [getattr(skill.record, name) for skill in SkillLibrary(run)] == whole
 
 
 def test_a_skill_that_is_not_live_in_the_end_is_tried_again(
@@ -273,7 +277,9 @@ def test_episodes_restart_on_the_way_of_the_parent_and_a_killed_run_does_so_too(
 
     with monkeypatch.context() as patched:
         patched.setattr(SkillPPO, "train", train)
-        discover(recipe, tmp_path / "run", seed=3)
+        library = discover(recipe, tmp_path / "run", seed=3)
+    # The parent is followed twice for 20 steps, for the samples and for the states.
+    assert [skill.record.sample_steps for skill in library] == [6 * (2 * 20 + 2 * 5)] * 2
     # Asked after each rollout, so from the sixth on without.
     assert shares == [0.5] * 5 + [0.0] * 5 + [0.5] * 5 + [0.0] * 5
     discover(dataclasses.replace(recipe, restarts=RestartRecipe()), tmp_path / "other", seed=3)
