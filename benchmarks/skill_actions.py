@@ -4,8 +4,8 @@ The task: HalfCheetah runs to a flag 8 m ahead, then to one 8 m behind where it 
 The reward is the distance by which it comes nearer, in metres, or 1 at each flag that it reaches
 and nothing before; observations end with the flag's distance. Both sides are Stable-Baselines3's
 PPO with the same number of the environment's steps, on observations and rewards normalised by
-running statistics; one acts by skills of 25 steps each, the other by torques, with PPO's default
-settings. The side with skills has 320 actions an update in the place of 2,048, because it takes 25
+running statistics; one acts by skills of 16 steps each, the other by torques, with PPO's default
+settings. The side with skills has 512 actions an update in the place of 2,048, because it takes 16
 times fewer, and its discount of 0.99 is an action's. Returns are those of both sides without noise.
 The skills were discovered without the task, in one run; its steps are recorded beside, and are not
 counted.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,8 +42,13 @@ from skillrl.discovery.run import discover
 from skillrl.envs import SkillActionWrapper
 
 FLAG = 8.0
-STEPS = 25
+STEPS = 16
 NUM_ENVS = 8
+# Actions between two updates: PPO's default from scratch, fewer by skills.
+ROLLOUTS = {"skills": 512, "scratch": 2_048}
+# Environment steps after which both have made whole updates: an update by skills takes four times
+# as many as one from scratch.
+ROUND = ROLLOUTS["skills"] * STEPS
 SIDES = ("skills", "scratch")
 REWARDS = ("distance", "flags")
 
@@ -126,8 +132,7 @@ def returns_of(task: Task) -> list[float]:
         return env
 
     per_action = STEPS if task.side == "skills" else 1
-    # 2,048 actions an update from scratch, PPO's default; by skills as many updates as that takes.
-    n_steps = 2_048 // NUM_ENVS if task.side == "scratch" else 40
+    n_steps = ROLLOUTS[task.side] // NUM_ENVS
     envs = VecNormalize(make_vec_env(make, NUM_ENVS, seed=task.seed))
     judged = VecNormalize(
         make_vec_env(make, NUM_ENVS, seed=task.seed + 1_000), training=False, norm_reward=False
@@ -151,13 +156,13 @@ def main() -> None:
     parser.add_argument("--outcomes", type=Path, default=OUTCOMES / "skill_actions")
     parser.add_argument("--rewards", nargs="+", choices=REWARDS, default=list(REWARDS))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=128, help=f"of {ROUND:,} steps each")
     options = parser.parse_args()
     if options.quick:
-        options.seeds, options.steps, options.run = 1, 20_000, quick_run()
+        options.seeds, options.rounds, options.run = 1, 2, quick_run()
         options.outcomes = passing_folder()
     shares = (1.0,) if options.quick else (0.1, 0.3, 1.0)
-    marks = tuple(int(options.steps * share) for share in shares)
+    marks = tuple(math.ceil(options.rounds * share) * ROUND for share in shares)
     tasks = [
         Task(reward, side, seed, options.run, marks, 1 if options.quick else 16, options.outcomes)
         for reward in options.rewards

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 from stable_baselines3.common.policies import BasePolicy
 
 from skillrl.errors import InvalidValueError
@@ -48,9 +48,11 @@ def follow(policy: BasePolicy, *, deterministic: bool = False, memory: Memory = 
 
 def episode_limit(env: Envs) -> int | None:
     """Steps after which episodes are truncated; None where that is unknown or never."""
-    limit = getattr(env, "max_episode_steps", None)
-    if limit is None and env.spec is not None:
-        limit = env.spec.max_episode_steps
+    limit, base = getattr(env, "max_episode_steps", None), env.unwrapped
+    # Gymnasium's vector environment has the registered limit, also where it was made with another.
+    spec = base.envs[0].spec if isinstance(base, SyncVectorEnv) else env.spec
+    if limit is None and spec is not None:
+        limit = spec.max_episode_steps
     return int(limit) if limit is not None and 0 < limit < np.inf else None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from skillrl.agents import (
     RecurrentSkillPPO,
@@ -175,6 +175,9 @@ def stagger_episodes(env: VectorEnv[Any, Any, Any], seed: int) -> None:
         env.set_elapsed_steps(elapsed)
     elif hasattr(env, "get_state"):
         env.set_state({**env.get_state(), "elapsed_steps": elapsed})  # type: ignore[attr-defined]
+    elif isinstance(env.unwrapped, SyncVectorEnv):
+        # Each environment's TimeLimit, which has no other way to begin late.
+        env.unwrapped.set_attr("_elapsed_steps", elapsed.tolist())
 
 
 def make_agent(

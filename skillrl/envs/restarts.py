@@ -26,12 +26,12 @@ class RestartVectorWrapper(TransparentVectorWrapper):
 
     Args:
         env: a vector environment in the mode SAME_STEP with ``get_state`` and ``set_state``, whose
-            state holds its ``"observations"``.
+            state holds its ``"observations"``, and in no wrapper: what that observes is not there.
         share: of the episodes, in [0, 1]; may be changed at any time.
 
     Raises:
-        InvalidValueError: if the environment has no states or another mode, or the share is out of
-            range; from ``set_starts``, if there are no states.
+        InvalidValueError: if the environment has no states or another mode, or is in a wrapper, or
+            the share is out of range; from ``set_starts``, if there are no states.
 
     >>> from skillrl.envs import MazeVectorEnv
     >>> envs = RestartVectorWrapper(
@@ -49,6 +49,11 @@ class RestartVectorWrapper(TransparentVectorWrapper):
         super().__init__(env)
         if not hasattr(env, "get_state"):
             raise InvalidValueError(f"{env} cannot restart: it has no get_state and set_state.")
+        if env.unwrapped is not env:
+            raise InvalidValueError(
+                f"{env} cannot restart: wrap {env.unwrapped} in this wrapper first, and then in "
+                "the others."
+            )
         if env.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
             raise InvalidValueError(
                 f"{env} should reset in the same step: make it with autoreset_mode='SameStep'."

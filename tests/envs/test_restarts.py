@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from skillrl.envs import MazeVectorEnv, MujocoVectorEnv, RestartVectorWrapper
+from skillrl.envs import (
+    MaskVelocityVectorWrapper,
+    MazeVectorEnv,
+    MujocoVectorEnv,
+    RestartVectorWrapper,
+)
 from skillrl.envs.testing import check_vector_env
 from skillrl.errors import InvalidValueError
 
@@ -126,6 +131,18 @@ def test_a_restored_state_draws_the_same_starts() -> None:
 def test_environments_that_cannot_restart_are_refused(make: Any, message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
         RestartVectorWrapper(make(), 0.5)
+
+
+def test_what_a_wrapper_observes_is_not_in_a_state() -> None:
+    velocities = range(5, 11)
+    with pytest.raises(InvalidValueError, match="in this wrapper first"):
+        RestartVectorWrapper(MaskVelocityVectorWrapper(hoppers(1), velocities), 0.5)
+    envs = MaskVelocityVectorWrapper(RestartVectorWrapper(hoppers(2), 1.0), velocities)
+    envs.reset(seed=0)
+    envs.set_starts(starts(2))
+    for _ in range(20):
+        observations, *_ = envs.step(np.zeros((2, 3)))
+    assert np.array_equal(observations[:, 5:], np.zeros((2, 6)))
 
 
 def test_what_cannot_be_restarted_from_is_refused() -> None:
