@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,24 +87,34 @@ def plain(value: float | None, form: str) -> str:
     return "" if value is None else f"{value:{form}}"
 
 
+def known_columns(groups: Mapping[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """The columns of which there are figures; those of falls only where something falls."""
+    falls = any(figures["mean"]["falls"] for figures in groups.values())
+    return [
+        column
+        for column in COLUMNS
+        if any(column[0] in figures["mean"] for figures in groups.values())
+        and (falls or column[0] not in ("falls", "seconds"))
+    ]
+
+
+def compared(groups: Mapping[str, dict[str, Any]]) -> str:
+    """A row for each group of runs, without minutes: how many ran side by side differs."""
+    columns = [column for column in known_columns(groups) if column[0] != "minutes"]
+    rows = [
+        [name, str(len(figures["seeds"])), *(cell(figures, key, form) for key, _, form in columns)]
+        for name, figures in groups.items()
+    ]
+    return table(["", "seeds", *(heading for _, heading, _ in columns)], rows)
+
+
 def discovery(results: dict[str, Any]) -> str:
     """Figures of the skills: of all methods, and of each seed of our own."""
     methods = results["methods"]
-    columns = [c for c in COLUMNS if any(c[0] in method["mean"] for method in methods.values())]
-    if not any(method["mean"]["falls"] for method in methods.values()):
-        columns = [c for c in columns if c[0] not in ("falls", "seconds")]
-    # Of methods with other numbers of seeds, how many ran side by side differs.
-    compared = [c for c in columns if c[0] != "minutes"]
-
-    def row(name: str, method: dict[str, Any]) -> list[str]:
-        cells = [cell(method, key, form) for key, _, form in compared]
-        return [name, str(len(method["seeds"])), *cells]
-
-    rows = [row(METHODS[name], method) for name, method in methods.items()]
-    tables = [table(["", "seeds", *(heading for _, heading, _ in compared)], rows)]
+    tables = [compared({METHODS[name]: method for name, method in methods.items()})]
     if "neural-rewards" in methods:
         ours = methods["neural-rewards"]
-        known = [c for c in columns if c[0] in ours["mean"]]
+        known = [c for c in known_columns(methods) if c[0] in ours["mean"]]
         seeds = [
             [str(seed), *(plain(ours[key][index], form) for key, _, form in known)]
             for index, seed in enumerate(ours["seeds"])
@@ -140,12 +150,7 @@ def discover_walker2d(results: dict[str, Any]) -> str:
 
 def ablations_half_cheetah(results: dict[str, Any]) -> str:
     """Figures of the skills, a row for each variant of the recipe."""
-    columns = [c for c in COLUMNS if c[0] in results["variants"]["recipe"]["mean"]]
-    rows = [
-        [name, str(len(figures["seeds"])), *(cell(figures, key, form) for key, _, form in columns)]
-        for name, figures in results["variants"].items()
-    ]
-    return table(["", "seeds", *(heading for _, heading, _ in columns)], rows)
+    return compared(results["variants"])
 
 
 def zero_shot_half_cheetah(results: dict[str, Any]) -> str:
