@@ -104,9 +104,11 @@ class List(Parsed):
     """List the skills of a run, or the runs in a folder.
 
     Of each skill:
-      live         whether it earns a fifth of the target, and twice what the policy before it does
+      live         whether it earns a fifth of the target, and at least twice as much as previous;
+                   - for skills learnt together, whose rewards ask for nothing new
       reward       what it earns a step in episodes from ordinary resets
-      previous     what the policy before it earns on the same reward
+      previous     what the skill before it, or the one that it started from, earns on the same
+                   reward, whichever is more
       fresh        what the agent earned on it before training
       positives    share of the states to ask for that the fitted reward is positive at
       negatives    the same of states of earlier skills, which are not to be asked for again

@@ -193,10 +193,13 @@ def finished(event: SkillFinished) -> str:
     """Return a line on a skill that was evaluated and saved."""
     known = event.skill.record
     what = "" if known.descriptors is None else f" ({known.descriptors.name})"
+    effort = f"{known.steps:,} steps in {duration(known.seconds)}"
+    if known.live is None:
+        return f"skill {event.skill.index}{what}: {effort}"
     return (
         f"skill {event.skill.index} is {'live' if known.live else 'not live'}{what}: "
         f"reward {known.mean_reward:.3g} of {known.target:.3g}, another skill's "
-        f"{known.previous_mean_reward:.3g}; {known.steps:,} steps in {duration(known.seconds)}"
+        f"{known.previous_mean_reward:.3g}; {effort}"
     )
 
 

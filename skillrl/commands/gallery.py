@@ -48,15 +48,17 @@ def gallery(run: Path, *, seed: int = 0) -> Path:
 def figures(library: SkillLibrary) -> dict[str, str]:
     """Figures about a whole run, by their names."""
     records = [skill.record for skill in library]
-    live, steps = sum(each.live for each in records), sum(each.steps for each in records)
-    found = {
-        "live skills": f"{live} of {len(records)}",
-        "environment steps": f"{steps:,}",
+    judged = [each.live for each in records if each.live is not None]
+    found = {"skills": f"{len(records)}"}
+    if judged:
+        found = {"live skills": f"{sum(judged)} of {len(judged)}"}
+    found |= {
+        "environment steps": f"{sum(each.steps for each in records):,}",
         "minutes": f"{sum(each.seconds for each in records) / 60:.1f}",
     }
     known = variety(library)
     for name, nats in known.information.items():
-        found[f"nats that {name} tells of the skill"] = f"{max(nats, 0.0):.2f} of {known.bound:.2f}"
+        found[f"nats that {name} tells of the skill"] = f"{nats:.2f} of {known.bound:.2f}"
     if known.distinct is not None:
         found["how well two skills can be told apart"] = f"{known.distinct:.0%}"
     if known.coverage is not None:

@@ -51,7 +51,7 @@ def list_skills(run: Path) -> str:
         rows.append(
             (
                 str(known.index),
-                "yes" if known.live else "no",
+                {True: "yes", False: "no", None: "-"}[known.live],
                 f"{known.mean_reward:.3g}",
                 f"{known.mean_reward / known.target:.0%}" if known.target else "",
                 f"{known.previous_mean_reward:.3g}",
@@ -69,7 +69,8 @@ def list_skills(run: Path) -> str:
         f"{library.recipe.env}, seed {library.seed}: {len(rows)} of "
         f"{max(library.recipe.generations, len(rows))} skills finished"
     )
-    return f"{header}\n\n{_table(SKILL_COLUMNS, rows)}" if rows else header
+    table = _table(SKILL_COLUMNS, rows) if rows else None
+    return "\n\n".join(part for part in (header, table, library.gap) if part is not None)
 
 
 def _run_row(path: Path) -> tuple[str, ...]:
@@ -85,7 +86,7 @@ def _run_row(path: Path) -> tuple[str, ...]:
         library.recipe.env,
         str(library.seed),
         f"{len(known)} of {planned}",
-        str(sum(each.live for each in known)),
+        "-" if library.recipe.learnt_together else str(sum(each.live or False for each in known)),
         f"{sum(each.steps for each in known):,}",
         _duration(sum(each.seconds for each in known)),
     )

@@ -82,6 +82,7 @@ class Evaluation:
         recipe, target = self.recipe, self.reward.target
         mean_reward, task_return = self.rewards(policy, seed)
         others_reward = max(self.rewards(other, seed)[0] for other in others)
+        live = mean_reward >= LIVE_SHARE * target and mean_reward >= LIVE_RATIO * others_reward
         return Record(
             index=index,
             env=recipe.env,
@@ -93,7 +94,7 @@ class Evaluation:
             mean_reward=mean_reward,
             target=target,
             previous_mean_reward=others_reward,
-            live=mean_reward >= LIVE_SHARE * target and mean_reward >= LIVE_RATIO * others_reward,
+            live=None if recipe.learnt_together else live,
             task_return=task_return if math.isfinite(task_return) else None,
             fresh_reward=fresh_reward,
             separation=separation,

@@ -161,6 +161,20 @@ class SkillLibrary:
         """The policy that generation 0 starts from."""
         return self.path / "untrained.safetensors"
 
+    @property
+    def gap(self) -> str | None:
+        """What is wrong, and what to do, where a skill between others is missing."""
+        count = len(self)
+        folders = (folder.name for folder in self.path.glob("skills/[0-9]*"))
+        beyond = min((name for name in folders if name > f"{count:03d}"), default=None)
+        if beyond is None:
+            return None
+        return (
+            f"{self.path / 'skills'} lacks {count:03d} and holds {beyond}. Each skill was learnt "
+            "from the one before it: bring back the missing folder, or remove those beyond it to "
+            "learn them again."
+        )
+
     def check_resumable(self, recipe: Recipe, seed: int) -> None:
         """Refuse to go on with another recipe (up to its number of generations) or seed.
 
@@ -168,18 +182,8 @@ class SkillLibrary:
             InvalidValueError: naming what differs.
             DamagedFileError: if a skill between others is missing.
         """
-        count = len(self)
-        beyond = sorted(
-            folder.name
-            for folder in self.path.glob("skills/[0-9]*")
-            if folder.name > f"{count:03d}"
-        )
-        if beyond:
-            raise DamagedFileError(
-                f"{self.path / 'skills'} lacks {count:03d} and holds {beyond[0]}. Each skill was "
-                "learnt from the one before it: bring back the missing folder, or remove those "
-                "beyond it to learn them again."
-            )
+        if self.gap is not None:
+            raise DamagedFileError(self.gap)
         wanted = dataclasses.replace(recipe, generations=self.recipe.generations)
         # What the file itself says: a setting that it lacks had no default when the run was begun.
         old = _settings(self.run["recipe"])

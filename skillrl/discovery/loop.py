@@ -158,12 +158,14 @@ class Discovery:
     def stop_if_asked(self) -> None:
         """Stop before the present skill's training, which begins anew when the run is resumed.
 
+        Where an attempt was trained in vain it goes on, for seconds, up to the training of the next
+        one, with which it can be saved.
+
         Raises:
             RunStopped: if ``should_stop`` says so.
         """
-        if self.should_stop():
-            trained = self.progress.attempt > 0
-            raise RunStopped("Stopped. The run can be resumed.", trained=trained)
+        if self.progress.attempt == 0 and self.should_stop():
+            raise RunStopped("Stopped. The run can be resumed.", trained=False)
 
     def _seed(self, purpose: str) -> int:
         """A seed for one purpose in the present generation, so that runs can be resumed."""

@@ -43,7 +43,8 @@ def mutual_information(skills: Sequence[np.ndarray]) -> float:
     """
     histograms = _histograms(skills)
     together, alone = _entropy(np.mean(histograms, axis=0)), map(_entropy, histograms)
-    return together - sum(alone) / len(histograms)
+    # Never negative, but for rounding.
+    return max(together - sum(alone) / len(histograms), 0.0)
 
 
 def _histograms(skills: Sequence[np.ndarray]) -> np.ndarray:
@@ -111,8 +112,8 @@ def coverage(places: np.ndarray) -> int:
 class Variety:
     """How varied the skills of a run are; all from ordinary resets."""
 
-    live: float
-    """Share of the skills that are live, in [0, 1]."""
+    live: float | None
+    """Share of the skills that are live, in [0, 1]; None of skills learnt together."""
     task_return: float | None
     """The highest return of the environment's own reward that a skill earns, not having been
     trained on it (zero-shot)."""
@@ -184,8 +185,9 @@ def _variety(records: Sequence[Record], motions: Sequence[Motion]) -> Variety:
         distinct = float(told_apart[np.triu_indices(len(motions), 1)].mean())
     if motions:
         covered = coverage(np.concatenate([m.position[..., :2] for m in motions]))
+    judged = [record.live for record in records if record.live is not None]
     return Variety(
-        live=float(np.mean([record.live for record in records])),
+        live=float(np.mean(judged)) if judged else None,
         task_return=max(returns, default=None),
         bound=float(np.log(len(records))),
         information={name: mutual_information(each) for name, each in dimensions.items()},

@@ -40,8 +40,9 @@ class Record:
     previous_mean_reward: float
     """What the skill before it, or the one that it started from, earns on the same reward,
     whichever is more; of skills learnt together, the next one."""
-    live: bool
-    """Whether the skill earns a fifth of the target and twice `previous_mean_reward`."""
+    live: bool | None
+    """Whether the skill earns a fifth of the target and twice `previous_mean_reward`; None of
+    skills learnt together, whose rewards do not ask for anything new."""
     task_return: float | None
     """Mean return of the environment's own reward, which no skill was trained on; None where it is
     not finite."""

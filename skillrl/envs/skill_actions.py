@@ -41,8 +41,9 @@ class SkillActionWrapper(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs)
             task shows more than they have learnt from, such as a goal; None for the same.
 
     Raises:
-        InvalidValueError: if there are no skills or steps, or a skill has other actions; from
-            ``step``, if an action is no skill.
+        InvalidValueError: if there are no skills or steps, or a skill is no policy or has other
+            actions or, without ``skill_observation``, other observations; from ``step``, if an
+            action is no skill.
         gymnasium.error.ResetNeeded: from ``step``, before the first reset.
 
     >>> class Still:
@@ -77,10 +78,21 @@ class SkillActionWrapper(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs)
         )
         gym.Wrapper.__init__(self, env)
         for index, skill in enumerate(skills):
+            if not hasattr(skill, "predict"):
+                raise InvalidValueError(
+                    f"Skill {index} should have a predict method, such as skill.policy has of a "
+                    f"skill of a library. Received {skill!r}."
+                )
             space = getattr(skill, "action_space", env.action_space)
             if space != env.action_space:
                 raise InvalidValueError(
                     f"Skill {index} acts in {space}, and the environment in {env.action_space}."
+                )
+            seen = getattr(skill, "observation_space", env.observation_space)
+            if skill_observation is None and seen.shape != env.observation_space.shape:
+                raise InvalidValueError(
+                    f"Skill {index} observes {seen}, and the environment has "
+                    f"{env.observation_space}: skill_observation=... turns one into the other."
                 )
         self.skills = list(skills)
         self.steps = steps

@@ -124,7 +124,7 @@ def record(skill: Skill, *, steps: int | None = None, seed: int = 0) -> Recordin
     if known.descriptors is not None:
         what = known.descriptors.name
     number = f"skill {skill.index}"
-    head = (number, _LIVE) if known.live else (f"{number}, not live", _NOT_LIVE)
+    head = (f"{number}, not live", _NOT_LIVE) if known.live is False else (number, _LIVE)
     label = [head, (f" · {what}", _TEXT)]
     with drawn_aside(seed):
         episode = watch(

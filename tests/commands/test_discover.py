@@ -56,6 +56,13 @@ def test_discovers_and_tells_of_every_skill(
     assert "512 steps in 0:00:" in lines[1]
 
 
+def test_of_skills_learnt_together_it_tells_what_they_do_alone(tiny_run: Path) -> None:
+    skill = load_skill(tiny_run / "skills/000")
+    record = dataclasses.replace(skill.record, live=None, steps=512, seconds=3.0)
+    line = command.finished(SkillFinished(dataclasses.replace(skill, record=record)))
+    assert line == "skill 0: 512 steps in 0:00:03"
+
+
 def test_the_default_folder_names_environment_and_seed(
     tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

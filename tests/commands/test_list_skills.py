@@ -80,6 +80,12 @@ def test_a_damaged_skill_does_not_hide_the_others(tmp_path: Path, tiny_recipe: A
     assert lines[4].split()[:2] == ["1", "no"]
 
 
+def test_says_what_is_missing_before_other_skills(tmp_path: Path, tiny_recipe: Any) -> None:
+    library = SkillLibrary.create(tmp_path / "run", tiny_recipe, seed=0)
+    (library.path / "skills" / "001").mkdir(parents=True)
+    assert "lacks 000 and holds 001" in list_skills(library.path).splitlines()[-1]
+
+
 def test_reads_what_a_run_wrote(tiny_run: Path) -> None:
     lines = list_skills(tiny_run).splitlines()
     assert lines[0] == "skillrl/Maze2D-v0, seed 1: 2 of 2 skills finished"

@@ -279,7 +279,7 @@ def test_a_damaged_skill_file_is_named(name: str, library: SkillLibrary) -> None
         if kind is float and type(value) is int:
             continue  # JSON's numbers are of one kind
         optional = ("task_return", "asked", "parent", "descriptors", "fresh_reward", "separation")
-        if name in optional and value is None:
+        if name in (*optional, "live") and value is None:
             continue  # such as a return that is not finite, the untrained policy, an unknown body
         if name == "parent" and type(value) is int:
             continue

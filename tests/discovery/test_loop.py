@@ -240,6 +240,26 @@ def test_a_reward_that_is_never_met_is_given_up_for_another_one(
             assert [getattr(skill.record, name) for skill in SkillLibrary(run)] == whole
 
 
+def test_a_run_that_is_asked_to_stop_between_attempts_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "UNTOUCHED", 2.0)  # whatever is earned is not enough
+    recipe = dataclasses.replace(CHEETAH, steps_per_skill=10 * 8 * 16, attempts=3)
+    discover(recipe, tmp_path / "run", seed=3)
+    rollouts: list[Event] = []
+    with pytest.raises(RunStopped) as stopped:
+        discover(
+            *(recipe, tmp_path / "stopped"),
+            seed=3,
+            on_event=lambda event: rollouts.append(event) if isinstance(event, Trained) else None,
+            should_stop=lambda: len(rollouts) == 2,  # after which the reward is given up
+        )
+    assert stopped.value.trained
+    assert (tmp_path / "stopped" / "checkpoint" / "latest.safetensors").exists()
+    discover(recipe, tmp_path / "stopped", seed=3, resume=True)
+    assert_same_skills(tmp_path / "stopped", tmp_path / "run")
+
+
 def test_a_skill_that_is_not_live_in_the_end_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,19 @@ def test_a_skill_of_another_body_is_refused() -> None:
         SkillActionWrapper(Walk(), [skill], 4)
 
 
+def test_a_skill_of_a_library_is_no_policy() -> None:
+    with pytest.raises(InvalidValueError, match=r"Skill 0 should have a predict.*Received 'hop'"):
+        SkillActionWrapper(Walk(), ["hop"], 4)  # type: ignore[list-item]
+
+
+def test_a_skill_that_observes_less_needs_to_be_told_what() -> None:
+    skill = Pace(1.0)
+    skill.observation_space = gym.spaces.Box(-1.0, 1.0, (6,))  # type: ignore[attr-defined]
+    with pytest.raises(InvalidValueError, match=r"Skill 0 observes Box.*skill_observation="):
+        SkillActionWrapper(Walk(), [skill], 4)
+    SkillActionWrapper(Walk(), [skill], 4, lambda observation: np.zeros(6))
+
+
 def test_it_is_reset_before_it_is_stepped() -> None:
     with pytest.raises(ResetNeeded):
         make().step(0)

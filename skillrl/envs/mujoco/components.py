@@ -18,6 +18,12 @@ _JOINTS = {
     mujoco.mjtJoint.mjJNT_SLIDE: (["position"], ["velocity"]),
     mujoco.mjtJoint.mjJNT_HINGE: (["angle"], ["angular velocity"]),
 }
+# What Gymnasium's robots that move in a plane call the joints of the torso.
+_TORSO = {
+    "rootx": ("forward position", "forward velocity"),
+    "rootz": ("height", "vertical velocity"),
+    "rooty": ("pitch", "pitch rate"),
+}
 
 
 def component_names(env: gym.Env[Any, Any]) -> list[str]:
@@ -30,20 +36,18 @@ def component_names(env: gym.Env[Any, Any]) -> list[str]:
         Names; none where the environment is another one.
 
     >>> component_names(gym.make("HalfCheetah-v5"))[6:9]
-    ['angle of fshin', 'angle of ffoot', 'velocity of rootx']
+    ['angle of fshin', 'angle of ffoot', 'forward velocity']
     """
     structure = getattr(env.unwrapped, "observation_structure", None)
     model = getattr(env.unwrapped, "model", None)
     if structure is None or not isinstance(model, mujoco.MjModel):
         return []
-    joints = [
-        (model.joint(number).name, *_JOINTS[mujoco.mjtJoint(model.jnt_type[number])])
-        for number in range(model.njnt)
-    ]
-    known = {
-        "qpos": [f"{each} of {name}" for name, places, _ in joints for each in places],
-        "qvel": [f"{each} of {name}" for name, _, motions in joints for each in motions],
-    }
+    known: dict[str, list[str]] = {"qpos": [], "qvel": []}
+    for number in range(model.njnt):
+        name, kind = model.joint(number).name, mujoco.mjtJoint(model.jnt_type[number])
+        for part, which in (("qpos", 0), ("qvel", 1)):
+            named = [f"{each} of {name}" for each in _JOINTS[kind][which]]
+            known[part] += [_TORSO[name][which]] if name in _TORSO else named
     # What is left out of the observation are the first positions.
     known["qpos"] = known["qpos"][structure.get("skipped_qpos", 0) :]
     return [

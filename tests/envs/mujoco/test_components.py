@@ -19,7 +19,7 @@ def test_every_component_has_a_name_of_its_own(id: str) -> None:
     ("id", "joint", "place", "motion"),
     [
         ("HalfCheetah-v5", "bshin", "angle of bshin", "angular velocity of bshin"),
-        ("HalfCheetah-v5", "rootz", "position of rootz", "velocity of rootz"),
+        ("HalfCheetah-v5", "rootz", "height", "vertical velocity"),
         ("Humanoid-v5", "root", "z position of root", "x velocity of root"),
         ("Humanoid-v5", "left_knee", "angle of left_knee", "angular velocity of left_knee"),
     ],
