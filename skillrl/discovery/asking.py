@@ -17,6 +17,8 @@ from skillrl.discovery.settings import SampleRecipe
 # Components that persist less oscillate, and cannot be asked to go far for long; those that persist
 # less than the second are asked for by single observations.
 OSCILLATION, POSTURE = 0.03, 0.1
+# What asks for directions, and how much their components persist at least.
+DIRECTIONS = {"directions": OSCILLATION, "velocities": POSTURE}
 # Standardised components that vary less than this have nowhere to go.
 STILL = 0.05
 
@@ -50,8 +52,9 @@ def asked_for(
     among = lasting(explorations)
     points, explorations = points[among], explorations[among]
     wanted = np.zeros(len(among), bool)
-    if kind == "directions" and points.ndim == 2:
-        directions = least_asked(points, explorations, recipe.extreme, earlier)
+    if kind in DIRECTIONS and points.ndim == 2:
+        least = DIRECTIONS[kind]
+        directions = least_asked(points, explorations, recipe.extreme, earlier, least)
         if directions:
             wanted[among] = far(points, explorations, directions[0], recipe.extreme)
             return wanted, directions[0]
@@ -60,7 +63,7 @@ def asked_for(
         lively = liveliest(points, explorations, recipe.lively)
     chosen = np.flatnonzero(among)[lively]
     wanted[chosen] = one_way(points[lively], explorations[lively], recipe.clusters, rng)
-    return wanted, "ways" if kind == "directions" else kind
+    return wanted, "ways" if kind in DIRECTIONS else kind
 
 
 def lasting(explorations: np.ndarray) -> np.ndarray:
@@ -95,7 +98,11 @@ def persistence(points: np.ndarray, explorations: np.ndarray) -> np.ndarray:
 
 
 def least_asked(
-    points: np.ndarray, explorations: np.ndarray, share: float, earlier: Sequence[str]
+    points: np.ndarray,
+    explorations: np.ndarray,
+    share: float,
+    earlier: Sequence[str],
+    least: float = OSCILLATION,
 ) -> list[str]:
     """Return the directions that were asked for least often, the liveliest components first.
 
@@ -106,11 +113,12 @@ def least_asked(
         explorations: the exploration that each belongs to, ``(n,)``.
         share: of the observations, by which the two directions are compared.
         earlier: what was asked for before.
+        least: persistence of the components that count.
     """
     persistent = persistence(points, explorations)
     directions: list[str] = []
     for component in np.argsort(persistent):
-        if persistent[component] < OSCILLATION:
+        if persistent[component] < least:
             continue
         values = points[:, component]
         up = values[values >= np.quantile(values, 1 - share)].mean() - values.mean()

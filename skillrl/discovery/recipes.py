@@ -50,7 +50,20 @@ HALF_CHEETAH = _robot("HalfCheetah-v5")
 HOPPER = _balancing(_robot("Hopper-v5"))
 WALKER = _balancing(_robot("Walker2d-v5"))
 # Without the forces of contacts and the like, which are most of the observation and no behaviour.
-ANT = _robot("Ant-v5", env_kwargs={"include_cfrc_ext_in_observation": False})
+_ANT = _robot("Ant-v5", env_kwargs={"include_cfrc_ext_in_observation": False})
+ANT = dataclasses.replace(
+    _ANT,
+    samples=dataclasses.replace(
+        _ANT.samples,
+        # Rolling and tipping over, which would come first, ends on the back.
+        asks_for=("velocities", "velocities", "lively ways", "ways"),
+        # With more noise a quarter of the explorations fall in less than a second.
+        exploration_std=0.5,
+    ),
+    # Physics takes most of the time: more passes over a rollout cost little. In 400,000 steps of a
+    # reward for speed 12 reach twice the speed of 5.
+    agent=dataclasses.replace(_ANT.agent, n_epochs=12),
+)
 _HUMANOID = _robot(
     "Humanoid-v5",
     env_kwargs={

@@ -101,7 +101,9 @@ class SampleRecipe(_Checked):
     actions always are."""
     exploration_std: float = _in(0.01, 100.0, 1.0)
     """Standard deviation (before the tanh) of what scaled or parameter noise does to an action."""
-    asks_for: tuple[Literal["all", "ways", "lively ways", "directions"], ...] = ("all",)
+    asks_for: tuple[Literal["all", "ways", "lively ways", "directions", "velocities"], ...] = (
+        "all",
+    )
     """What a reward asks for of what exploration reached; skills take it in turn. "all": all of it,
     as in the paper. The others choose among the explorations that lasted: those that no end of an
     episode cut short, or the quarter that was cut short last. "ways": one cluster of explorations,
@@ -109,7 +111,9 @@ class SampleRecipe(_Checked):
     where all together are often the same. "lively ways": the same among the liveliest explorations
     only, so that skills move. "directions": more or less of one component of the observation than
     most explorations have, whatever the others are; each in turn, those of motion before those of
-    posture. Observations that are no vectors have ways in their place."""
+    posture. "velocities": the same, without what turns back at once, such as the rate at which the
+    body rolls, so that most skills go somewhere. Observations that are no vectors have ways in the
+    place of both."""
     clusters: int = _at_least(2, 8)
     """Clusters that explorations are sorted into, of which one is drawn."""
     lively: float = _in(0.01, 1.0, 0.25)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from skillrl.discovery.asking import (
+    DIRECTIONS,
     asked_for,
     far,
     lasting,
@@ -125,6 +126,18 @@ def test_what_is_asked_for(kind: str) -> None:
         # Whole explorations.
         assert 0 < wanted.sum() < len(wanted)
         assert all(len(set(wanted[explorations == n])) == 1 for n in range(30))
+
+
+def test_velocities_are_not_of_what_turns_back_at_once() -> None:
+    points, explorations = moving()
+    # What drifts swings much more, too.
+    points[:, 1] += points[:, 2]
+    assert 0.03 < persistence(points, explorations)[1] < 0.1
+    recipe, rng = SampleRecipe(clusters=3), np.random.default_rng(0)
+    asked = [asked_for(kind, points, explorations, recipe, rng)[1] for kind in DIRECTIONS]
+    assert [each[1] for each in asked] == ["1", "0"]
+    rolling = points[:, 1:]
+    assert asked_for("velocities", rolling, explorations, recipe, rng)[1] == "ways"
 
 
 def test_images_and_what_only_oscillates_have_no_directions() -> None:
