@@ -3,7 +3,7 @@
 With chunks of 16 steps the rule "truncated" learns from the last chunk alone; "online" carries
 forward what the cue's chunk owes the parameters.
 
-    python benchmarks/delayed_recall.py                  about 10 minutes; resumes
+    python benchmarks/delayed_recall.py                  about 20 minutes; resumes
     python benchmarks/delayed_recall.py --quick          under 60 seconds, a delay of 100
 """
 
