@@ -43,8 +43,8 @@ def mutual_information(skills: Sequence[np.ndarray]) -> float:
     """
     histograms = _histograms(skills)
     together, alone = _entropy(np.mean(histograms, axis=0)), map(_entropy, histograms)
-    # Never negative, but for rounding.
-    return max(together - sum(alone) / len(histograms), 0.0)
+    # Never negative, but for rounding; zero first, which max prefers to -0.0.
+    return max(0.0, together - sum(alone) / len(histograms))
 
 
 def _histograms(skills: Sequence[np.ndarray]) -> np.ndarray:

@@ -266,6 +266,7 @@ def test_a_run_file_cut_anywhere_is_damaged(library: SkillLibrary) -> None:
 
 HOSTILE: list[Any] = [None, True, [1], "one", 3, 1.5, math.nan, math.inf, {}, {"loss": 1.0}]
 NAMES = sorted(field.name for field in dataclasses.fields(Record))
+OPTIONAL = {"live", "task_return", "asked", "parent", "descriptors", "fresh_reward", "separation"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -278,8 +279,7 @@ def test_a_damaged_skill_file_is_named(name: str, library: SkillLibrary) -> None
             continue  # of the right type
         if kind is float and type(value) is int:
             continue  # JSON's numbers are of one kind
-        optional = ("task_return", "asked", "parent", "descriptors", "fresh_reward", "separation")
-        if name in (*optional, "live") and value is None:
+        if name in OPTIONAL and value is None:
             continue  # such as a return that is not finite, the untrained policy, an unknown body
         if name == "parent" and type(value) is int:
             continue

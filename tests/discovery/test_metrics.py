@@ -24,6 +24,11 @@ from skillrl.errors import InvalidValueError
 from skillrl.rewards import NeuralReward
 
 
+def test_skills_that_are_alike_tell_nothing() -> None:
+    for skills in ([np.zeros(10)] * 3, [np.arange(7.0)] * 3):
+        assert f"{mutual_information(skills):.2f}" == "0.00"  # without a sign
+
+
 def test_mutual_information_worked_by_hand() -> None:
     # Two skills that share one of two buckets each. Together 1/4, 1/2, 1/4: entropy 1.5 log 2;
     # alone log 2 each.
