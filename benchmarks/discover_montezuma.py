@@ -1,31 +1,32 @@
 """Discovery from pixels: Montezuma's Revenge, and another game with the same recipe.
 
-Recorded of every skill of every seed: the reward it reached, the rooms and positions it visits in
-10 episodes from ordinary resets, and what it picks up; all but the reward read from the console's
-memory, which agents never see. With --restarts half of the episodes begin from saved states on the
-way of the skill before, as long as the guide would lead, and there is no guide.
+Recorded of every skill of every seed: the reward it reached, and in how many of 10 episodes from
+ordinary resets it enters a room or picks something up, beside what as many episodes of the
+untrained policy come to; all but the reward read from the console's memory, which agents never see.
+With --restarts half of the episodes begin from saved states on the way of the skill before, as long
+as the guide would lead, and there is no guide.
 
     python benchmarks/discover_montezuma.py                     resumes where it was stopped
     python benchmarks/discover_montezuma.py --seeds 2 --skills 10 --runs runs/montezuma
-    python benchmarks/discover_montezuma.py --steps 200000      where there is less time
-    python benchmarks/discover_montezuma.py --restarts --runs runs/montezuma-restarts
-    python benchmarks/discover_montezuma.py --game PrivateEye --runs runs/private-eye
+    python benchmarks/discover_montezuma.py --restarts
+    python benchmarks/discover_montezuma.py --game PrivateEye
     python benchmarks/discover_montezuma.py --quick             under 60 seconds, nothing recorded
 """
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
-from comparison import parse, parser, run_all, seeds_of
+from comparison import all_steps, parse, parser, run_all, seeds_of
 from record import record
 from skillrl.discovery.library import SkillLibrary
-from skillrl.discovery.places import places
+from skillrl.discovery.places import CELL, places
 from skillrl.discovery.recipes import recipe_for
 from skillrl.discovery.settings import Recipe, RestartRecipe
 
-GAMES = ("MontezumaRevenge", "PrivateEye", "Pitfall")
+SLUGS = {"MontezumaRevenge": "montezuma", "PrivateEye": "private_eye", "Pitfall": "pitfall"}
 
 
 def restarted(recipe: Recipe) -> Recipe:
@@ -38,31 +39,31 @@ def restarted(recipe: Recipe) -> Recipe:
 
 
 def where(library: SkillLibrary) -> dict[str, Any]:
-    """Where each skill goes."""
-    episodes = library.recipe.evaluation_episodes
-    return {"places": [places(skill, episodes=episodes)[0].to_json() for skill in library]}
+    """Where the untrained policy goes, in as many episodes as all skills have, and each skill."""
+    episodes, skills = library.recipe.evaluation_episodes, range(len(library))
+    untrained, _ = places(library, None, episodes=episodes * len(library))
+    played = [places(library, skill, episodes=episodes)[0].to_json() for skill in skills]
+    return {"untrained": untrained.to_json(), "places": played}
 
 
 def figures(runs: list[dict[str, Any]], recipe: Recipe) -> dict[str, Any]:
     """What each skill of each seed did, and what a seed's skills did together."""
     seeds = []
     for run in runs:
-        went = run["more"]["places"]
+        went, untrained = run["more"]["places"], run["more"]["untrained"]
         seeds.append(
             {
                 "seed": run["seed"],
-                "rooms": sorted({room for each in went for room in each["rooms"]}),
-                "items": sorted({item for each in went for item in each["items"]}),
-                "positions": len({tuple(place[:3]) for each in went for place in each["steps"]}),
+                "cells": _cells(went),
                 "live": sum(skill["live"] for skill in run["skills"]),
                 "hours": sum(skill["seconds"] for skill in run["skills"]) / 3_600,
+                "untrained": {**_played(untrained), "cells": _cells([untrained])},
                 "skills": [
                     {
-                        **{key: skill[key] for key in ("mean_reward", "live", "steps", "seconds")},
-                        "rooms": each["rooms"],
-                        "items": each["items"],
-                        "positions": len(each["steps"]),
-                        "score": each["score"],
+                        **{key: skill[key] for key in ("mean_reward", "target", "live", "seconds")},
+                        "steps": all_steps(skill),
+                        **_played(each),
+                        "cells": _cells([each]),
                     }
                     for skill, each in zip(run["skills"], went, strict=True)
                 ],
@@ -71,18 +72,26 @@ def figures(runs: list[dict[str, Any]], recipe: Recipe) -> dict[str, Any]:
     return {"recipe": dataclasses.asdict(recipe), "seeds": seeds}
 
 
+def _played(each: dict[str, Any]) -> dict[str, Any]:
+    """Episodes, and those in which a room was entered or something picked up."""
+    return {key: each[key] for key in ("episodes", "rooms", "items", "score")}
+
+
+def _cells(went: list[dict[str, Any]]) -> int:
+    """Cells that were visited by at least one of several."""
+    return len({(r, x // CELL, y // CELL) for each in went for r, x, y, _ in each["steps"]})
+
+
 def main() -> None:
-    made = parser(__doc__, seeds=2, skills=10, runs="runs/montezuma")
-    made.add_argument("--game", default=GAMES[0], choices=GAMES)
+    made = parser(__doc__, seeds=2, skills=10, runs="")
+    made.add_argument("--game", default=next(iter(SLUGS)), choices=SLUGS)
     made.add_argument("--restarts", action="store_true", help="saved states, and no guide")
-    made.add_argument("--steps", type=int, help="of a skill; default: the recipe's")
     options = parse(made)
+    name = "discover_" + SLUGS[options.game] + ("_restarts" if options.restarts else "")
+    if not options.quick and options.runs == Path():
+        options.runs = Path("runs") / name
     recipe = recipe_for(f"skillrl/{options.game}-v5")
     recipe = dataclasses.replace(recipe, generations=options.skills)
-    if options.steps is not None:
-        recipe = dataclasses.replace(
-            recipe, steps_per_skill=options.steps, extension=options.steps // 2
-        )
     if options.restarts:
         recipe = restarted(recipe)
     if options.quick:
@@ -101,8 +110,6 @@ def main() -> None:
         )
     game, seeds = options.game, seeds_of(options)
     runs = run_all({game: recipe}, options, {game: seeds}, where)
-    name = "discover_montezuma" if game == GAMES[0] else "discover_second_game"
-    name += "_restarts" if options.restarts else ""
     record(name, figures(runs[game], recipe), quick=options.quick)
 
 

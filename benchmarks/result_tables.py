@@ -266,19 +266,35 @@ def discover_masked(results: dict[str, Any]) -> str:
 
 
 def discover_montezuma(results: dict[str, Any]) -> str:
-    """What the skills of each seed visited and picked up, all together."""
-    rows = [
-        [
-            str(seed["seed"]),
-            f"{seed['live']} of {len(seed['skills'])}",
-            ", ".join(map(str, seed["rooms"])),
-            f"{seed['positions']:,}",
-            ", ".join(seed["items"]) or "nothing",
-            f"{seed['hours']:.1f}",
-        ]
-        for seed in results["seeds"]
+    """What each skill of each seed does in its episodes, after the untrained policy."""
+    rows = []
+    for seed in results["seeds"]:
+        rows.append([str(seed["seed"]), "untrained", "", "", "", "", *_went(seed["untrained"])])
+        for number, skill in enumerate(seed["skills"]):
+            share = skill["mean_reward"] / skill["target"]
+            cost = f"{skill['steps']:,}", f"{skill['seconds'] / 60:.0f}"
+            live = "yes" if skill["live"] else "no"
+            rows.append(
+                [str(seed["seed"]), str(number), f"{share:.0%}", live, *cost, *_went(skill)]
+            )
+        together = f"{seed['live']} of {len(seed['skills'])}"
+        hours = f"{60 * seed['hours']:.0f}"
+        steps = f"{sum(skill['steps'] for skill in seed['skills']):,}"
+        rows.append(
+            [str(seed["seed"]), "all", "", together, steps, hours, str(seed["cells"]), "", "", ""]
+        )
+    columns = ["seed", "skill", "reward, of the target", "live", "steps", "minutes", "cells"]
+    return table([*columns, "rooms", "picked up", "score"], rows)
+
+
+def _went(player: dict[str, Any]) -> list[str]:
+    """Cells, rooms and things with the episodes that they were reached in, and the score."""
+    episodes = player["episodes"]
+    found = [
+        ", ".join(f"{name} ({count}/{episodes})" for name, count in player[key].items())
+        for key in ("rooms", "items")
     ]
-    return table(["seed", "live", "rooms", "positions", "picked up", "hours"], rows)
+    return [str(player["cells"]), found[0], found[1] or "nothing", f"{player['score']:g}"]
 
 
 def discover_montezuma_restarts(results: dict[str, Any]) -> str:
@@ -286,7 +302,7 @@ def discover_montezuma_restarts(results: dict[str, Any]) -> str:
     return discover_montezuma(results)
 
 
-def discover_second_game(results: dict[str, Any]) -> str:
+def discover_private_eye(results: dict[str, Any]) -> str:
     """See ``discover_montezuma``."""
     return discover_montezuma(results)
 
@@ -534,7 +550,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
         discover_masked,
         discover_montezuma,
         discover_montezuma_restarts,
-        discover_second_game,
+        discover_private_eye,
         rules_in_ppo,
         skill_actions,
         zero_shot_half_cheetah,
@@ -545,7 +561,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 # What measures a table that is not its script's only one.
 COMMANDS = {
     "discover_montezuma_restarts": "discover_montezuma.py --restarts",
-    "discover_second_game": "discover_montezuma.py --game PrivateEye",
+    "discover_private_eye": "discover_montezuma.py --game PrivateEye",
 }
 
 

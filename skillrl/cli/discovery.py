@@ -213,8 +213,9 @@ class Gallery(Parsed):
 class Map(Parsed):
     """Draw where the skills of a game go: rooms, positions, what they pick up.
 
-    All of it is read from the console's memory, which agents never see. Written are map.png and
-    map.json, into the run's folder. For Montezuma's Revenge, Private Eye and Pitfall.
+    The untrained policy plays as well: its luck is no skill. All of it is read from the console's
+    memory, which agents never see. Written are map.png and map.json, into the run's folder. For
+    Montezuma's Revenge, Private Eye and Pitfall.
 
     Examples:
       skillrl map runs/montezumarevenge-v5-seed0
@@ -224,8 +225,8 @@ class Map(Parsed):
     """Folder of the run."""
     episodes: int = 10
     """Episodes that each skill plays."""
-    seed: int = 0
-    """Seed of the first one's reset."""
+    seed: int | None = None
+    """Seed of the first one's reset; by default another one for each skill of each run."""
 
     def execute(self) -> None:
         """Write the map, and print what each skill did."""

@@ -19,16 +19,18 @@ from skillrl.files import write_json
 from skillrl.report.maps import plot_places
 
 
-def map_places(run: Path, *, episodes: int = 10, seed: int = 0) -> tuple[Path, list[Places]]:
-    """Let every skill play, and draw where it goes.
+def map_places(
+    run: Path, *, episodes: int = 10, seed: int | None = None
+) -> tuple[Path, list[Places]]:
+    """Let the untrained policy and every skill play, and draw where they go.
 
     Args:
         run: the run's folder, which gets ``map.png`` and ``map.json``.
-        episodes: of each skill.
-        seed: of the resets.
+        episodes: of each of them.
+        seed: see ``places``.
 
     Returns:
-        The figure, and what each skill did.
+        The figure, and what each of them did, the untrained policy first.
 
     Raises:
         InvalidValueError: if the run has no skill yet, or where agents are is not known of its
@@ -36,20 +38,20 @@ def map_places(run: Path, *, episodes: int = 10, seed: int = 0) -> tuple[Path, l
         DamagedFileError: if ``run`` is no run, or a file of it is damaged.
     """
     library = SkillLibrary(run)
-    skills = list(library)
-    if not skills:
+    if len(library) == 0:
         raise InvalidValueError(f"{run} has no finished skill yet.")
     console, hidden = Console(stderr=True), not sys.stderr.isatty()
     visited: list[Places] = []
     pictures: dict[int, NDArray[np.uint8]] = {}
-    for skill in track(skills, "Playing", console=console, transient=True, disable=hidden):
-        found, seen = places(skill, episodes=episodes, seed=seed)
+    players = [None, *range(len(library))]
+    for player in track(players, "Playing", console=console, transient=True, disable=hidden):
+        found, seen = places(library, player, episodes=episodes, seed=seed)
         visited.append(found)
         pictures |= {room: picture for room, picture in seen.items() if room not in pictures}
-    game = skills[0].make_env().unwrapped
+    game = library[0].make_env().unwrapped
     assert isinstance(game, AtariEnv)  # or there were no places
-    write_json(run / "map.json", {"skills": [each.to_json() for each in visited]})
-    title = f"{library.recipe.env}, seed {library.seed}: {episodes} episodes a skill"
+    write_json(run / "map.json", {"played": [each.to_json() for each in visited]})
+    title = f"{library.recipe.env}, seed {library.seed}: {episodes} episodes each"
     path = run / "map.png"
     plot_places(path, visited, pictures, title=title, ground=known(game.game).ground)
     return path, visited
@@ -58,11 +60,17 @@ def map_places(run: Path, *, episodes: int = 10, seed: int = 0) -> tuple[Path, l
 def table(visited: list[Places]) -> str:
     """Return a line on each skill.
 
-    >>> print(table([Places(0, ((1, 77, 235, 4), (2, 5, 160, 1)), ("key",), 100.0)]))
-    skill 0: rooms 1, 2; picked up: key; score 100
+    >>> where = (1, 77, 235, 4), (2, 5, 160, 1)
+    >>> print(table([Places(0, 10, where, rooms={1: 10, 2: 1}, items={"key": 9}, score=90.0)]))
+    skill 0, in 10 episodes: room 1 (10), room 2 (1); picked up: key (9); score 90
     """
-    return "\n".join(
-        f"skill {each.skill}: rooms {', '.join(map(str, each.rooms))}; "
-        f"picked up: {', '.join(each.items) or 'nothing'}; score {each.score:g}"
-        for each in visited
-    )
+    lines = []
+    for each in visited:
+        rooms = ", ".join(f"room {room} ({count})" for room, count in each.rooms.items())
+        items = ", ".join(f"{name} ({count})" for name, count in each.items.items())
+        player = "untrained" if each.skill is None else f"skill {each.skill}"
+        lines.append(
+            f"{player}, in {each.episodes} episodes: {rooms}; picked up: {items or 'nothing'}; "
+            f"score {each.score:g}"
+        )
+    return "\n".join(lines)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -26,7 +25,7 @@ def plot_places(
     title: str,
     ground: int | None,
 ) -> None:
-    """Draw every room that was visited, with the places where each skill was.
+    """Draw every room that a skill visited, with the places where it was: a panel for each.
 
     Args:
         path: the file, ``*.png``.
@@ -36,27 +35,24 @@ def plot_places(
         ground: row of the picture that y = 0 stands for; None where it is not known, so that
             places are drawn without the pictures.
     """
-    rooms = sorted(pictures)
-    columns = min(_COLUMNS, len(rooms))
-    rows = math.ceil(len(rooms) / columns)
+    panels = [(each, room, count) for each in visited for room, count in each.rooms.items()]
+    columns = min(_COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
     # Without pyplot, which would look for a display.
     figure = Figure(figsize=(max(5, 3.2 * columns), 0.8 + 4 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    colours = matplotlib.colormaps["turbo"](np.linspace(0.15, 0.9, len(visited)))
     axes = np.atleast_1d(figure.subplots(rows, columns)).flatten()
-    for axis, room in zip(axes, rooms, strict=False):
-        axis.set(title=f"room {room}", xticks=[], yticks=[])
+    for axis, (each, room, count) in zip(axes, panels, strict=False):
+        player = "untrained" if each.skill is None else f"skill {each.skill}"
+        axis.set(title=f"{player}, room {room} ({count} of {each.episodes})", xticks=[], yticks=[])
+        axis.title.set_fontsize("small")
         if ground is not None:
             axis.imshow(pictures[room] // 2)
-        for each, colour in zip(visited, colours, strict=True):
-            points = np.array([place for place in each.steps if place[0] == room])
-            if len(points):
-                across, up, count = points[:, 1], points[:, 2], points[:, 3]
-                down = up if ground is None else ground - up
-                sizes = 4 + 12 * np.sqrt(count / count.max())
-                axis.scatter(across, down, sizes, [colour], label=f"skill {each.skill}", alpha=0.8)
-        axis.legend(loc="upper right", fontsize="x-small")
-    for axis in axes[len(rooms) :]:
+        points = np.array([place for place in each.steps if place[0] == room])
+        across, up, steps = points[:, 1], points[:, 2], points[:, 3]
+        down = up if ground is None else ground - up
+        axis.scatter(across, down, 4 + 12 * np.sqrt(steps / steps.max()), "orange", alpha=0.8)
+    for axis in axes[len(panels) :]:
         axis.set_axis_off()
     figure.suptitle(title, fontsize="medium")
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
