@@ -17,7 +17,6 @@ import copy
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +35,7 @@ from skillrl.discovery.progress import (
     Progress,
     converged,
     ending,
+    helped_until,
     may_try_again,
     too_little,
     untouched,
@@ -91,19 +91,21 @@ class Discovery:
 
         torch.manual_seed(self._seed("networks"))
         samples = recipe.samples
-        settings: dict[str, Any] = {
-            "num_threads": num_threads,
-            "saves_states": recipe.restarts.share > 0,
-        }
-        self.sample_env = CountedSteps(make_envs(recipe, samples.num_envs, **settings))
+        # With states, explorations are repeated from where the way there has led once.
+        self.sample_env = CountedSteps(
+            make_envs(recipe, samples.num_envs, num_threads=num_threads, saves_states=True)
+        )
         space = self.sample_env.single_observation_space
         self.reward = reward_for(space, target=recipe.reward.target, hidden=recipe.reward.hidden)
         self.reward.to(device)
         if self.reward.kind != "image":
             torch.set_num_threads(1)
-        envs = make_envs(recipe, recipe.agent.num_envs, **settings)
+        restarts = recipe.restarts.share > 0
+        envs = make_envs(
+            recipe, recipe.agent.num_envs, num_threads=num_threads, saves_states=restarts
+        )
         self.restarts = None
-        if recipe.restarts.share > 0:
+        if restarts:
             self.restarts = envs = RestartVectorWrapper(envs, recipe.restarts.share)
         self.train_env = NeuralRewardVectorWrapper(envs, self.reward)
         self.evaluation = Evaluation(recipe, self.reward, num_threads)
@@ -279,6 +281,7 @@ class Discovery:
             followed = gather_negatives(
                 envs, self.parent, samples, self._seed("parent's end"), score, keep=False
             )
+        self.progress.parent_lasts = followed.lasts
         reached, explorations = gather_positives(
             envs, self.parent, samples, followed, self._seed("positives"), score
         )
@@ -446,8 +449,10 @@ class Discovery:
     def _set_schedules(self) -> None:
         """Tell the agent until when it is guided, and when its noise shrinks."""
         guide, first = self.recipe.guide, self.progress.first_step
-        until = first + int(guide.until * self.recipe.steps_per_skill)
-        self.agent.set_guide(self.parent, guide.max_steps, until)
+        until = first + helped_until(self.recipe, self.progress, guide.until)
+        # Beyond where the parent's own episodes end it would lead nowhere.
+        steps = min(guide.max_steps, self.progress.parent_lasts or guide.max_steps)
+        self.agent.set_guide(self.parent, steps, until)
         begin, end = ending(self.recipe, self.progress)
         self.agent.set_noise(first + begin, first + end, self.recipe.agent.final_noise)
 
@@ -464,7 +469,7 @@ class Discovery:
     def _share_restarts(self, steps: int) -> None:
         """Tell the environments which share of the episodes restarts after ``steps`` of a skill."""
         if self.restarts is not None:
-            on = steps < self.recipe.restarts.until * self.recipe.steps_per_skill
+            on = steps < helped_until(self.recipe, self.progress, self.recipe.restarts.until)
             self.restarts.share = self.recipe.restarts.share if on else 0.0
 
     def _save_checkpoint(self) -> None:

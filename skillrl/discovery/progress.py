@@ -38,6 +38,8 @@ class Progress:
     """Duration of all that was done for this skill."""
     asked: str = ""
     """What the reward asks for."""
+    parent_lasts: int | None = None
+    """Steps that the longest tenth of the parent's episodes reach; None where it was not seen."""
     given_up: tuple[str, ...] = ()
     """What rewards that were given up for this skill asked for."""
     fresh_reward: float = 0.0
@@ -67,13 +69,27 @@ def converged(recipe: Recipe, progress: Progress, steps: int) -> bool:
         recipe.restarts.until if recipe.restarts.share > 0 else 0.0,
     )
     # Only what was earned without help counts.
-    own = steps - math.ceil(helped * recipe.steps_per_skill)
+    own = steps - helped_until(recipe, progress, helped)
     rewards = progress.rewards[-2 * window :]
     if recipe.patience == 0 or own < 2 * window * rollout or len(rewards) < 2 * window:
         return False
     before, now = np.mean(rewards[:window]), np.mean(rewards[window:])
     target = recipe.reward.target
     return bool(now >= LIVE_SHARE * target and now - before < CONVERGED * target)
+
+
+def helped_until(recipe: Recipe, progress: Progress, share: float) -> int:
+    """Return the steps until which episodes begin where the parent leads.
+
+    Args:
+        recipe: of the run.
+        progress: of the skill.
+        share: of the training, and of each extension, which is for who did not come far without.
+    """
+    if progress.extensions == 0:
+        return math.ceil(share * recipe.steps_per_skill)
+    before = recipe.steps_per_skill + (progress.extensions - 1) * recipe.extension
+    return before + math.ceil(share * recipe.extension)
 
 
 def ending(recipe: Recipe, progress: Progress) -> tuple[int, int]:
@@ -86,11 +102,12 @@ def ending(recipe: Recipe, progress: Progress) -> tuple[int, int]:
 
 
 def too_little(recipe: Recipe, progress: Progress) -> bool:
-    """Whether training that would end now is to go on, because too little is earned."""
+    """Whether training that would end now is to go on, because too little, yet some, is earned."""
     last = progress.rewards[-math.ceil(len(progress.rewards) / 10) :]
     return (
         progress.extensions < recipe.extensions
         and progress.ending_from is None
+        and max(progress.rewards) >= UNTOUCHED * recipe.reward.target
         and float(np.mean(last)) < recipe.extend_below * recipe.reward.target
     )
 

@@ -123,6 +123,8 @@ MONTEZUMA = Recipe(
         positive_steps=49,
         positive_repeats=10,
         earned=20.0,
+        # Most deaths are falls, which take so long.
+        before_end=15,
         exploration="uniform",
         archived=2_500,
         archive_size=50_000,

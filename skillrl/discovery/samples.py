@@ -13,6 +13,10 @@ from skillrl.discovery.following import Envs, Memory, episode_limit, follow
 from skillrl.discovery.settings import SampleRecipe
 from skillrl.envs.wrapping import TransparentVectorWrapper
 
+# Share of what exploration reached that counts at least, however little it has earned: a reward
+# fitted to a handful of observations asks for these alone.
+ENOUGH = 0.05
+
 # Rewards ``(batch,)`` of observations ``(batch, *shape)``, as shares of the target.
 Score = Callable[[np.ndarray], np.ndarray]
 
@@ -39,6 +43,8 @@ class Followed(NamedTuple):
     """What the present episodes have earned so far, in targets, ``(num_envs,)``."""
     starts: np.ndarray
     """Where an episode begins with the last observation, ``(num_envs,)``."""
+    lasts: int
+    """Steps that the longest tenth of the episodes reach, those not over yet included."""
     memory: Memory
     """What the policy remembers before it sees the last observations."""
 
@@ -82,19 +88,24 @@ def gather_negatives(
     visited = np.empty((steps + 1 if keep else 0, *observations.shape), observations.dtype)
     visited[:1] = observations
     starts, earned = np.ones(env.num_envs, bool), np.zeros(env.num_envs)
+    lengths, ended = np.zeros(env.num_envs, np.int64), []
     for step in range(steps):
         observations, _, terminations, truncations, infos = env.step(act(observations, starts))
         starts = terminations | truncations
         seen = _final_observations(observations, infos)
         visited[step + 1 : step + 2] = seen
+        lengths += 1
+        ended.append(lengths[starts])
+        lengths[starts] = 0
         if score is not None:
             earned = np.where(starts, 0.0, earned + score(seen))
+    lasts = int(np.quantile(np.concatenate([*ended, lengths]), 0.9))
     memory = noisy.memory
     if noisy.memory is not None and noiseless.memory is not None:
         pairs = zip(noisy.memory, noiseless.memory, strict=True)
         memory = tuple(np.concatenate(pair) for pair in pairs)
     shape = observations.shape[1:]
-    return Followed(visited.reshape(-1, *shape), observations, earned, starts, memory)
+    return Followed(visited.reshape(-1, *shape), observations, earned, starts, lasts, memory)
 
 
 def gather_positives(
@@ -110,9 +121,9 @@ def gather_positives(
     A policy with a memory explores with what it remembers of the way there.
 
     Exploration is repeated from the same states where the environments can restore them, and
-    otherwise after following the policy anew. Of episodes that have earned ``recipe.earned`` by
-    then, what was reached from there on counts; where there are none, of those that have earned at
-    least half as much as the best.
+    otherwise after following the policy anew. What was reached counts once its episode has earned
+    ``recipe.earned``, or as much as a twentieth of all has; the last ``recipe.before_end``
+    observations before an episode terminates do not.
 
     Args:
         env: environments in which the policy was followed.
@@ -127,7 +138,7 @@ def gather_positives(
         are ``num_envs * positive_repeats``, that reached each of them, ``(n,)``.
     """
     state = env.get_state() if hasattr(env, "get_state") else None
-    reached, explorations, earnings = [], [], []
+    reached, explorations, earnings, left = [], [], [], []
     for repeat in range(recipe.positive_repeats):
         if repeat > 0 and state is not None:
             env.set_state(state)  # type: ignore[attr-defined]
@@ -137,19 +148,24 @@ def gather_positives(
         act = explore(policy, recipe, env.single_action_space, followed.memory)
         observations, earned = followed.last, followed.earned
         alive, starts = np.ones(env.num_envs, bool), followed.starts
-        for _ in range(recipe.positive_steps):
+        terminated_at, steps = np.full(env.num_envs, np.inf), []
+        for step in range(recipe.positive_steps):
             observations, _, terminations, truncations, _ = env.step(act(observations, starts))
             starts = terminations | truncations
+            terminated_at[alive & terminations] = step
             alive &= ~starts
             if score is not None:
                 earned = earned + score(observations)
             reached.append(observations[alive])
             explorations.append(repeat * env.num_envs + np.flatnonzero(alive))
             earnings.append(earned[alive])
-    points, numbers, had = map(np.concatenate, (reached, explorations, earnings))
+            steps.append((step, alive.copy()))
+        left += [terminated_at[each] - step for step, each in steps]
+    points, numbers, had, until_end = map(np.concatenate, (reached, explorations, earnings, left))
     del reached  # of images, as much memory as the samples themselves
-    most = had.max(initial=0.0)
-    count = had >= (recipe.earned if most >= recipe.earned else most / 2)
+    count = until_end > recipe.before_end
+    if count.any():
+        count &= had >= min(recipe.earned, np.quantile(had[count], 1 - ENOUGH))
     return (points, numbers) if count.all() else (points[count], numbers[count])
 
 

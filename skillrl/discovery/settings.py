@@ -91,8 +91,11 @@ class SampleRecipe(_Checked):
     """Times that every environment gathers positives."""
     earned: float = _at_least(0.0, 0.0)
     """What an episode must have earned, in steps of full reward, for what exploration reaches from
-    then on to count, so that positives lie beyond what the skill is for; where none earns as much,
-    half of what the best has earned will do. 0 lets all count."""
+    then on to count, so that positives lie beyond what the skill is for; where too few earn as
+    much, what the best twentieth has earned will do. 0 lets all count."""
+    before_end: int = _at_least(0, 0)
+    """Observations before an exploration's episode terminates that do not count: in a game, a fall
+    is lost before it has ended."""
     exploration: Literal["scaled-noise", "parameter-noise", "uniform"] = "scaled-noise"
     """How positives are explored. "scaled-noise": with the policy's own noise, shifted until its
     largest standard deviation is `exploration_std`, as in the paper. "parameter-noise": in each
@@ -135,10 +138,10 @@ class GuideRecipe(_Checked):
     """
 
     max_steps: int = _at_least(0, 0)
-    """The previous skill acts for the first U[0, max_steps) steps of an episode; 0 switches the
-    guide off."""
+    """The previous skill acts for the first U[0, max_steps) steps of an episode, but for no more
+    than its own episodes last; 0 switches the guide off."""
     until: float = _in(0.0, 1.0, 2 / 3)
-    """Share of a skill's training during which episodes are guided."""
+    """Share of a skill's training, and of each extension, during which episodes are guided."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class RestartRecipe(_Checked):
     share: float = _in(0.0, 1.0, 0.0)
     """Share of the episodes that do; 0 switches it off."""
     until: float = _in(0.0, 1.0, 0.5)
-    """Share of a skill's training during which they do."""
+    """Share of a skill's training, and of each extension, during which they do."""
 
 
 AgentName = Literal["ppo", "recurrent-ppo", "sac", "recurrent-sac"]

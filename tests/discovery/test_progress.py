@@ -9,6 +9,7 @@ from skillrl.discovery.progress import (
     Progress,
     converged,
     ending,
+    helped_until,
     may_try_again,
     too_little,
     untouched,
@@ -92,6 +93,7 @@ def test_a_reward_is_given_up_when_it_is_not_met(
         ((0.0,) * 18 + (2.6, 2.6), 0, False),
         ((9.0,) * 18 + (2.4, 2.4), 1, True),
         ((2.4,) * 20, 2, False),  # as often as allowed
+        ((0.09,) * 20, 0, False),  # it was never met
     ],
 )
 def test_training_goes_on_while_too_little_is_earned(
@@ -103,3 +105,9 @@ def test_training_goes_on_while_too_little_is_earned(
     # Noise shrinks at the end of what there is, as long as it would have otherwise.
     begin, end = ending(recipe, Progress(0, 0))
     assert ending(recipe, progress) == (begin + 640 * extensions, end + 640 * extensions)
+
+
+def test_extensions_are_guided_as_well() -> None:
+    recipe = dataclasses.replace(RECIPE, steps_per_skill=1_000, extensions=2, extension=500)
+    until = [helped_until(recipe, Progress(0, 0, extensions=n), 0.6) for n in range(3)]
+    assert until == [600, 1_300, 1_800]

@@ -8,6 +8,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from skillrl.agents import SkillPolicy
+from skillrl.discovery import samples
 from skillrl.discovery.following import episode_limit
 from skillrl.discovery.samples import gather_negatives, gather_positives
 from skillrl.discovery.settings import SampleRecipe
@@ -107,19 +108,35 @@ def test_exploration_remembers_the_way_to_where_it_begins(
     gather_positives(env, policy, recipe, followed, seed=20)
 
 
-def test_positives_follow_episodes_that_have_earned_enough(lines: MakeLines) -> None:
+def test_what_comes_just_before_a_termination_does_not_count(lines: MakeLines) -> None:
+    recipe = dataclasses.replace(RECIPE, positive_repeats=1, exploration_std=0.01, before_end=1)
+    for end, expected in (
+        ({"end": 6.5}, [[4, 4], [5, 4], [5, 5]]),
+        ({"limit": 5}, [[4, 4], [5, 4], [6, 4], [7, 4]]),  # the time is up: nothing was lost
+    ):
+        env = lines(4, **end)
+        followed = gather_negatives(env, walker(1.0), recipe, seed=20)
+        positives, _ = gather_positives(env, walker(1.0), recipe, followed, seed=20)
+        np.testing.assert_allclose(positives, expected, atol=1e-4)
+
+
+def test_positives_follow_episodes_that_have_earned_enough(
+    lines: MakeLines, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Environment i starts at i, walks to i + 3 and earns 1 where it is beyond 3.5: 0, 1, 2 and 3
     # in all, the first one nothing; and then 1 in each of four steps of exploration.
     def score(seen: np.ndarray) -> np.ndarray:
         return (seen[:, 0] > 3.5).astype(float)
 
     recipe = dataclasses.replace(RECIPE, positive_repeats=1, exploration_std=0.01)
-    for earned, counted in (
-        (0.0, [4, 4, 4, 4]),
-        (2.5, [2, 3, 4, 4]),
-        (6.5, [0, 0, 0, 1]),
-        (9.0, [1, 2, 3, 4]),  # which none has earned: from half of 7 on
+    for earned, enough, counted in (
+        (0.0, 0.05, [4, 4, 4, 4]),
+        (2.5, 0.05, [2, 3, 4, 4]),
+        (6.5, 0.05, [0, 0, 0, 1]),
+        (9.0, 0.05, [0, 0, 0, 1]),  # which none has earned: the best of 16
+        (6.5, 0.5, [1, 2, 3, 4]),  # which one has earned: half of them are to count, and have 4
     ):
+        monkeypatch.setattr(samples, "ENOUGH", enough)
         recipe = dataclasses.replace(recipe, earned=earned)
         env = lines(4)
         followed = gather_negatives(env, walker(1.0), recipe, 20, score)
@@ -134,6 +151,7 @@ def test_what_earlier_episodes_earned_does_not_count(lines: MakeLines) -> None:
     followed = gather_negatives(env, walker(1.0), recipe, 20, lambda seen: np.ones(len(seen)))
     # Two episodes of three steps are over, and one step of the third is done.
     assert followed.earned.tolist() == [1] * 4
+    assert followed.lasts == 3
 
 
 class Recorded(MazeVectorEnv):
