@@ -3,7 +3,7 @@
 The sensitivity of a unit's state to a parameter is kept only where the parameter is the unit's own,
 and is passed on only through the unit's effect on itself: the diagonal of the Jacobian. Source:
 Menick et al. 2021 (A practical sparse approximation for real time recurrent learning,
-arXiv 2006.07232).
+arXiv 2006.07232), which are chunks of one step; within longer ones all ways count.
 """
 
 from __future__ import annotations
@@ -59,18 +59,20 @@ class LinearRNN(RecurrentLayer):
 
     def _chunk(self, inputs: Tensor, carry: Carry, starts: Tensor | None) -> tuple[Tensor, Carry]:
         keep = None if starts is None else (~starts).to(inputs.dtype).unsqueeze(-1)
-        state = carry["state"]
-        if self.rule == "snap1" and torch.is_grad_enabled():
-            # The first-order expansion of the state in the parameters, which is the state itself.
-            for name, weight in (
-                ("recurrent", self.recurrent_weight),
-                ("input", self.input_weight),
-            ):
-                state = state + (carry[name] * (weight - weight.detach())).sum(-1)
-        states, driven = [state], inputs @ self.input_weight.t()
+        states, driven = [carry["state"]], inputs @ self.input_weight.t()
         for step in range(len(inputs)):
             before = states[-1] if keep is None else states[-1] * keep[step]
-            states.append(torch.addmm(driven[step], before, self.recurrent_weight.t()))
+            state = torch.addmm(driven[step], before, self.recurrent_weight.t())
+            if step == 0 and self.rule == "snap1" and torch.is_grad_enabled():
+                # The first-order expansion in the parameters, which is the state itself.
+                passed = self.recurrent_weight.detach().diagonal()
+                passed = passed if keep is None else passed * keep[0]
+                for name, weight in (
+                    ("recurrent", self.recurrent_weight),
+                    ("input", self.input_weight),
+                ):
+                    state = state + passed * (carry[name] * (weight - weight.detach())).sum(-1)
+            states.append(state)
         with torch.no_grad():
             after = {"state": states[-1].detach().clone()}
             if "input" in carry:
@@ -133,11 +135,6 @@ class GRU(RecurrentLayer):
             "recurrent_bias": self.recurrent_bias,
         }
         state = carry["state"]
-        if self.rule == "snap1" and torch.is_grad_enabled():
-            # The first-order expansion of the state in the parameters, which is the state itself.
-            for name, weight in weights.items():
-                owed = carry[name] * (weight - weight.detach())
-                state = state + owed.unsqueeze(-1).flatten(3).sum((1, 3))
         driven = torch.einsum("tbi,gni->tbgn", inputs, self.input_weight) + self.input_bias
         sensitivities = {name: carry[name] for name in weights if name in carry}
         outputs = []
@@ -155,12 +152,17 @@ class GRU(RecurrentLayer):
             reset, update = (driven[step, :, :2] + recurrent[:, :2]).sigmoid().unbind(1)
             candidate = (driven[step, :, 2] + reset * recurrent[:, 2]).tanh()
             state = candidate + update * (before - candidate)
-            outputs.append(state)
             if sensitivities:
                 with torch.no_grad():
-                    sensitivities = self._advance(
+                    passed, sensitivities = self._advance(
                         sensitivities, inputs[step], before, recurrent, reset, update, candidate
                     )
+                if step == 0 and self.rule == "snap1" and torch.is_grad_enabled():
+                    # The first-order expansion in the parameters, which is the state itself.
+                    for name, weight in weights.items():
+                        owed = passed[name] * (weight - weight.detach())
+                        state = state + owed.unsqueeze(-1).flatten(3).sum((1, 3))
+            outputs.append(state)
         after = {"state": state.detach().clone(), **sensitivities}
         return torch.stack(outputs), Carry(after)
 
@@ -173,8 +175,8 @@ class GRU(RecurrentLayer):
         reset: Tensor,
         update: Tensor,
         candidate: Tensor,
-    ) -> dict[str, Tensor]:
-        """Sensitivities after one step."""
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What a step leaves of sensitivities, and what they are with what it adds."""
         # Of the new state to what each gate and the candidate add up before their non-linearity …
         to_candidate = (1 - update) * (1 - candidate.square())
         to_reset = to_candidate * recurrent[:, 2] * reset * (1 - reset)
@@ -189,9 +191,9 @@ class GRU(RecurrentLayer):
             name: itself.view(len(itself), 1, -1, *[1] * (s.dim() - 3)) * s
             for name, s in sensitivities.items()
         }
-        return {
-            "input": passed["input"].addcmul_(from_input.unsqueeze(-1), inputs[:, None, None]),
-            "recurrent": passed["recurrent"].addcmul_(
+        return passed, {
+            "input": passed["input"].addcmul(from_input.unsqueeze(-1), inputs[:, None, None]),
+            "recurrent": passed["recurrent"].addcmul(
                 from_state.unsqueeze(-1), before[:, None, None]
             ),
             "input_bias": passed["input_bias"] + from_input,

@@ -157,6 +157,46 @@ def test_snap1_is_exact_for_a_diagonal_recurrence(make: Make, share: float, chun
 
 
 @pytest.mark.parametrize("make", SNAP.values(), ids=SNAP)
+def test_snap1_in_chunks_of_one_step_is_the_published_rule(make: Make) -> None:
+    layer: Any = make()
+    inputs, targets, _ = stream(layer.output_size, 0.0)
+    inputs, targets = inputs[:8, :1], targets[:8, :1]
+    found = gradients(layer, inputs, targets, rule="snap1", chunk=1)
+    layer.rule = "truncated"
+    own = {name: p.detach() for name, p in layer.named_parameters()}
+    names = [name for name in own if name not in ("output_weight", "feedthrough")]
+
+    def step(state: Tensor, seen: Tensor, *parameters: Tensor) -> Tensor:
+        given = dict(zip(names, parameters, strict=True))
+        if isinstance(layer, LinearRNN):
+            return given["recurrent_weight"] @ state + given["input_weight"] @ seen
+        # The state is what comes out.
+        arguments = (seen[None, None], Carry({"state": state[None]}))
+        outputs: Tensor = torch.func.functional_call(layer, given, arguments)[0]
+        return outputs[0, 0]
+
+    def loss(state: Tensor, seen: Tensor, target: Tensor) -> Tensor:
+        if isinstance(layer, LinearRNN):
+            state = own["output_weight"] @ state + own["feedthrough"] * seen
+        return (state.tanh() - target).square().sum()
+
+    jacobian = torch.autograd.functional.jacobian
+    state = torch.zeros(UNITS)
+    sensitivities = {name: torch.zeros(UNITS, *own[name].shape) for name in names}
+    expected = {name: torch.zeros_like(own[name]) for name in names}
+    for seen, target in zip(inputs[:, 0], targets[:, 0], strict=True):
+        itself, _, *direct = jacobian(step, (state, seen, *(own[name] for name in names)))
+        for name, added in zip(names, direct, strict=True):
+            passed = torch.einsum("n,n...->n...", itself.diagonal(), sensitivities[name])
+            sensitivities[name] = passed + added
+        state = step(state, seen, *(own[name] for name in names))
+        owing = jacobian(loss, (state, seen, target))[0]
+        for name in names:
+            expected[name] += torch.einsum("n,n...->...", owing, sensitivities[name])
+    assert worst({name.removeprefix("0."): g for name, g in found.items()}, expected) < 1e-10
+
+
+@pytest.mark.parametrize("make", SNAP.values(), ids=SNAP)
 def test_snap1_is_nearer_than_truncation(make: Make) -> None:
     layer = make()
     inputs, targets, starts = stream(layer.output_size, 0.05)
