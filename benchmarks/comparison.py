@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 
+from intervals import bootstrap, inter_quartile_mean
 from record import OUTCOMES, once, passing_folder, record
 from skillrl.discovery.events import Event, SkillFinished
 from skillrl.discovery.library import SkillLibrary
@@ -280,7 +280,7 @@ def figures(runs: Sequence[dict[str, Any]], recipe: Recipe) -> dict[str, Any]:
         "recipe": dataclasses.asdict(recipe),
         "seeds": [run["seed"] for run in runs],
         **{name: each for name, each in by_seed.items() if name in known},
-        "mean": {name: float(stats.trim_mean(each, 0.25)) for name, each in known.items()},
+        "mean": {name: inter_quartile_mean(each) for name, each in known.items()},
         "interval": {name: bootstrap(each) for name, each in known.items()},
         "growing": [run["growing"] for run in runs],
         "skills": [run["skills"] for run in runs],
@@ -319,13 +319,3 @@ def _figures_of(run: dict[str, Any], recipe: Recipe) -> dict[str, float | None]:
     found |= run.get("more", {})
     found["upside_down"] = float(np.mean([body["upside_down"] for body in bodies]))
     return found
-
-
-def bootstrap(values: Sequence[float]) -> list[float]:
-    """Return a 95 % interval of the inter-quartile mean over seeds.
-
-    Of two or three seeds that is their range, which says less.
-    """
-    rng = np.random.default_rng(0)
-    means = stats.trim_mean(rng.choice(values, (10_000, len(values))), 0.25, axis=1)
-    return [float(bound) for bound in np.quantile(means, [0.025, 0.975])]

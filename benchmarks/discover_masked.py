@@ -16,9 +16,9 @@ from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
-from scipy import stats
 
-from comparison import bootstrap, parse, parser, run_all, seeds_of
+from comparison import parse, parser, run_all, seeds_of
+from intervals import bootstrap, inter_quartile_mean
 from record import record
 from skillrl.discovery.following import follow
 from skillrl.discovery.library import SkillLibrary
@@ -70,7 +70,7 @@ def figures(runs: list[dict[str, Any]], recipe: Recipe) -> dict[str, Any]:
         "recipe": dataclasses.asdict(recipe),
         "seeds": [run["seed"] for run in runs],
         **by_seed,
-        "mean": {name: float(stats.trim_mean(each, 0.25)) for name, each in by_seed.items()},
+        "mean": {name: inter_quartile_mean(each) for name, each in by_seed.items()},
         "interval": {name: bootstrap(each) for name, each in by_seed.items()},
     }
 

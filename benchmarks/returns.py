@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers import FlattenObservation
-from scipy import stats
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -28,7 +27,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 from torch import nn
 
-from comparison import bootstrap
+from intervals import bootstrap, inter_quartile_mean
 from record import once
 from skillrl.agents import RecurrentPPO, RecurrentSAC
 from skillrl.envs import (
@@ -323,7 +322,7 @@ def compared(
         own = [outcomes[name_of(name, seed)] for seed in range(seeds)]
         values = [outcome["return"] for outcome in own]
         found[name] = {
-            "mean": float(stats.trim_mean(values, 0.25)),
+            "mean": inter_quartile_mean(values),
             "interval": bootstrap(values),
             "returns": values,
             "seeds": list(range(seeds)),

@@ -28,13 +28,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from scipy import stats
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize, sync_envs_normalization
 
-from comparison import all_steps, bootstrap, quick
+from comparison import all_steps, quick
+from intervals import bootstrap, inter_quartile_mean
 from record import OUTCOMES, once, passing_folder, record
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.recipes import recipe_for
@@ -196,7 +196,7 @@ def summary(by_seed: Sequence[Sequence[float]], marks: Sequence[int]) -> dict[st
     returns = {str(mark): [*column] for mark, column in zip(marks, columns, strict=True)}
     return {
         "returns": returns,
-        "mean": {mark: float(stats.trim_mean(each, 0.25)) for mark, each in returns.items()},
+        "mean": {mark: inter_quartile_mean(each) for mark, each in returns.items()},
         "interval": {mark: bootstrap(each) for mark, each in returns.items()},
     }
 

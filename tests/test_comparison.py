@@ -12,7 +12,6 @@ from comparison import (
     ENTROPIES,
     SEARCH_SEED,
     Run,
-    bootstrap,
     budget,
     figures,
     outcome,
@@ -61,12 +60,6 @@ def test_a_run_that_is_known_is_not_done_again(
 def test_seeds_count_from_the_first() -> None:
     options = argparse.Namespace(first_seed=10, seeds=3)
     assert [*seeds_of(options)] == [10, 11, 12]
-
-
-def test_an_interval_holds_the_mean_of_equal_values() -> None:
-    assert bootstrap([2.0] * 5) == [2.0, 2.0]
-    low, high = bootstrap([0.0, 1.0, 2.0, 3.0, 4.0])
-    assert low < 2.0 < high
 
 
 def test_diayn_gets_the_entropy_with_which_its_skills_differ_most(
