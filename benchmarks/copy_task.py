@@ -1,9 +1,9 @@
 """The copy task: learning rules and architectures at the size of Zucchet et al. 2023.
 
-Four blocks of 128 components, 64 complex states each; a dense linear RNN and a GRU of about as many
-parameters. The learning rate of each is chosen by the same search in shorter trainings with a seed
-of its own; then several seeds. Beside it, with one seed: the smallest eigenvalue at the start, and
-the depth.
+Four blocks of 128 components, 64 complex states each; recurrent trace units, a dense linear RNN and
+a GRU of about as many parameters. The learning rate of each is chosen by the same search in shorter
+trainings with a seed of its own; then several seeds. Beside it, with one seed: the smallest
+eigenvalue at the start, and the depth.
 
     python benchmarks/copy_task.py                       resumes where it was stopped
     python benchmarks/copy_task.py --seeds 3 --updates 2000
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from skillrl.recurrent import sequence_recipe_for
 
 # As many steps as a sequence has: of rules that cut at every step anyway.
 WHOLE = 40
+# All have about 270,000 parameters.
+LINEAR_RTU: dict[str, Any] = {"layer": "linear-rtu", "rule": "online", "state_size": 85}
+NONLINEAR_RTU: dict[str, Any] = {"layer": "nonlinear-rtu", "rule": "online", "state_size": 85}
 CONTENDERS: dict[str, dict[str, Any]] = {
     "LRU, online, chunks of 1": {"rule": "online", "chunk": 1},
     "LRU, online, chunks of 16": {"rule": "online", "chunk": 16},
@@ -30,12 +34,10 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     "LRU, one_step": {"rule": "one_step", "chunk": WHOLE},
     "LRU, spatial": {"rule": "spatial", "chunk": WHOLE},
     "LRU, bptt": {"rule": "bptt"},
-    "linear RTU, online, chunks of 1": {"layer": "linear-rtu", "rule": "online", "chunk": 1},
-    "non-linear RTU, online, chunks of 16": {
-        "layer": "nonlinear-rtu",
-        "rule": "online",
-        "chunk": 16,
-    },
+    "linear RTU, online, chunks of 1": {**LINEAR_RTU, "chunk": 1},
+    "linear RTU, online, chunks of 16": {**LINEAR_RTU, "chunk": 16},
+    "non-linear RTU, online, chunks of 1": {**NONLINEAR_RTU, "chunk": 1},
+    "non-linear RTU, online, chunks of 16": {**NONLINEAR_RTU, "chunk": 16},
     "linear RNN, truncated, chunks of 16": {
         "layer": "linear-rnn",
         "rule": "truncated",
@@ -65,7 +67,7 @@ def main() -> None:
     options = parser.parse_args()
     base = dataclasses.replace(sequence_recipe_for("copy"), updates=options.updates)
     contenders = {name: dataclasses.replace(base, **c) for name, c in CONTENDERS.items()}
-    rates: tuple[float, ...] = LEARNING_RATES
+    rates: tuple[float, ...] = (*LEARNING_RATES, 3e-2)
     search: dict[str, Any] = {"updates": options.updates // 5}
     if options.quick:
         options.seeds, options.outcomes, rates = 1, passing_folder(), (3e-3,)
@@ -78,7 +80,7 @@ def main() -> None:
         }
         contenders = {name: dataclasses.replace(r, **small) for name, r in contenders.items()}
         base, search = dataclasses.replace(base, **small), {}
-    chosen = searched(contenders, options.outcomes, search=search, rates=rates)
+    chosen, losses = searched(contenders, options.outcomes, search=search, rates=rates)
     online = chosen["LRU, online, chunks of 16"]
     bptt = chosen["LRU, bptt"]
     swept: dict[str, tuple[Any, ...]] = {
@@ -94,10 +96,10 @@ def main() -> None:
     record(
         "copy_task",
         {
-            "contenders": compared(chosen, options.outcomes, options.seeds),
-            "sweeps": compared(sweeps, options.outcomes, 1),
-            "rates": list(rates),
-            "search": search,
+            "contenders": compared(chosen, options.outcomes, range(options.seeds)),
+            "sweeps": compared(sweeps, options.outcomes, range(1)),
+            "untrained loss": math.log(2),
+            "search": {**search, "losses": losses},
         },
         quick=options.quick,
     )

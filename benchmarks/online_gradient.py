@@ -107,16 +107,26 @@ def exact(steps: int, seeds: int) -> Iterator[tuple[str, float]]:
                     stream = Stream(steps, UNITS)
                     true = stream.gradients(network, "bptt", 0, resets=resets)
                     found = stream.gradients(network, rule, chunk, resets=resets)
-                    for key, value in true.items():
-                        error = float((found[key] - value).norm() / value.norm())
-                        worst = max(worst, error if math.isfinite(error) else math.inf)
+                    worst = max(worst, largest_error(found, true))
                 length = f"chunks of {chunk}" if chunk else "one chunk"
                 yield f"{name}, {length}, {'with' if resets else 'no'} resets", worst
 
 
-def cosines(steps: int, seeds: int) -> dict[str, dict[str, list[float]]]:
-    """The cosine to the true gradient, by depth, rule and part of the network, for each seed."""
+def largest_error(found: dict[str, Tensor], true: dict[str, Tensor]) -> float:
+    """The largest relative error of any parameter's gradient."""
+    errors = [float((found[name] - true[name]).norm() / true[name].norm()) for name in true]
+    return max(error if math.isfinite(error) else math.inf for error in errors)
+
+
+def stacks(steps: int, seeds: int) -> tuple[dict[str, dict[str, list[float]]], dict[int, float]]:
+    """Stacks of layers against the true gradient.
+
+    Returns:
+        The cosine, by depth and rule and by part of the network, for each seed; and by depth the
+        largest relative error of any parameter where a sequence is one chunk.
+    """
     found: dict[str, dict[str, list[float]]] = {}
+    errors: dict[int, float] = {}
     for depth in (1, 2, 3, 4):
         for seed in range(seeds):
             torch.manual_seed(seed)
@@ -131,6 +141,8 @@ def cosines(steps: int, seeds: int) -> dict[str, dict[str, list[float]]]:
             true = stream.gradients(network, "bptt", 0)
             for rule, (name, chunk) in RULES.items():
                 ours = stream.gradients(network, name, chunk)
+                if name == "online" and not chunk:
+                    errors[depth] = max(errors.get(depth, 0.0), largest_error(ours, true))
                 parts = {"everything": ""} | {
                     f"layer {index + 1} of {depth}": f"1.blocks.{index}.layer."
                     for index in range(depth)
@@ -139,7 +151,7 @@ def cosines(steps: int, seeds: int) -> dict[str, dict[str, list[float]]]:
                 for part, prefix in parts.items():
                     own = found.setdefault(f"depth {depth}, {rule}", {})
                     own.setdefault(part, []).append(cosine(ours, true, prefix))
-    return found
+    return found, errors
 
 
 def cosine(ours: dict[str, Tensor], true: dict[str, Tensor], prefix: str) -> float:
@@ -156,10 +168,12 @@ def main() -> None:
     torch.set_default_dtype(torch.float64)
     steps, seeds = (70, 1) if quick else (512, 5)
     errors = dict(exact(steps, seeds))
+    angles, whole = stacks(steps, seeds)
     figures: dict[str, Any] = {
         "max_relative_error": max(errors.values()),
         "relative_errors": errors,
-        "cosines": cosines(steps, seeds),
+        "cosines": angles,
+        "relative_errors_of_stacks_in_one_chunk": whole,
         "steps": steps,
         "seeds": list(range(seeds)),
         "sizes": {"batch": BATCH, "inputs": INPUTS, "units": UNITS, "width": 16},

@@ -183,24 +183,32 @@ def skill_actions(results: dict[str, Any]) -> str:
 
 
 def online_gradient(results: dict[str, Any]) -> str:
-    """Cosines to the true gradient, a row for each rule, a column for each depth."""
+    """Cosines to the true gradient, a row for each rule, columns for depths and for parts."""
     depths = (1, 2, 3, 4)
+    parts = {"layer 4 of 4": "last of 4", "layer 1 of 4": "first of 4", "encoder": "below 4"}
     rules = [key.removeprefix("depth 1, ") for key in results["cosines"] if key[:8] == "depth 1,"]
 
-    def cell(depth: int, rule: str) -> str:
-        everything = results["cosines"][f"depth {depth}, {rule}"]["everything"]
-        return f"{sum(everything) / len(everything):.4f}"
+    def cell(depth: int, rule: str, part: str = "everything") -> str:
+        each = results["cosines"][f"depth {depth}, {rule}"][part]
+        return f"{sum(each) / len(each):.4f}"
+
+    def error(rule: str) -> str:
+        found = [results["max_relative_error"]] if rule.startswith("online") else []
+        if rule == "online, one chunk":
+            found += results["relative_errors_of_stacks_in_one_chunk"].values()
+        return ", ".join(f"{each:.0e}" for each in found)
 
     rows = [
         [
             rule,
             *(cell(depth, rule) for depth in depths),
-            f"{results['max_relative_error']:.0e}" if rule.startswith("online") else "",
+            *(cell(4, rule, part) for part in parts),
+            error(rule),
         ]
         for rule in rules
     ]
     headings = [f"{depth} layer{'s' if depth > 1 else ''}" for depth in depths]
-    return table(["", *headings, "error of a layer"], rows)
+    return table(["", *headings, *parts.values(), "relative error"], rows)
 
 
 def online_cost(results: dict[str, Any]) -> str:
@@ -322,8 +330,9 @@ def _outcomes(contenders: dict[str, Any], key: str, form: str) -> list[list[str]
 def copy_task(results: dict[str, Any]) -> str:
     """Test losses, and the sweeps with one seed."""
     headings = ["", "test loss", "seeds", "learning rate"]
+    untrained = ["untrained", f"{results['untrained loss']:.4f}", "", ""]
     return "\n".join(
-        table(headings, _outcomes(results[part], "test_loss", ".4f"))
+        table(headings, [*_outcomes(results[part], "test_loss", ".4f"), untrained])
         for part in ("contenders", "sweeps")
     )
 
@@ -331,16 +340,19 @@ def copy_task(results: dict[str, Any]) -> str:
 def delayed_recall(results: dict[str, Any]) -> str:
     """Test accuracies."""
     rows = _outcomes(results["contenders"], "test_accuracy", ".0%")
+    rows.append(["a guess", f"{results['chance']:.0%}", "", ""])
     return table(["", "right", "seeds", "learning rate"], rows)
 
 
 def long_range(results: dict[str, Any]) -> str:
     """Test accuracies of every task."""
-    rows = [
-        [f"{task}: {row[0]}", *row[1:]]
-        for task, contenders in results["tasks"].items()
-        for row in _outcomes(contenders, "test_accuracy", ".1%")
-    ]
+    rows = []
+    for task, found in results["tasks"].items():
+        each = _outcomes(found["contenders"], "test_accuracy", ".1%")
+        each.append(["a guess", f"{found['chance']:.1%}", "", ""])
+        if found["root alone"] is not None:
+            each.append(["a guess by the first token", f"{found['root alone']:.1%}", "", ""])
+        rows += [[f"{task}: {row[0]}", *row[1:]] for row in each]
     return table(["", "right", "seeds", "learning rate"], rows)
 
 

@@ -112,7 +112,8 @@ SEQUENCE_RECIPES: dict[str, SequenceRecipe] = {
     "copy": SequenceRecipe("copy", batch_size=50, updates=25 * 400, dropout=0.1),
     "recall": SequenceRecipe(
         "recall",
-        horizon=1_000,
+        # Few of the states keep anything of the cue at first: what lasts has to be learnt.
+        r_min=0.99,
         chunk=16,
         depth=1,
         width=32,

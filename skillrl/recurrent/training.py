@@ -158,7 +158,7 @@ def train(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.updates)
     started, score, outcome = time.monotonic(), _Score(), Outcome()
     batches = _endless(task, recipe)
-    every = max(1, recipe.updates // 100)
+    every = math.ceil(recipe.updates / 100)
     for update in range(1, recipe.updates + 1):
         optimizer.zero_grad()
         try:

@@ -45,7 +45,7 @@ class Task(Protocol):
     readout: Readout
     """How outputs are read out."""
     chance: float
-    """Accuracy of a guess."""
+    """Accuracy of a guess that knows the answers' shares and nothing of the sequence."""
 
     def batches(self, split: Split, batch_size: int, seed: int) -> Iterator[Batch]:
         """One pass over the split, in an order drawn from the seed for training."""
