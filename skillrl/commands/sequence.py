@@ -22,7 +22,8 @@ def sequence(recipe: SequenceRecipe, *, out: Path | None = None) -> tuple[Path, 
 
     Args:
         recipe: every setting.
-        out: folder for ``result.json``, ``curve.png`` and ``network.safetensors``; None for
+        out: folder for ``progress.csv``, which grows while it trains, ``result.json``,
+            ``curve.png`` and ``network.safetensors``; None for
             ``runs/sequence-<task>-<layer>-<rule>-seed<seed>``.
 
     Returns:
@@ -41,6 +42,10 @@ def sequence(recipe: SequenceRecipe, *, out: Path | None = None) -> tuple[Path, 
         raise InvalidValueError(f"There is no device {recipe.device!r}: {error}") from None
     task = make_task(recipe)
     network = make_network(recipe, task)
+    # Before the training, which a folder that cannot be written to would end.
+    out.mkdir(parents=True, exist_ok=True)
+    progress_file = out / "progress.csv"
+    progress_file.write_text("update,loss,accuracy\n", encoding="utf-8")
     console = Console(stderr=True)
     columns = (
         TextColumn("update {task.completed:,} of {task.total:,}"),
@@ -56,6 +61,8 @@ def sequence(recipe: SequenceRecipe, *, out: Path | None = None) -> tuple[Path, 
             if progress.disable:
                 text = f"update {point.update:,}: loss {point.loss:.3f}, right"
                 print(f"{text} {point.accuracy:.1%}", file=sys.stderr, flush=True)
+            with progress_file.open("a", encoding="utf-8") as file:
+                file.write(f"{point.update},{point.loss:.6g},{point.accuracy:.6g}\n")
 
         outcome = train(network, task, recipe, show)
     result = {"recipe": dataclasses.asdict(recipe), **dataclasses.asdict(outcome)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,8 @@ class Carry(Mapping[str, Tensor]):
             index: a number, a slice, a list of numbers, or a tensor of numbers or truth values,
                 ``(batch,)``.
         """
-        if isinstance(index, int):
-            index = [index]
+        if isinstance(index, Integral):
+            index = [int(index)]
         if isinstance(index, Tensor) and index.dtype == torch.int64:
             # Many times as fast for large rows.
             return Carry({name: value.index_select(0, index) for name, value in self.items()})
@@ -77,9 +78,14 @@ class Carry(Mapping[str, Tensor]):
         for other in carries[1:]:
             if other._kind() != carries[0]._kind():
                 raise InvalidValueError(
-                    f"The carries belong to different networks: {carries[0]}, and {other}."
+                    "The carries belong to different networks, or differ in dtype or device: "
+                    f"{carries[0]._described()}, and {other._described()}."
                 )
         return Carry({name: torch.cat([each[name] for each in carries]) for name in carries[0]})
+
+    def _described(self) -> str:
+        kinds = {f"{value.dtype} on {value.device}" for value in self.values()}
+        return f"{self} of {', '.join(sorted(kinds))}"
 
     def _kind(self) -> dict[str, Any]:
         return {n: (v.shape[1:], v.dtype, v.device) for n, v in sorted(self.items())}

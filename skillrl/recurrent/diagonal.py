@@ -90,8 +90,7 @@ class DiagonalLayer(RecurrentLayer):
         """λ, where states are kept, what drives them, and the states ``(time, batch, size, 2)``."""
         decay, gain = self.decay(), self.gain()
         keep = None if starts is None else (~starts).to(inputs.dtype)
-        weight = (gain.unsqueeze(-1) * self.input_weight).flatten(1)
-        driven = (inputs @ weight).unflatten(-1, (self.state_size, 2))
+        driven = (inputs @ self._drive(gain)).unflatten(-1, (self.state_size, 2))
         if not torch.compiler.is_compiling():
             self._check_backward_mode(decay, driven)
         initial = carry["state"]
@@ -104,6 +103,10 @@ class DiagonalLayer(RecurrentLayer):
             states = diagonal_recurrence(decay, driven, initial, keep)
         return decay, keep, driven, states
 
+    def _drive(self, gain: Tensor) -> Tensor:
+        """What inputs are multiplied by to drive the states, ``(input_size, 2 * size)``."""
+        return (gain.unsqueeze(-1) * self.input_weight).flatten(1)
+
     def _check_backward_mode(self, *tensors: Tensor) -> None:
         """Refuse tangents: the operations below would take them for zeros."""
         if any(unpack_dual(tensor).tangent is not None for tensor in tensors):
@@ -115,8 +118,7 @@ class DiagonalLayer(RecurrentLayer):
     @torch.no_grad()
     def sweep(self, inputs: Tensor, carry: Carry, starts: Tensor, chunk: int) -> list[Carry]:
         decay, keep = self.decay(), (~starts).to(inputs.dtype)
-        weight = (self.gain().unsqueeze(-1) * self.input_weight).flatten(1)
-        driven = (inputs @ weight).unflatten(-1, (self.state_size, 2))
+        driven = (inputs @ self._drive(self.gain())).unflatten(-1, (self.state_size, 2))
 
         def side_by_side(values: Tensor) -> Tensor:
             """Chunks as sequences of a batch: ``(chunk, chunks * batch, …)``."""
@@ -156,7 +158,7 @@ class DiagonalLayer(RecurrentLayer):
         with torch.no_grad():
             gain = self.gain()
             decay = complex_(self.decay())
-            weight = (gain.unsqueeze(-1) * self.input_weight).flatten(1)
+            weight = self._drive(gain)
             read = self._reader()
 
         @torch.no_grad()
@@ -180,7 +182,7 @@ class DiagonalLayer(RecurrentLayer):
     @torch.no_grad()
     def real_stepper(self) -> RealStep:
         decay = self.decay()
-        weight = (self.gain().unsqueeze(-1) * self.input_weight).flatten(1)
+        weight = self._drive(self.gain())
 
         @torch.no_grad()
         def step(inputs: Tensor, state: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:

@@ -228,6 +228,11 @@ class RecurrentLayer(nn.Module):
     def _check_inputs(self, inputs: Tensor, rank: int, starts: Tensor | None) -> None:
         parameter = next(self.parameters())
         wanted = "(time, batch, {})" if rank == 3 else "(batch, {})"
+        if not isinstance(inputs, Tensor):
+            raise InvalidValueError(
+                f"{type(self).__name__} takes a tensor of inputs of shape "
+                f"{wanted.format(self.input_size)}. Received a {type(inputs).__name__}."
+            )
         if inputs.dim() != rank or inputs.shape[-1] != self.input_size:
             raise InvalidValueError(
                 f"{type(self).__name__} takes inputs of shape {wanted.format(self.input_size)}. "
@@ -271,9 +276,11 @@ class RecurrentLayer(nn.Module):
                 f"{', '.join(carry)}."
             )
         if self.carries_sensitivities and torch.is_grad_enabled() and {*carry} != {*shapes}:
+            missing = [key for key in shapes if key not in carry]
             raise InvalidValueError(
-                f"The rule {self.rule!r} needs sensitivities, and the carry holds the state alone: "
-                "take it with initial_carry(batch_size), or from a chunk with sensitivities."
+                f"The rule {self.rule!r} of {name} needs sensitivities, and the carry, which holds "
+                f"{', '.join(carry)}, lacks {', '.join(missing)}: take it with "
+                "initial_carry(batch_size), or from a chunk with sensitivities."
             )
         parameter = next(self.parameters())
         for key, value in carry.items():

@@ -220,11 +220,14 @@ class RecurrentStack(nn.Module):
                 f"another network holds {', '.join(sorted(received))}."
             )
         pool = (batch_size, self.head.in_features + 1)
-        if self.readout == "mean" and carry["mean.state"].shape != pool:
-            raise InvalidValueError(
-                f"With {batch_size} sequence(s) the network carries a mean of shape {pool}. "
-                f"Received {tuple(carry['mean.state'].shape)}."
-            )
+        if self.readout == "mean":
+            mean, weight = carry["mean.state"], self.head.weight
+            if (mean.shape, mean.dtype, mean.device) != (pool, weight.dtype, weight.device):
+                raise InvalidValueError(
+                    f"With {batch_size} sequence(s) the network carries a mean of shape {pool}, "
+                    f"{weight.dtype} on {weight.device}. Received {tuple(mean.shape)}, "
+                    f"{mean.dtype} on {mean.device}."
+                )
 
 
 def parameter_groups(

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,6 +26,7 @@ def test_rows_are_cut_and_put_together() -> None:
     assert [part.batch_size for part in parts] == [2, 3]
     assert_equal(Carry.concatenate(parts), carry)
     assert_equal(carry.rows(torch.tensor([3, 0])), carry.rows([3, 0]))
+    assert_equal(carry.rows(np.int64(3)), carry.rows([3]))
 
 
 def test_files_and_dtypes(tmp_path: Path) -> None:
@@ -73,6 +75,8 @@ def test_what_does_not_belong_together(tmp_path: Path) -> None:
         Carry.concatenate([])
     with pytest.raises(InvalidValueError, match="belong to different networks"):
         Carry.concatenate([carry_of(2), carry_of(2).without_sensitivities()])
+    with pytest.raises(InvalidValueError, match=r"of torch\.float32 on cpu, and .*float64 on cpu"):
+        Carry.concatenate([carry_of(2), carry_of(2).to(torch.float64)])
     write_tensors(tmp_path / "other.safetensors", {"x": torch.zeros(1)}, {"format": "reward"})
     with pytest.raises(DamagedFileError, match="holds no carry but 'reward'"):
         Carry.load(tmp_path / "other.safetensors")

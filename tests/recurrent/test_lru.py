@@ -133,6 +133,7 @@ def test_bad_calls() -> None:
 
     refuses("inputs of shape (time, batch, 3). Received (6, 3)", good[:, 0])
     refuses("inputs of shape (time, batch, 3). Received (6, 5, 2)", good[..., :2])
+    refuses("takes a tensor of inputs of shape (time, batch, 3)", good.numpy())
     refuses("The inputs are torch.float32 on cpu", good.float())
     refuses("The inputs are torch.float64 on meta, and the parameters", good.to("meta"))
     refuses("The carry is torch.float64 on meta", good, layer.initial_carry(5).to("meta"))
@@ -147,7 +148,10 @@ def test_bad_calls() -> None:
     refuses("The carry of another network holds state, input", good, GRU(3, 4).initial_carry(5))
     refuses("(5, 4, 2). Received (5, 6, 2)", good, LRU(3, 6).initial_carry(5))
     refuses("The carry is torch.float32 on cpu", good, layer.initial_carry(5).to(torch.float32))
-    refuses("needs sensitivities", good, layer.initial_carry(5, sensitivities=False))
+    refuses(
+        "'online' of LRU needs sensitivities, and the carry, which holds state, lacks decay",
+        *(good, layer.initial_carry(5, sensitivities=False)),
+    )
     refuses("The carry of another network holds x", good, Carry({"x": torch.zeros(5)}))
     refuses("takes a Carry, as the last chunk", good, torch.zeros(1, 5, 4))
     with pytest.raises(InvalidValueError, match=r"float32 or float64\. Its parameters are"):

@@ -8,6 +8,7 @@ from skillrl.recurrent import (
     GRU,
     LRU,
     Block,
+    Carry,
     LinearRNN,
     LinearRTU,
     NonlinearRTU,
@@ -163,8 +164,13 @@ def test_bad_calls() -> None:
         for w in (6, 8)
     )
     mean.rule = wider.rule = "truncated"
-    with pytest.raises(InvalidValueError, match=r"mean of shape \(4, 7\)\. Received \(4, 9\)"):
+    with pytest.raises(InvalidValueError, match=r"mean of shape \(4, 7\), .* Received \(4, 9\)"):
         mean(inputs, wider.initial_carry(4))
+    other = mean.initial_carry(4)
+    with pytest.raises(
+        InvalidValueError, match=r"float32 on cpu\. Received \(4, 7\), torch\.float64"
+    ):
+        mean(inputs, Carry({**other, "mean.state": other["mean.state"].double()}))
     single: RecurrentLayer = LRU(3, 5)
     with pytest.raises(InvalidValueError, match="carries the parts 0, 1"):
         stack(inputs, single.initial_carry(4))
