@@ -79,12 +79,13 @@ def cell(figures: dict[str, Any], name: str, form: str) -> str:
     if name not in figures["mean"]:
         return ""
     low, high = figures["interval"][name]
-    return f"{figures['mean'][name]:{form}} ({low:{form}} to {high:{form}})"
+    mean, form = figures["mean"][name], f"z{form}"  # never "-0.0"
+    return f"{mean:{form}} ({low:{form}} to {high:{form}})"
 
 
 def plain(value: float | None, form: str) -> str:
     """A number, or nothing where there is none."""
-    return "" if value is None else f"{value:{form}}"
+    return "" if value is None else f"{value:z{form}}"
 
 
 def known_columns(groups: Mapping[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
@@ -195,7 +196,7 @@ def online_gradient(results: dict[str, Any]) -> str:
     def error(rule: str) -> str:
         found = [results["max_relative_error"]] if rule.startswith("online") else []
         if rule == "online, one chunk":
-            found += results["relative_errors_of_stacks_in_one_chunk"].values()
+            found.append(max(results["relative_errors_of_stacks_in_one_chunk"].values()))
         return ", ".join(f"{each:.0e}" for each in found)
 
     rows = [
