@@ -112,8 +112,7 @@ SEQUENCE_RECIPES: dict[str, SequenceRecipe] = {
     "copy": SequenceRecipe("copy", batch_size=50, updates=25 * 400, dropout=0.1),
     "recall": SequenceRecipe(
         "recall",
-        # Few of the states keep anything of the cue at first: what lasts has to be learnt.
-        r_min=0.99,
+        horizon=1_000,
         chunk=16,
         depth=1,
         width=32,
