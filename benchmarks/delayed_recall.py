@@ -3,8 +3,8 @@
 With chunks of 16 steps the rule "truncated" learns from the last chunk alone; "online" carries
 forward what the cue's chunk owes the parameters. At first all states keep a part of the cue
 (horizon=1,000), mixed with the noise: "recurrence untrained" is what can be read from them as they
-are. With r_min=0.99 few do, and with r_min=0.9 none. The learning rate of each is chosen by the same
-search with a seed of its own.
+are. With r_min=0.99 few do, and with r_min=0.9 none. The learning rate of each is chosen by the
+same search with a seed of its own.
 
     python benchmarks/delayed_recall.py                  about 30 minutes; resumes
     python benchmarks/delayed_recall.py --quick          under 60 seconds, a delay of 100
