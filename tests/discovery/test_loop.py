@@ -190,6 +190,7 @@ def test_a_skill_that_earns_too_little_is_trained_on_also_after_it_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_INTERVAL", 0.0)
+    monkeypatch.setattr(progress, "UNTOUCHED", 0.0)  # whatever is earned is enough to go on
     # Three rollouts of 128 steps, and twice one more: nothing earns the whole target.
     recipe = dataclasses.replace(CHEETAH, extension=128, extensions=2, extend_below=1.0)
     library = discover(recipe, tmp_path / "whole", seed=3)
