@@ -8,8 +8,10 @@ without noise (of HalfCheetah the first 500 steps):
 - plain: as they are;
 - permutations: units of the second are exchanged, matched by what they do (Benzing et al. 2022);
 - signs and phases: units behind tanh are flipped, too, and complex states turned and conjugated
-  (behind relu, SAC's, there is nothing more to do);
-- by both: the same, matched by what units do and by the weights around them.
+  (behind relu, as in SAC, there is none of that);
+- scales: units behind relu and complex states are, besides, scaled to the size that they have in
+  the first policy (of tanh units, PPO's, none can be, and this is left out);
+- by both: signs and phases, matched by what units do and by the weights around them.
 
 A barrier is how far the return falls below the line between the ends, as a share of what the ends
 are better than random actions. The untrained policies of a pair are averaged, too: as they are,
@@ -234,7 +236,7 @@ def figures(problem: Problem, pairs: Sequence[Mapping[str, Any]]) -> dict[str, A
     if not kept:
         return found
     units = [pair["seeds"] for pair in kept]
-    heights = {side: heights_of(kept, side) for side in SIDES}
+    heights = {side: heights_of(kept, side) for side in kept[0]["paths"]}
     # On the way from random actions to what the trained policies earn.
     shares = {
         side: [
@@ -250,6 +252,8 @@ def figures(problem: Problem, pairs: Sequence[Mapping[str, Any]]) -> dict[str, A
     def difference(of: Mapping[str, Sequence[float]], one: str, other: str) -> dict[str, Any]:
         return summary(np.subtract(of[one], of[other]).tolist(), units)
 
+    if "scales" in heights:
+        found["signs and phases minus scales"] = difference(heights, "signs and phases", "scales")
     return found | {
         "returns": summary([returns[seed] for seed in seeds], [[seed] for seed in seeds]),
         **barrier_figures(heights, units),

@@ -4,8 +4,9 @@ Given runs of `skillrl discover`, live skills are compared with the skill that t
 and with the skill of the next run that does what is most alike. The straight path between the two
 policies is scored at five points, by the mean return of the same 50 episodes without noise, on the
 mean of the rewards of both: as they are, and aligned, that is with units of the second exchanged
-and, behind tanh, flipped. A barrier is how far the return falls below the line between the ends, as
-a share of what the ends are better than random actions. Episodes have 500 steps at most.
+and, behind tanh, flipped (the recipes' silu units can be neither flipped nor scaled). A barrier is
+how far the return falls below the line between the ends, as a share of what the ends are better
+than random actions. Episodes have 500 steps at most.
 
     python benchmarks/permutation_skills.py runs/half-cheetah/neural-rewards/seed-*     resumes
     python benchmarks/permutation_skills.py --quick                               under 60 seconds

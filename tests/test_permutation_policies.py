@@ -1,16 +1,19 @@
 """Figures of pairs of policies, and intervals where pairs share seeds."""
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 import result_tables
-from barriers import SIDES, interquartile_mean, summary
+from barriers import SIDES, barrier_figures, interquartile_mean, scalable, summary, weighted_mean
 from permutation_policies import PROBLEMS, figures
 from permutation_skills import skill_figures
+from policies import network
 
 
 def test_the_middle_half_of_weighted_values() -> None:
@@ -45,9 +48,19 @@ def test_intervals_are_over_what_is_drawn() -> None:
     assert summary([1.0, 3.0], [[0, 1], [1, 2]]) == {"mean": 2.0, "interval": None}
 
 
-def pair(i: int, j: int, lowest: dict[str, float], returns: dict[int, float]) -> dict[str, Any]:
-    paths = {side: [returns[i], 90.0, lowest.get(side, 90.0), 90.0, returns[j]] for side in SIDES}
-    averaged = dict.fromkeys([*SIDES, "drawn"], 10.0)
+# Of networks of tanh units.
+UNSCALED = [side for side in SIDES if side != "scales"]
+
+
+def pair(
+    i: int,
+    j: int,
+    lowest: dict[str, float],
+    returns: dict[int, float],
+    sides: Sequence[str] = UNSCALED,
+) -> dict[str, Any]:
+    paths = {side: [returns[i], 90.0, lowest.get(side, 90.0), 90.0, returns[j]] for side in sides}
+    averaged = dict.fromkeys([*sides, "drawn"], 10.0)
     untrained = {"ends": [10.0, 30.0], "averaged": {**averaged, "signs and phases": 30.0}}
     return {"seeds": [i, j], "random": 10.0, "paths": paths, "untrained": untrained}
 
@@ -74,7 +87,46 @@ def test_figures_of_policies_by_hand() -> None:
     row = ["a", "90 (90 to 90)", "1.00 (1.00 to 1.00)", "0.50 (0.50 to 0.50)"]
     assert f"| {' | '.join(row)} | 0.00" in table
     assert "| b | no better than chance |" in table
-    assert "| a | 0% | 0% | 100% | 100% |" in table
+    # Where no unit can be scaled, nothing is said of it.
+    assert "signs and phases minus scales" not in found
+    shares = ["a", *["0% (0% to 0%)"] * 2, "100% (100% to 100%)", "", "100% (100% to 100%)"]
+    assert f"| {' | '.join(shares)} |" in table
+    scaled = [
+        pair(i, j, {"signs and phases": 50.0}, returns, [*SIDES])
+        for i, j in combinations(range(4), 2)
+    ]
+    found = figures(PROBLEMS["SAC, Pendulum"], scaled)
+    assert found["barriers"]["scales"]["mean"] == 0
+    assert found["signs and phases minus scales"]["mean"] == 0.5
+
+
+def test_units_behind_relu_can_be_scaled() -> None:
+    inputs = torch.randn(20, 3)
+    assert scalable(network("sac", 0), inputs)
+    assert not scalable(network("ppo", 0), inputs)
+
+
+def test_the_share_of_connected_pairs_has_an_interval() -> None:
+    pairs = [*combinations(range(8), 2)]
+    # Seeds 0 to 3 are connected with one another, and so are the others: 12 of 28 pairs.
+    heights = [0.1 if (i < 4) == (j < 4) else 0.5 for i, j in pairs]
+    found = barrier_figures({"plain": heights, "signs and phases": heights}, pairs)
+    assert found["connected"]["plain"] == pytest.approx(12 / 28)
+    low, high = found["connected interval"]["plain"]
+    assert 0 < low < 12 / 28 < high < 1
+    # It is a share, of which no quarter is left out.
+    weights = np.array([[1.0] * 12 + [3.0] * 4])
+    assert weighted_mean(np.array([1.0] * 12 + [0.0] * 4), weights).tolist() == [0.5]
+    few = barrier_figures({"plain": [0.0, 0.5]}, [[0, 1], [1, 2]])
+    assert few["connected"] == {"plain": 0.5} and few["connected interval"] == {"plain": None}
+    kinds = {
+        "lineage": {"left out": 0, "pairs": pairs, **found},
+        # As it was recorded before there were intervals.
+        "across": {"left out": 0, "pairs": pairs, **found, "connected interval": {}},
+    }
+    lineage, across = result_tables.permutation_skills({"kinds": kinds}).splitlines()[2:]
+    assert lineage.endswith(f"| {' | '.join([f'43% ({low:.0%} to {high:.0%})'] * 2)} |")
+    assert across.endswith("| 43% | 43% |")
 
 
 def test_figures_of_skills_by_hand() -> None:

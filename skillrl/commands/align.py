@@ -35,7 +35,7 @@ from skillrl.commands.policies import (
 )
 from skillrl.discovery.library import Skill, SkillLibrary
 from skillrl.discovery.pairing import Behaviour, pair_skills
-from skillrl.errors import InvalidValueError
+from skillrl.errors import InvalidValueError, NotEquivalentError
 from skillrl.permutation import align_many, interpolate, modes
 from skillrl.permutation.connectivity import Matrix
 from skillrl.permutation.plane import Plane, plane
@@ -55,6 +55,8 @@ class Settings:
     """What tells which units are alike."""
     signs: bool = True
     """Whether units are flipped and complex states turned as well as permuted."""
+    scales: bool = False
+    """Whether units behind relu and complex states are scaled, too."""
     episodes: int = 50
     """Episodes of every return, from the same resets for all."""
     points: int = 5
@@ -114,6 +116,7 @@ def align(
     Raises:
         InvalidValueError: if the paths are no such things, or fewer than two, or the policies are
             of different architectures or environments or no better than a random one.
+        NotEquivalentError: if an aligned policy computes something else.
         DamagedFileError: if a file is missing or damaged.
     """
     settings = Settings() if settings is None else settings
@@ -139,7 +142,7 @@ def align(
     for group in groups:
         try:
             found.append(_compare(group, env, settings, progress))
-        except InvalidValueError as error:
+        except (InvalidValueError, NotEquivalentError) as error:
             if len(groups) == 1:
                 raise
             # The other pairs of skills are compared all the same.
@@ -174,6 +177,7 @@ def _compare(group: _Group, env: str | None, settings: Settings, progress: bool)
             found.inputs,
             method=settings.method,
             signs=settings.signs,
+            scales=settings.scales,
             phases=settings.signs,
         )
         pairs = len(paths) * (len(paths) - 1) // 2

@@ -25,7 +25,7 @@ from skillrl.files import check_folder, write_json
 from skillrl.permutation import Modes
 from skillrl.permutation.connectivity import Matrix, clusters_of
 from skillrl.permutation.plane import Plane
-from skillrl.report.barriers import plot_barriers, plot_paths, plot_plane
+from skillrl.report.barriers import plot_barriers, plot_plane, plot_returns
 
 FORMAT = 1
 
@@ -83,7 +83,7 @@ def write(comparison: Comparison, settings: Mapping[str, Any], notes: Mapping[st
     """
     folder, names, modes = comparison.folder, comparison.names, comparison.modes
     plot_barriers(folder / "barriers.png", modes, names)
-    plot_paths(folder / "curves.png", modes, names, comparison.random)
+    plot_returns(folder / "curves.png", modes, names, comparison.random)
     if comparison.plane is not None:
         plot_plane(folder / "plane.png", comparison.plane, names[:3])
     policies = zip(names, comparison.paths, comparison.idle, strict=True)

@@ -133,7 +133,8 @@ def align(
         signs: whether units may be flipped where that changes nothing, as behind tanh.
         scales: whether units may be scaled, as behind relu, to the size that they have in ``a``.
             What is scaled is the same function, but the networks between it and ``a`` are others,
-            and not always better ones.
+            and not always better ones. Units that are ever on in one of the two alone are left as
+            large as they are.
         phases: whether complex states may be turned and conjugated.
         forward: what the networks compute, ``forward(module, inputs)``, where that is not their own
             call, such as ``lambda policy, inputs: policy(inputs, deterministic=True)``.

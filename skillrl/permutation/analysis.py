@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -26,11 +26,13 @@ class Value:
         axes: its axes.
         node: the node that computes it.
         constant: whether it depends on parameters alone.
+        pooled: what was pooled to it, if its entries have only been moved since.
     """
 
     axes: tuple[Axis, ...]
     node: str
     constant: bool = False
+    pooled: Value | None = None
 
     @property
     def fixed(self) -> bool:
@@ -40,7 +42,10 @@ class Value:
 
 @dataclass(frozen=True)
 class Read:
-    """Where units are read: a tensor that a parameter is multiplied by and summed over."""
+    """Where units are read: a tensor that a parameter is multiplied by and summed over.
+
+    Of one that was pooled, it is the tensor before.
+    """
 
     node: str
     axis: int
@@ -86,7 +91,8 @@ class Analysis:
             return None
         if node.target is operator.getitem:
             listed, index = cast(Any, map_arg(node.args, self._value))
-            return listed[index] if isinstance(listed, list) else None
+            part = listed[index] if isinstance(listed, list) else None
+            return replace(part, node=node.name) if isinstance(part, Value) else part
         args = map_arg(node.args, self._value)
         kwargs = map_arg(node.kwargs, self._value)
         name = name_of(node)
@@ -120,9 +126,17 @@ class Analysis:
             self.units.tie(axis, Axis.of_fixed(len(axis)))
 
     def read(self, value: Value, axis: int) -> None:
-        """Note that the units of an axis are read, if they can be told apart by what they do."""
+        """Note that the units of an axis are read, if they can be told apart by what they do.
+
+        Those of what was pooled are seen before, at every pixel, as in Benzing et al. 2022: their
+        means over whole images say far less.
+        """
         units = value.axes[axis]
-        if not self.units.are_alike(units):
+        if value.pooled is not None:
+            for place, seen in enumerate(value.pooled.axes):
+                if not seen.fixed:
+                    self.read(value.pooled, place)
+        elif not self.units.are_alike(units):
             self.reads.append(Read(value.node, axis, units))
 
     def angles_of(self, node: Node) -> None:

@@ -165,12 +165,15 @@ def repair(
         forward: what the networks compute.
 
     Raises:
-        InvalidValueError: if a layer that makes hidden units is called more than once, or shares
-            its weight with another one: what is right for one place is wrong for the other.
+        InvalidValueError: if hidden units stand on a weight that is no linear layer's or
+            convolution's, or whose layer is not called; or if a layer that makes them is called
+            more than once, or shares its weight with another one: what is right for one place is
+            wrong for the other.
     """
     makers = {site.tensor for group in groups for site in group.sites if site.axis == 0}
     _check_shared(network, makers)
     found = [_moments(each, inputs, makers, forward) for each in (a, b)]
+    _check_seen(network, groups, _layers(network, makers).keys() - found[0].keys())
     repaired = copy_of(network).eval()
 
     def correct(name: str) -> Callable[..., Tensor]:
@@ -200,6 +203,21 @@ def _layers(network: nn.Module, makers: set[str]) -> dict[str, _Layer]:
         for name, layer in network.named_modules()
         if isinstance(layer, _Layer) and f"{name}.weight" in makers
     }
+
+
+def _check_seen(network: nn.Module, groups: Sequence[Group], uncalled: Iterable[str]) -> None:
+    """All hidden units should be made by layers whose outputs are seen."""
+    known = {
+        f"{name}.weight" for name, layer in network.named_modules() if isinstance(layer, _Layer)
+    }
+    weights = {name for name, parameter in network.named_parameters() if parameter.dim() > 1}
+    names = {site.tensor for group in groups for site in group.sites} & weights - known
+    names |= {f"{name}.weight" for name in uncalled}
+    if names:
+        raise InvalidValueError(
+            "Units are repaired where linear layers and convolutions are called, and hidden units "
+            f"stand on parameters of which no such call is seen: {', '.join(sorted(names))}."
+        )
 
 
 def _check_shared(network: nn.Module, makers: set[str]) -> None:

@@ -158,9 +158,15 @@ def _without(mean: Evidence, networks: Sequence[Evidence], number: int) -> Evide
     count = len(networks)
     weights = [count / (count - 1), -1 / (count - 1)]
     others = [*networks[:number], *networks[number + 1 :]]
-    # A unit that is at work in this network alone is idle in all others.
-    idle = zip(*(each.idle for each in others), strict=True)
+    # A unit that is at work in this network alone is idle in all others, and its size there is 0:
+    # a difference between means would leave rounding, to which it would be scaled.
     return replace(
         Evidence.combined([mean, networks[number]], weights),
-        idle=tuple(np.all(units, 0) for units in idle),
+        sizes=tuple(map(_mean_size, zip(*(each.sizes for each in others), strict=True))),
+        idle=tuple(np.all(idle, 0) for idle in zip(*(each.idle for each in others), strict=True)),
     )
+
+
+def _mean_size(sizes: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean over those networks in which a unit is ever on, so that it shrinks in none; or 0."""
+    return np.sum(sizes, 0) / np.maximum(np.count_nonzero(sizes, 0), 1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from skillrl.permutation.recipes import Method
 from skillrl.permutation.symmetries import Group, Site
-from skillrl.permutation.transformation import Element, Transformation
+from skillrl.permutation.transformation import Element, Transformation, after_slots
 
 State = Mapping[str, Tensor]
 
@@ -60,11 +60,7 @@ class Evidence:
 
     def transformed(self, transformation: Transformation) -> Evidence:
         """Return what is known about the transformed network."""
-        elements = transformation.elements
-        turns = [
-            Element(each.permutation, each.factor / np.abs(each.factor), each.conjugated)
-            for each in elements
-        ]
+        elements, turns = transformation.elements, transformation.unscaled().elements
         return Evidence(
             transformation.of(self.state),
             tuple(turn.of(units) for turn, units in zip(turns, self.directions, strict=True)),
@@ -271,7 +267,7 @@ def _entries(tensor: Tensor, site: Site, group: Group) -> Tensor:
     rows = tensor.movedim(site.axis, 0)[torch.as_tensor(site.index)]
     if not group.complex or site.power == 0:
         return rows.flatten(1)
-    parts = 1 if site.parts is None else site.parts + (2 if site.parts < site.axis else 1)
+    parts = 1 if site.parts is None else after_slots(site.axis, site.parts)
     return torch.view_as_complex(rows.movedim(parts, -1).contiguous()).flatten(1)
 
 
@@ -304,7 +300,7 @@ def match(
     to, of = target.scales(groups), source.scales(groups)
     target, source = target.transformed(to), source.transformed(of)
     if start is not None:
-        start = to.after(start).after(of.inverse())
+        start = start.unscaled()
     seen = [
         _seen(group, target, source, number) if method != "weights" else None
         for number, group in enumerate(groups)
@@ -315,7 +311,17 @@ def match(
     if method != "activations":
         found = _descend(groups, target, source, seen, found or _outwards(groups, target, source))
     assert found is not None
-    return to.inverse().after(found).after(of)
+    return _kept_apart(to.inverse().after(found).after(of), target, source)
+
+
+def _kept_apart(found: Transformation, target: Evidence, source: Evidence) -> Transformation:
+    """Scale no unit that is ever on in one network alone: its sizes are of two kinds."""
+    elements = []
+    for element, size, other in zip(found.elements, target.sizes, source.sizes, strict=True):
+        alone = (size > 0) != (other[element.permutation] > 0)
+        factor = np.where(alone, element.unscaled().factor, element.factor)
+        elements.append(Element(element.permutation, factor, element.conjugated))
+    return Transformation(found.groups, tuple(elements))
 
 
 def _outwards(groups: Sequence[Group], target: Evidence, source: Evidence) -> Transformation:

@@ -89,18 +89,41 @@ class Group:
 
     @staticmethod
     def from_json(description: dict[str, Any]) -> Group:
-        """Return the group that ``to_json`` described."""
+        """Return the group that ``to_json`` described.
+
+        Raises:
+            LookupError, TypeError, ValueError: if it is none.
+        """
         sites = tuple(
-            Site(**{**site, "index": np.array(site["index"], np.int64)})
-            for site in description["sites"]
+            Site(**{**site, "index": np.array(site["index"])}) for site in description["sites"]
         )
         symmetries = frozenset(description["symmetries"])
-        return Group(**{**description, "symmetries": symmetries, "sites": sites})
+        group = Group(**{**description, "symmetries": symmetries, "sites": sites})
+        for site in sites:
+            _check_site(site, group)
+        if group.angle is not None and group.angle not in {site.tensor for site in sites}:
+            raise ValueError(f"group {group.name!r} has no site at its angle {group.angle!r}")
+        return group
+
+
+def _check_site(site: Site, group: Group) -> None:
+    index, axes = site.index, (site.axis, 0 if site.parts is None else site.parts)
+    where = f"the site of group {group.name!r} in {site.tensor!r}"
+    if not all(isinstance(axis, int) and axis >= 0 for axis in axes) or axes[0] == site.parts:
+        raise ValueError(f"{where} has the axes {site.axis!r} and {site.parts!r}")
+    if site.power not in (-1, 0, 1):
+        raise ValueError(f"{where} has the power {site.power!r}")
+    if index.ndim != 2 or len(index) != group.size or index.size == 0 or index.dtype.kind != "i":
+        raise ValueError(f"{where} has no whole positions of {group.size!r} units")
+    if index.min() < 0 or len(np.unique(index)) < index.size:
+        raise ValueError(f"{where} has positions below 0, or one for several units")
 
 
 @dataclass(frozen=True)
 class Reading:
     """Where the units of a group are seen at work: a tensor that the next layer sums over.
+
+    Where that was pooled, as pixels are, it is the tensor before.
 
     Attributes:
         node: of the trace.
@@ -148,7 +171,7 @@ class Symmetries(Sequence[Group]):
         return Symmetries(groups, self._readings, self._trace)
 
     def activations(self, state: Mapping[str, Tensor], inputs: Any) -> list[Tensor]:
-        """Return what the units of every group do, as the next layers see it.
+        """Return what the units of every group do, as the next layers see it, or before pooling.
 
         Args:
             state: parameters and buffers, as ``state_of`` names them.

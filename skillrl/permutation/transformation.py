@@ -68,6 +68,10 @@ class Element:
             self.conjugated ^ first.conjugated[self.permutation],
         )
 
+    def unscaled(self) -> Element:
+        """Return the same with factors of magnitude one."""
+        return Element(self.permutation, self.factor / np.abs(self.factor), self.conjugated)
+
     def inverse(self) -> Element:
         """Return what undoes this."""
         permutation = np.argsort(self.permutation)
@@ -119,6 +123,10 @@ class Transformation:
     def inverse(self) -> Transformation:
         """Return what undoes this."""
         return Transformation(self.groups, tuple(each.inverse() for each in self.elements))
+
+    def unscaled(self) -> Transformation:
+        """Return the same with factors of magnitude one."""
+        return Transformation(self.groups, tuple(each.unscaled() for each in self.elements))
 
     def replaced(self, index: int, element: Element) -> Transformation:
         """Return the transformation with something else done to one group."""
@@ -211,7 +219,7 @@ def _moved(tensor: Tensor, site: Site, element: Element) -> Tensor:
     if factor.is_complex() and site.power != 0:
         # As a vector of two parts, what is multiplied and summed turns as what it is summed with.
         factor = factor if site.power > 0 else 1 / factor.conj()
-        parts = 1 if site.parts is None else _after_slots(site.axis, site.parts)
+        parts = 1 if site.parts is None else after_slots(site.axis, site.parts)
         entries = entries.movedim(parts, -1)
         numbers = torch.view_as_complex(entries.contiguous())
         shape = [-1, *[1] * (numbers.dim() - 1)]
@@ -226,7 +234,7 @@ def _moved(tensor: Tensor, site: Site, element: Element) -> Tensor:
     return moved.movedim(0, site.axis)
 
 
-def _after_slots(axis: int, other: int) -> int:
+def after_slots(axis: int, other: int) -> int:
     """Where an axis stands, when units and slots have taken the place of ``axis`` in front."""
     return other + 2 if other < axis else other + 1
 
@@ -251,8 +259,11 @@ def _element(tensors: Mapping[str, Tensor], number: int, group: Group) -> Elemen
     parts = tensors[f"{number}.factor"].numpy()
     conjugated = tensors[f"{number}.conjugated"].numpy()
     factor = parts[:, 0] + 1j * parts[:, 1] if group.complex else parts[:, 0]
-    if not np.array_equal(np.sort(permutation), np.arange(group.size)):
+    whole = permutation.dtype.kind == "i"
+    if not whole or not np.array_equal(np.sort(permutation), np.arange(group.size)):
         raise ValueError(f"group {number} holds no permutation of {group.size} units")
-    if factor.shape != (group.size,) or conjugated.shape != (group.size,) or not factor.all():
+    if factor.shape != (group.size,) or not (factor.all() and np.isfinite(factor).all()):
         raise ValueError(f"group {number} has no factors for {group.size} units")
+    if conjugated.shape != (group.size,) or conjugated.dtype != bool:
+        raise ValueError(f"group {number} does not say which of {group.size} units are conjugated")
     return Element(permutation, factor, conjugated)

@@ -63,7 +63,7 @@ def plot_barriers(path: Path, modes: Modes, labels: Sequence[str]) -> None:
     _write(figure, path)
 
 
-def plot_paths(path: Path, modes: Modes, labels: Sequence[str], random: float) -> None:
+def plot_returns(path: Path, modes: Modes, labels: Sequence[str], random: float) -> None:
     """Draw what is earned on the paths between all pairs, before and after alignment.
 
     Args:

@@ -5,6 +5,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -22,7 +23,7 @@ from skillrl.commands.align import Settings, align
 from skillrl.commands.alignment_results import report
 from skillrl.commands.train import train
 from skillrl.discovery.library import SkillLibrary, load_skill
-from skillrl.errors import DamagedFileError, InvalidValueError
+from skillrl.errors import DamagedFileError, InvalidValueError, NotEquivalentError
 from skillrl.permutation import Transformation, symmetry_groups
 
 RECIPE = TrainRecipe(
@@ -66,8 +67,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def copies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """An agent for CartPole, and one with other weights that does the same."""
-    folder = tmp_path_factory.mktemp("copies")
-    agent = PPO("MlpPolicy", "CartPole-v1", n_steps=512, batch_size=128, device="cpu", seed=0)
+    return make_copies(tmp_path_factory.mktemp("copies"))
+
+
+def make_copies(folder: Path, **policy_kwargs: Any) -> list[Path]:
+    agent = PPO(
+        *("MlpPolicy", "CartPole-v1"),
+        n_steps=512,
+        batch_size=128,
+        policy_kwargs=policy_kwargs,
+        device="cpu",
+        seed=0,
+    )
     agent.learn(1_024)
     agent.save(folder / "first.zip")
     network = policy_network(read_zip_policy(folder / "first.zip"))
@@ -144,6 +155,21 @@ def test_permutations_alone_leave_the_signs(copies: list[Path], tmp_path: Path) 
     assert found.modes.clusters == [0, 1]
     assert "2 modes" in report([found])
     assert "(first.zip); (second.zip)" in report([found])
+
+
+def test_relu_units_are_scaled_where_that_is_wanted(tmp_path: Path) -> None:
+    # One layer, of which units that never fire are found by their weights, too.
+    copies = make_copies(tmp_path, activation_fn=torch.nn.ReLU, net_arch=[64])
+    words = ["align", *map(str, copies), "--env", "CartPole-v1"]
+    words += ["--episodes", "2", "--points", "3", "--out"]
+    assert cli.main([*words, str(tmp_path / "permuted")]) == 0
+    assert cli.main([*words, str(tmp_path / "scaled"), "--scales"]) == 0
+    permuted, scaled = (
+        json.loads((tmp_path / name / "modes.json").read_text()) for name in ("permuted", "scaled")
+    )
+    assert (permuted["settings"]["scales"], scaled["settings"]["scales"]) == (False, True)
+    assert permuted["aligned_parameter_distance"][0][1] > 0.1
+    assert scaled["aligned_parameter_distance"][0][1] < 1e-4
 
 
 def test_all_seeds_of_a_run_are_compared(run: Path, tmp_path: Path) -> None:
@@ -330,6 +356,15 @@ def test_the_order_of_a_copied_library_is_found(
     # Who sees one thing only is compared with nobody.
     assert len(left_out) == 1
     assert re.match("pair-001: No unit of network 0 changes", left_out[0])
+
+    # Neither is whose proof fails.
+    def unproven(*args: object, **kwargs: object) -> None:
+        raise NotEquivalentError("It computes something else.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("skillrl.commands.align.align_many", unproven)
+        with pytest.raises(InvalidValueError, match=r"pair-000: It computes .* pair-001: It"):
+            align([tiny_run, other], out=tmp_path / "none", settings=QUICK, progress=False)
     # A pair may be named instead.
     words = [f"{tiny_run}:0", f"{other}:1"]
     (named,), _ = align(

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -17,6 +18,7 @@ from skillrl.errors import (
 )
 from skillrl.permutation import (
     Alignment,
+    Alignments,
     Element,
     Transformation,
     align,
@@ -34,6 +36,13 @@ def mlp(seed: int, width: int = 12, activation: type[nn.Module] = nn.Tanh) -> nn
     torch.manual_seed(seed)
     layers = nn.Linear(3, width), activation(), nn.Linear(width, width), activation()
     return nn.Sequential(*layers, nn.Linear(width, 2))
+
+
+class Mean(nn.Module):
+    """The mean over all pixels."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3))
 
 
 def observations(count: int = 200) -> Tensor:
@@ -73,6 +82,63 @@ def test_matching_by_activations_is_the_published_one() -> None:
     assert not torch.equal(expected["2.weight"], state_of(b)["2.weight"])
     for name, tensor in state_of(alignment.apply(b)).items():
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
+
+
+@torch.no_grad()
+def cnn(seed: int) -> nn.Sequential:
+    torch.manual_seed(seed)
+    convolutions = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+    for each in convolutions:
+        # Whatever is positive, all channels fire.
+        each.weight -= each.weight.mean((1, 2, 3), keepdim=True)
+        each.bias.zero_()  # type: ignore[union-attr]
+    layers = [convolutions[0], nn.ReLU(), nn.MaxPool2d(2), convolutions[1], nn.ReLU()]
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2)]
+    return nn.Sequential(*layers).double()
+
+
+def test_convolutions_are_matched_as_published() -> None:
+    """A channel's activations behind its relu, flattened over batch and space."""
+    a, b = cnn(0), cnn(1)
+    images = torch.randn(60, 3, 8, 8, dtype=torch.float64)
+    alignment = align(a, b, images)
+    found = [element.permutation.tolist() for element in alignment.transformation.elements]
+
+    def matched(depth: int) -> list[int]:
+        with torch.no_grad():
+            seen = [each[:depth](images).movedim(1, 0).flatten(1) for each in (a, b)]
+        rows = [nn.functional.normalize(units).numpy() for units in seen]
+        columns: list[int] = linear_sum_assignment(rows[0] @ rows[1].T, maximize=True)[1].tolist()
+        return columns
+
+    assert alignment.idle == (((), ()), ((), ()))
+    assert found == [matched(2), matched(5)]
+    # What is left behind the pools would be matched otherwise.
+    assert matched(2) != matched(3)
+    assert matched(5) != matched(6)
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.AdaptiveAvgPool2d(1),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Sequential(nn.AvgPool2d(2), nn.AvgPool2d(4)),
+        Mean(),
+    ],
+    ids=["average", "maximum", "twice", "mean"],
+)
+def test_every_pixel_is_seen_before_it_is_pooled(pool: nn.Module) -> None:
+    layers = nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), pool, nn.Flatten(), nn.Dropout()
+    network = nn.Sequential(*layers, nn.Linear(6, 2)).double().eval()
+    images = torch.randn(20, 3, 8, 8, dtype=torch.float64)
+    symmetries = symmetry_groups(network, images)
+    (units,) = symmetries.activations(state_of(network), images)
+    torch.testing.assert_close(units, network[:2](images).movedim(1, 0).flatten(1).detach())
+    # What happens behind a pool is seen behind it.
+    network[3] = nn.Sequential(nn.Tanh(), nn.Flatten())
+    (units,) = symmetry_groups(network, images).activations(state_of(network), images)
+    torch.testing.assert_close(units, network[:4](images).T.detach())
 
 
 def test_signs_scales_and_phases_are_left_alone_where_not_wanted() -> None:
@@ -203,6 +269,9 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
         ("0.permutation", np.zeros(12, np.int64)),
         ("0.factor", np.zeros((12, 2))),
         ("0.factor", np.ones((3, 2))),
+        ("0.factor", np.full((12, 2), np.nan)),
+        ("0.permutation", np.arange(12.0)),
+        ("0.conjugated", np.zeros(12)),
     ):
         write_tensors(path, {**tensors, name: value}, description)
         with pytest.raises(DamagedFileError, match="group 0"):
@@ -210,6 +279,42 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     write_tensors(path, {}, description)
     with pytest.raises(DamagedFileError, match="damaged"):
         Alignment.load(path, a, b)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("index", [*range(12)], "no whole positions of 12 units"),
+        ("index", [[unit] for unit in range(11)], "no whole positions of 12 units"),
+        ("index", [[unit + 0.5] for unit in range(12)], "no whole positions of 12 units"),
+        ("index", [[10**30] for _ in range(12)], "no whole positions of 12 units"),
+        ("index", [[unit] for unit in (0, *range(11))], "one for several units"),
+        ("index", [[unit - 1] for unit in range(12)], "positions below 0"),
+        ("axis", -1, r"axes -1 and None"),
+        ("axis", "0", r"axes '0' and None"),
+        ("parts", 0, r"axes 0 and 0"),
+        ("power", 2, "power 2"),
+        ("angle", "0.angle", "no site at its angle '0.angle'"),
+    ],
+)
+def test_positions_of_units_in_a_file_are_checked(
+    key: str, value: Any, message: str, tmp_path: Path
+) -> None:
+    from skillrl.files import write_tensors
+
+    a, b = mlp(0), mlp(1)
+    tensors, groups = align(a, b, observations()).transformation.packed()
+    (groups[0] if key == "angle" else groups[0]["sites"][0])[key] = value
+    description: dict[str, Any] = {"groups": groups, "similarity": [], "idle": []}
+    one = {**description, "format": "alignment"}
+    write_tensors(tmp_path / "alignment.safetensors", tensors, one)
+    with pytest.raises(DamagedFileError, match=rf"alignment\.safetensors is damaged: .*{message}"):
+        Alignment.load(tmp_path / "alignment.safetensors", a, b)
+    both = {f"{number}.{name}": part for number in range(2) for name, part in tensors.items()}
+    two = {**description, "format": "alignments", "count": 2}
+    write_tensors(tmp_path / "alignments.safetensors", both, two)
+    with pytest.raises(DamagedFileError, match=rf"alignments\.safetensors is damaged: .*{message}"):
+        Alignments.load(tmp_path / "alignments.safetensors", [a, b])
 
 
 def test_different_architectures_are_refused() -> None:

@@ -164,3 +164,28 @@ def test_layers_at_several_places_are_not_repaired(shared: bool, message: str) -
     # Groups that no such layer makes can be repaired.
     outer = [group for group in groups if group.name == "last.weight"]
     repair(interpolate(a, b, 0.5), a, b, 0.5, inputs, outer)
+
+
+class Written(nn.Module):
+    """A layer that is written as a product, or whose weight is used without it."""
+
+    def __init__(self, *, product: bool) -> None:
+        super().__init__()
+        self.product = product
+        self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.weight = nn.Parameter(torch.randn(8, 3))
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        weight = self.weight if self.product else self.first.weight
+        return self.last(torch.tanh(self.norm(inputs @ weight.T)))
+
+
+@pytest.mark.parametrize(("product", "name"), [(True, "weight"), (False, "first.weight")])
+def test_what_is_no_layer_is_not_repaired_in_silence(product: bool, name: str) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(50, 3)
+    a, b = Written(product=product), Written(product=product)
+    groups = symmetry_groups(a, inputs).groups
+    with pytest.raises(InvalidValueError, match=rf"no such call is seen: {name}\."):
+        repair(interpolate(a, b, 0.5), a, b, 0.5, inputs, groups)

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from architectures import ARCHITECTURES
 from skillrl.errors import DamagedFileError, InvalidValueError
-from skillrl.permutation import Alignments, Transformation, align_many, symmetry_groups
+from skillrl.permutation import (
+    Alignments,
+    Element,
+    Transformation,
+    align,
+    align_many,
+    symmetry_groups,
+)
 from skillrl.permutation.trace import state_of
 
 
@@ -92,16 +99,21 @@ def test_one_network_is_not_aligned() -> None:
         align_many([mlp(0)], observations())
 
 
-def test_units_that_are_at_work_in_one_network_alone_are_matched_by_weights() -> None:
+def alive_and_dead() -> tuple[nn.Module, nn.Module]:
+    """A network, and the same with four units that are never on."""
     torch.manual_seed(0)
     layers = nn.Linear(3, 10), nn.ReLU(), nn.Linear(10, 4)
     alive = nn.Sequential(*layers).double()
     with torch.no_grad():
         alive.get_parameter("0.bias").zero_()
     dead = copy.deepcopy(alive)
-    unlike = [2, 5, 6, 8]
     with torch.no_grad():
-        dead.get_parameter("0.bias")[unlike] = -9.0
+        dead.get_parameter("0.bias")[[2, 5, 6, 8]] = -9.0
+    return alive, dead
+
+
+def test_units_that_are_at_work_in_one_network_alone_are_matched_by_weights() -> None:
+    alive, dead = alive_and_dead()
     groups = symmetry_groups(alive, observations()).groups
     done = [Transformation.random(groups, np.random.default_rng(seed)) for seed in range(3)]
     networks = [each.apply(dead) for each in done[:2]] + [done[2].apply(alive)]
@@ -110,3 +122,20 @@ def test_units_that_are_at_work_in_one_network_alone_are_matched_by_weights() ->
         undone = alignments.between(target, 2).after(done[2])
         found = done[target].inverse().after(undone).elements[0]
         assert found.permutation.tolist() == [*range(10)]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_units_that_are_idle_elsewhere_keep_their_scale(count: int) -> None:
+    alive, dead = alive_and_dead()
+    (group,) = symmetry_groups(alive, observations()).groups
+    generator = np.random.default_rng(0)
+
+    def permuted(network: nn.Module) -> nn.Module:
+        element = Element.permuting(generator.permutation(10), group)
+        return Transformation((group,), (element,)).apply(network)
+
+    networks = [permuted(each) for each in (dead, dead, *[alive] * count)]
+    found = [*align_many(networks, observations(), scales=True).transformations]
+    found.append(align(dead, networks[-1], observations(), scales=True).transformation)
+    for transformation in found:
+        np.testing.assert_allclose(transformation.elements[0].factor, 1, rtol=1e-9)

@@ -10,6 +10,7 @@ from architectures import ACTIVATIONS, ARCHITECTURES, chunk
 from skillrl.errors import InvalidValueError, UnsupportedOperationError
 from skillrl.permutation import Transformation, symmetry_groups, verify
 from skillrl.permutation.symmetries import Group
+from skillrl.permutation.trace import state_of
 
 
 def groups_of(name: str) -> tuple[Group, ...]:
@@ -282,22 +283,66 @@ def test_normalised_features_are_exchangeable() -> None:
 
 
 class Weighed(nn.Module):
-    """Units that are all multiplied by one number, which a unit of its own makes."""
+    """Units that all meet one number, which a unit of its own makes."""
 
-    def __init__(self) -> None:
+    def __init__(self, meet: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
         self.first, self.weigh, self.last = nn.Linear(5, 8), nn.Linear(8, 1), nn.Linear(8, 2)
+        self.meet = meet
 
     def forward(self, inputs: Tensor) -> Tensor:
         hidden = self.first(inputs).tanh()
-        return self.last(hidden * self.weigh(hidden).expand_as(hidden))
+        return self.last(self.meet(self.weigh(hidden), hidden))
 
 
-def test_what_a_unit_is_spread_over_keeps_its_symmetries() -> None:
-    (group,) = proven(Weighed(), torch.randn(20, 5))
-    # The weight's own sign is that of all others' outputs: it has none.
+@pytest.mark.parametrize(
+    ("meet", "signs"),
+    [
+        (lambda number, hidden: hidden * number.expand_as(hidden), {"sign"}),
+        (lambda number, hidden: hidden * number, {"sign"}),
+        (lambda number, hidden: hidden + number, set()),
+        (lambda number, hidden: torch.where(number > 0, hidden, -hidden), set()),
+        (lambda number, hidden: (torch.softmax(number, 1) * hidden).sum(1), {"sign"}),
+    ],
+    ids=["expanded", "product", "sum", "choice", "attention"],
+)
+def test_what_a_unit_is_spread_over_keeps_its_symmetries(
+    meet: Callable[[Tensor, Tensor], Tensor], signs: set[str]
+) -> None:
+    # Some steps of time, over which attention has a mean.
+    (group,) = proven(Weighed(meet), torch.randn(20, 4, 5))
+    # The number's own sign is that of all others' outputs: it has none.
     assert group.size == 8
-    assert group.symmetries == {"permutation", "sign"}
+    assert group.symmetries == {"permutation", *signs}
+    assert "weigh.weight" in {site.tensor for site in group.sites}
+
+
+def test_pools_that_say_where_they_found_the_largest() -> None:
+    for pool, first, pixels in (
+        (nn.AdaptiveMaxPool1d(1), nn.Conv1d(1, 4, 3), (8,)),
+        (nn.AdaptiveMaxPool2d(1), nn.Conv2d(1, 4, 3), (8, 8)),
+    ):
+        layers = first, nn.ReLU(), pool, nn.Flatten()
+        (group,) = proven(nn.Sequential(*layers, nn.Linear(4, 2)), torch.randn(20, 1, *pixels))
+        assert group.size == 4
+        assert group.symmetries == {"permutation", "scale"}
+
+
+def test_parts_of_what_is_split_are_seen_one_by_one() -> None:
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.left, self.right = nn.Linear(3, 8), nn.Linear(4, 2), nn.Linear(4, 2)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            left, right = self.first(inputs).tanh().chunk(2, -1)
+            return self.left(left) + self.right(right)
+
+    network, inputs = Halves(), torch.randn(20, 3)
+    symmetries = symmetry_groups(network, inputs)
+    assert [group.size for group in symmetries] == [4, 4]
+    seen = symmetries.activations(state_of(network), inputs)
+    torch.testing.assert_close(torch.cat(seen), network.first(inputs).tanh().detach().T)
 
 
 def test_units_are_not_lost_to_what_they_are_repeated_over() -> None:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from skillrl.permutation import Modes
 from skillrl.permutation.plane import Plane
-from skillrl.report.barriers import plot_barriers, plot_paths, plot_plane
+from skillrl.report.barriers import plot_barriers, plot_plane, plot_returns
 
 LABELS = ["one", "two", "three"]
 
@@ -40,7 +40,7 @@ def colours(path: Path) -> int:
 
 def test_figures_are_drawn(modes: Modes, tmp_path: Path) -> None:
     plot_barriers(tmp_path / "barriers.png", modes, LABELS)
-    plot_paths(tmp_path / "curves.png", modes, LABELS, random=0.0)
+    plot_returns(tmp_path / "curves.png", modes, LABELS, random=0.0)
     corners = [[0.0, 0.0], [1.0, 0.0], [0.5, 1.0]]
     grid = Plane(corners, [0.0, 0.5, 1.0], [0.0, 1.0], [[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]])
     plot_plane(tmp_path / "plane.png", grid, LABELS)

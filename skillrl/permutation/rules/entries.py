@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,14 +33,12 @@ def _broadcast(values: Sequence[Value], shape: tuple[int, ...]) -> Iterator[list
         yield found
 
 
-def _pin_single(
-    analysis: Analysis, node: Node, values: Sequence[Value], shape: tuple[int, ...]
-) -> None:
+def _pin_single(analysis: Analysis, values: Sequence[Value], shape: tuple[int, ...]) -> None:
     """An axis of one unit that is spread along another axis is no longer to be recognised."""
     for value in values:
         for axis, size in zip(reversed(value.axes), reversed(shape), strict=False):
             if len(axis) == 1 != size:
-                analysis.demand(axis, node)
+                analysis.units.pin(axis.units)
 
 
 @rule(
@@ -55,7 +54,7 @@ def _pointwise(analysis: Analysis, node: Node, *args: Any, **kwargs: Any) -> Val
     """Any function of single entries: units can be exchanged, and nothing more."""
     values = list(values_in((args, kwargs)))
     shape = shape_of(node)
-    _pin_single(analysis, node, values, shape)
+    _pin_single(analysis, values, shape)
     axes = []
     for found in _broadcast(values, shape):
         present = [axis for axis in found if axis is not None]
@@ -74,7 +73,7 @@ def _unary(analysis: Analysis, node: Node, value: Value, *forbidden: Any) -> Val
 @rule(*("neg", "clone", "contiguous", "detach", "alias", "to", "_to_copy", "dropout", "positive"))
 @rule(*("alpha_dropout", "feature_dropout", "lift_fresh_copy", "type_as", "native_dropout"))
 def _linear_unary(analysis: Analysis, node: Node, value: Value, *args: Any, **kwargs: Any) -> Value:
-    return _unary(analysis, node, value)
+    return replace(_unary(analysis, node, value), pooled=value.pooled)
 
 
 @rule(*("tanh", "sin", "sinh", "asinh", "atan", "tan", "asin", "atanh", "erf", "sign", "sgn"))
@@ -117,7 +116,7 @@ def _prelu(analysis: Analysis, node: Node, value: Value, weight: Value) -> Resul
 def _add(analysis: Analysis, node: Node, *args: Any, **kwargs: Any) -> Value:
     values = list(values_in(args))
     shape = shape_of(node)
-    _pin_single(analysis, node, values, shape)
+    _pin_single(analysis, values, shape)
     # A number, too, is added to every entry alike.
     alike = len(values) < 2
     axes = []
@@ -136,7 +135,7 @@ def _add(analysis: Analysis, node: Node, *args: Any, **kwargs: Any) -> Value:
 def _multiply(analysis: Analysis, node: Node, *args: Any, **kwargs: Any) -> Value:
     values = list(values_in(args))
     shape = shape_of(node)
-    _pin_single(analysis, node, values, shape)
+    _pin_single(analysis, values, shape)
     axes = []
     for size, found in zip(shape, _broadcast(values, shape), strict=True):
         present = [axis for axis in found if axis is not None]

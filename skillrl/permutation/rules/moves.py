@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,9 @@ def _move(analysis: Analysis, node: Node, value: Value, *args: Any, **kwargs: An
         moved = node.target(positions.expand(shape).contiguous(), *args, **kwargs)
         for each, found in zip(moved if several else [moved], axes, strict=True):
             _place(analysis, node, value, axis, each, found)
-    values = [Value(tuple(found), node.name, value.constant) for found in axes]
+    # What has lost entries was not pooled from all that the pool saw.
+    pooled = None if several or metas[0].numel() < math.prod(shape) else value.pooled
+    values = [Value(tuple(found), node.name, value.constant, pooled) for found in axes]
     return values if several else values[0]
 
 

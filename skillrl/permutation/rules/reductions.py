@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+from torch import Tensor
 from torch.fx import Node
 
 from skillrl.permutation.analysis import (
@@ -14,25 +14,36 @@ from skillrl.permutation.analysis import (
     name_of,
     rule,
     shape_of,
-    unknown,
 )
 from skillrl.permutation.dimensions import Axis
-from skillrl.permutation.rules.entries import homogeneous
 
 
-@rule("max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d")
-@rule("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d")
-@rule("adaptive_avg_pool3d")
-def _pool(analysis: Analysis, node: Node, value: Value, *args: Any, **kwargs: Any) -> Result:
-    if not isinstance(node.meta["val"], torch.Tensor):
-        return unknown(analysis, node, value)
-    spatial = int(name_of(node)[-2])
-    kept = len(value.axes) - spatial
+@rule("max_pool1d", "max_pool2d", "max_pool3d")
+@rule("avg_pool1d", "avg_pool2d", "avg_pool3d")
+@rule("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
+def _pool(analysis: Analysis, node: Node, value: Value, *args: Any, **kwargs: Any) -> Value:
+    return _pooled(analysis, node, value, node.meta["val"])
+
+
+@rule("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
+def _pool_with_places(
+    analysis: Analysis, node: Node, value: Value, *args: Any, **kwargs: Any
+) -> Result:
+    """What is pooled, and where it was found."""
+    pooled = _pooled(analysis, node, value, node.meta["val"][0])
+    return [pooled, Value(tuple(axis.unscaled() for axis in pooled.axes), node.name)]
+
+
+def _pooled(analysis: Analysis, node: Node, value: Value, meta: Tensor) -> Value:
+    kept = len(value.axes) - int(name_of(node)[-2])
     for axis in value.axes[kept:]:
         analysis.units.tie(axis, Axis.of_fixed(len(axis)))
-    pooled = map(Axis.of_fixed, shape_of(node)[kept:])
-    found = Value((*value.axes[:kept], *pooled), node.name)
-    return homogeneous(analysis, node, found) if "max" in name_of(node) else found
+    axes = (*value.axes[:kept], *map(Axis.of_fixed, meta.shape[kept:]))
+    if "max" in name_of(node):
+        # Positive factors pass through it, as through relu.
+        for axis in axes:
+            analysis.units.forbid(axis, "sign", "phase")
+    return Value(axes, node.name, pooled=value)
 
 
 @rule("sum", "mean", "amax", "amin", "var", "std", "logsumexp", "prod", "any", "all")
@@ -58,4 +69,5 @@ def _reduce(analysis: Analysis, node: Node, value: Value, *args: Any, **kwargs: 
             out.append(Axis.of_fixed(1))
     if any(len(value.axes[dim]) == 2 for dim in dims):
         analysis.forbid_phases([value])
-    return Value(tuple(out), node.name, value.constant)
+    pools = linear and all(value.axes[dim].fixed for dim in dims)
+    return Value(tuple(out), node.name, value.constant, value if pools else None)
