@@ -98,8 +98,9 @@ BASE = Recipe(
     # All layers learn as fast as those of the agent with a memory.
     agent=AgentRecipe(hidden_learning_rate=1.0),
 )
+# As deep as the agent with a memory, which has an encoder of 128 units in front of it.
 AGENTS: dict[str, Recipe] = {
-    "ppo": BASE,
+    "ppo": dataclasses.replace(BASE, agent=dataclasses.replace(BASE.agent, hidden=(128, 128, 128))),
     "recurrent-ppo": dataclasses.replace(BASE, algorithm="recurrent-ppo"),
 }
 

@@ -103,13 +103,13 @@ def contenders(problem: Problem) -> dict[str, Training]:
     """The agents that are compared on a task."""
     names = ("n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "ent_coef")
     common = {name: getattr(problem, name) for name in (*names, "normalize_advantage")}
-    adam = {"optimizer_kwargs": {"eps": problem.adam_eps}}
+    adam = {"optimizer_kwargs": {"eps": problem.adam_eps, "fused": True}}
 
     horizon = {} if problem.horizon is None else {"horizon": problem.horizon}
 
     def ours(rule: str) -> dict[str, Any]:
         memory = {"state_size": UNITS, "rule": rule, "cell_kwargs": horizon, **adam}
-        return {"chunk": CHUNK, "policy_kwargs": memory}
+        return {"chunk": CHUNK, "refresh": "sweep", "policy_kwargs": memory}
 
     lstm = {"policy_kwargs": {"lstm_hidden_size": UNITS, **adam}, **horizon}
     agents: dict[str, tuple[str, dict[str, Any]]] = {
@@ -157,7 +157,7 @@ def main() -> None:
         trainings, trials = searched(
             trainings, options.outcomes, options.workers, rates=RATES, share=SEARCH_SHARE
         )
-    found = compared(trainings, options.outcomes, options.workers, options.seeds)
+    found = compared(trainings, options.outcomes, options.workers, range(options.seeds))
     record(
         "memory_tasks",
         {

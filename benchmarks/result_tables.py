@@ -254,10 +254,11 @@ def recurrent_throughput(results: dict[str, Any]) -> str:
     """Steps per second of both sides, and their ratio."""
     rows = []
     for name, each in results["settings"].items():
-        speeds = each["steps_per_second"]
+        speeds, timed = each["steps_per_second"], len(each["raw"]["skillrl"])
         ratio = f"{each['vs_sb3_contrib']:.1f}×"
-        rows.append([name, f"{speeds['skillrl']:,.0f}", f"{speeds['sb3_contrib']:,.0f}", ratio])
-    return table(["", "skillrl", "sb3-contrib", "ratio"], rows)
+        figures = [f"{speeds['skillrl']:,.0f}", f"{speeds['sb3_contrib']:,.0f}", ratio]
+        rows.append([name, str(timed), *figures])
+    return table(["", "timed", "skillrl", "sb3-contrib", "ratio"], rows)
 
 
 def discover_masked(results: dict[str, Any]) -> str:
@@ -267,11 +268,12 @@ def discover_masked(results: dict[str, Any]) -> str:
         ("share of target", "reward, of the target", ".0%"),
         ("information: angle", "MI angle", ".2f"),
     )
-    rows = [
-        [name, *(cell(figures, key, form) for key, _, form in columns)]
-        for name, figures in results["agents"].items()
-    ]
-    return table(["agent", *(heading for _, heading, _ in columns)], rows)
+    rows = []
+    for name, figures in results["agents"].items():
+        settings = figures["recipe"]["agent"]
+        own = [str(len(figures["seeds"])), f"{settings['gamma']:g}", f"{settings['gae_lambda']:g}"]
+        rows.append([name, *own, *(cell(figures, key, form) for key, _, form in columns)])
+    return table(["agent", "seeds", "discount", "λ", *(heading for _, heading, _ in columns)], rows)
 
 
 def discover_montezuma(results: dict[str, Any]) -> str:
@@ -367,30 +369,45 @@ def memory_tasks(results: dict[str, Any]) -> str:
         "truncated": "skillrl, truncated",
     }
     rows = [
-        [task, *(interval(found[agent]) if agent in found else "" for agent in agents)]
+        [
+            *(task, *conditions(next(iter(found.values())), "gamma", "gae_lambda")),
+            *(interval(found[agent]) if agent in found else "" for agent in agents),
+        ]
         for task, found in results["tasks"].items()
     ]
-    return table(["", *(headings[agent] for agent in agents)], rows)
+    return table(["", "seeds", "discount", "λ", *(headings[agent] for agent in agents)], rows)
 
 
 def memory_sac(results: dict[str, Any]) -> str:
     """Returns, a row for each task, a column for each agent."""
     agents = list(next(iter(results["tasks"].values())))
     rows = [
-        [task, *(interval(found[agent]) for agent in agents)]
+        [
+            *(task, *conditions(next(iter(found.values())), "gamma")),
+            *(interval(found[agent]) for agent in agents),
+        ]
         for task, found in results["tasks"].items()
     ]
-    return table(["", *agents], rows)
+    return table(["", "seeds", "discount", *agents], rows)
 
 
 def rules_in_ppo(results: dict[str, Any]) -> str:
     """Returns, a row for each rule or refresh, a column for each task."""
     tasks = results["tasks"]
-    rows = [
-        [name, *(interval(found[name]) for found in tasks.values())]
-        for name in next(iter(tasks.values()))
-    ]
-    return table(["", *tasks], rows)
+    rows, headings = [], []
+    for task, found in tasks.items():
+        _, gamma, lambda_ = conditions(next(iter(found.values())), "gamma", "gae_lambda")
+        headings.append(f"{task} (discount {gamma}, λ {lambda_})")
+    for name, first in next(iter(tasks.values())).items():
+        returns = [interval(found[name]) for found in tasks.values()]
+        rows.append([name, *conditions(first), *returns])
+    return table(["", "seeds", *headings], rows)
+
+
+def conditions(found: dict[str, Any], *settings: str) -> list[str]:
+    """The number of seeds, and some settings that all contenders have in common."""
+    own = found["training"]["settings"]
+    return [str(len(found["seeds"])), *(f"{own[name]:g}" for name in settings)]
 
 
 def interval(found: dict[str, Any]) -> str:
@@ -432,6 +449,7 @@ def permutation_supervised(results: dict[str, Any]) -> str:
                             ("barrier of tuned_loss", ".3f"),
                         )
                     ),
+                    "" if path == "aligned" else _with_error(paths[path]["middle minus aligned"]),
                 ]
                 for path in ("plain", *compared)
             ]
@@ -440,7 +458,13 @@ def permutation_supervised(results: dict[str, Any]) -> str:
     return "\n".join(
         [
             table(["", "better end", *shown, "aligned − better end"], rows),
-            table(["", "midpoint", "barrier", "of the loss", "temperature tuned"], methods),
+            table(
+                [
+                    *("", "midpoint", "barrier", "of the loss", "temperature tuned"),
+                    "midpoint − that of aligned",
+                ],
+                methods,
+            ),
             table(
                 ["averaged initialisations", *sides, "aligned − control"],
                 initial,
@@ -456,7 +480,7 @@ def _with_error(figure: dict[str, float], form: str = ".1%") -> str:
 
 def permutation_policies(results: dict[str, Any]) -> str:
     """Barriers of the return between policies; averaged untrained ones."""
-    sides = ("plain", "permutations", "signs and phases", "by both")
+    sides = ("plain", "permutations", "signs and phases", "scales", "by both")
     untrained = ("ends", "plain", "permutations", "signs and phases", "drawn")
     rows, connected, initial = [], [], []
     for name, found in results["tasks"].items():
@@ -464,8 +488,11 @@ def permutation_policies(results: dict[str, Any]) -> str:
             rows.append([name, "no better than chance", *[""] * len(sides)])
             continue
         earned = _within(found["returns"], ",.4g")
-        rows.append([name, earned, *(_within(found["barriers"][side]) for side in sides)])
-        connected.append([name, *(f"{found['connected'][side]:.0%}" for side in sides)])
+        barriers = found["barriers"]
+        rows.append(
+            [name, earned, *(_within(barriers[side]) if side in barriers else "" for side in sides)]
+        )
+        connected.append([name, *(_share(found, side) for side in sides)])
         initial.append([name, *(_within(found["untrained"][side]) for side in untrained)])
     return "\n".join(
         [
@@ -491,11 +518,19 @@ def permutation_skills(results: dict[str, Any]) -> str:
                     title,
                     str(len(found["pairs"]) - found["left out"]),
                     *(_within(found["barriers"][side]) for side in sides),
-                    *(f"{found['connected'][side]:.0%}" for side in sides),
+                    *(_share(found, side) for side in sides),
                 ]
             )
     headings = ("pairs", "barrier, plain", "aligned", "connected, plain", "aligned")
     return table(["skills", *headings], rows)
+
+
+def _share(found: dict[str, Any], side: str) -> str:
+    """The share of pairs that are connected, with its interval where one was recorded."""
+    if side not in found["connected"]:
+        return ""
+    interval = found.get("connected interval", {}).get(side)
+    return _within({"mean": found["connected"][side], "interval": interval}, ".0%")
 
 
 def _within(figure: dict[str, Any], form: str = ".2f") -> str:
@@ -509,19 +544,21 @@ def _within(figure: dict[str, Any], form: str = ".2f") -> str:
 
 def alignment_speed(results: dict[str, Any]) -> str:
     """Seconds, memory and ratios of every size; many policies below."""
+    contenders = ("matching", "align", "align by both")
+    ratios = ("align, not proven", "align", "align by both")
     rows = [
         [
             size,
-            *(f"{each['seconds'][name]:.2f} s" for name in ("matching", "align")),
-            *(f"{each['time_ratio'][name]:.1f}×" for name in ("align, not proven", "align")),
-            *(f"{each['peak_mebibytes'][name]:,.0f} MiB" for name in ("matching", "align")),
+            *(_known(each["seconds"], name, ".2f", " s") for name in contenders),
+            *(_known(each["time_ratio"], name, ".1f", "×") for name in ratios),
+            *(_known(each["peak_mebibytes"], name, ",.0f", " MiB") for name in contenders),
         ]
         for size, each in results["sizes"].items()
     ]
     headings = [
-        *("matching", "`align`"),
-        *("to matching, not proven", "to matching"),
-        *("memory of matching", "of `align`"),
+        *("matching", "`align`", "by both"),
+        *("to matching, not proven", "to matching", "by both, to matching"),
+        *("memory of matching", "of `align`", "by both"),
     ]
     policies = dict(results["policies"])
     count = policies.pop("count")
@@ -535,6 +572,11 @@ def alignment_speed(results: dict[str, Any]) -> str:
             table([f"`align_many` of {count} policies, by", "time", "memory"], many),
         ]
     )
+
+
+def _known(figures: Mapping[str, float], name: str, form: str, unit: str) -> str:
+    """A figure and its unit, or nothing where it was not measured."""
+    return f"{figures[name]:{form}}{unit}" if name in figures else ""
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -571,10 +613,11 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
-# What measures a table that is not its script's only one.
+# What measures a table, where that is not its script alone.
 COMMANDS = {
     "discover_montezuma_restarts": "discover_montezuma.py --restarts",
     "discover_private_eye": "discover_montezuma.py --game PrivateEye",
+    "permutation_supervised": "permutation_supervised.py --data DIR",
 }
 
 

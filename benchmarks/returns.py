@@ -30,14 +30,9 @@ from torch import nn
 from intervals import bootstrap, inter_quartile_mean
 from record import once
 from skillrl.agents import RecurrentPPO, RecurrentSAC
-from skillrl.envs import (
-    MaskVelocityVectorWrapper,
-    PreviousActionRewardVectorWrapper,
-    SB3VecEnv,
-    make_vec,
-)
+from skillrl.envs import MaskVelocityVectorWrapper, SB3VecEnv, make_vec
 
-# The seed of trainings that only choose settings; those that are recorded count from 0.
+# The seed of trainings that only choose settings.
 SEARCH_SEED = 1_000
 # Points of a curve of training returns.
 POINTS = 20
@@ -78,8 +73,6 @@ class Task:
     """Whether velocities are hidden."""
     flattened: bool = False
     """Whether observations that are no vectors become some, numbers that count things one-hot."""
-    previous: bool = False
-    """Whether the last action and reward are observed."""
     normalized: bool = False
     """Whether observations and rewards are normalised by running statistics."""
     staggered: int = 0
@@ -97,9 +90,7 @@ class Task:
             wrapper = partial(Staggered, within=self.staggered)
             more["wrappers"] = [*more.get("wrappers", []), wrapper]
         envs = make_vec(self.env, num_envs, num_threads=1, autoreset_mode=autoreset_mode, **more)
-        if self.masked:
-            envs = MaskVelocityVectorWrapper(envs)
-        return PreviousActionRewardVectorWrapper(envs) if self.previous else envs
+        return MaskVelocityVectorWrapper(envs) if self.masked else envs
 
     def make(self, num_envs: int) -> VecEnv:
         """Make environments for Stable-Baselines3, which report the returns of their episodes."""
@@ -300,9 +291,9 @@ def searched(
 
 
 def compared(
-    contenders: Mapping[Any, Training], folder: Path, workers: int, seeds: int
+    contenders: Mapping[Any, Training], folder: Path, workers: int, seeds: Sequence[int]
 ) -> dict[Any, dict[str, Any]]:
-    """Train every contender with seeds from 0: returns by seed, mean, interval, curves, settings.
+    """Train every contender with some seeds: returns by seed, mean, interval, curves, settings.
 
     Of fewer than four seeds the inter-quartile mean is the mean.
     """
@@ -313,19 +304,19 @@ def compared(
     # Every contender's first seed comes first: a comparison that is stopped knows something of all.
     runs = {
         name_of(name, seed): dataclasses.replace(each, seed=seed)
-        for seed in range(seeds)
+        for seed in seeds
         for name, each in contenders.items()
     }
     outcomes = run_all(runs, folder, workers)
     found = {}
     for name, each in contenders.items():
-        own = [outcomes[name_of(name, seed)] for seed in range(seeds)]
+        own = [outcomes[name_of(name, seed)] for seed in seeds]
         values = [outcome["return"] for outcome in own]
         found[name] = {
             "mean": inter_quartile_mean(values),
             "interval": bootstrap(values),
             "returns": values,
-            "seeds": list(range(seeds)),
+            "seeds": list(seeds),
             "curves": [outcome["curve"] for outcome in own],
             "minutes": sum(sum(outcome["seconds"].values()) for outcome in own) / 60,
             "training": dataclasses.asdict(each),

@@ -80,17 +80,34 @@ def test_the_better_rate_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert "learning_rate" not in SHORT.settings
 
 
+def test_contenders_are_compared_by_the_seeds_that_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def outcomes(trainings: dict, folder: Path, workers: int) -> dict:
+        # Each returns its seed.
+        found = {"curve": [], "seconds": {"training": 60.0}}
+        return {name: {**found, "return": float(each.seed)} for name, each in trainings.items()}
+
+    monkeypatch.setattr(returns, "run_all", outcomes)
+    found = returns.compared({"pole": SHORT}, tmp_path, 2, range(100, 103))["pole"]
+    assert (found["seeds"], found["returns"], found["mean"]) == (
+        *([100, 101, 102], [100.0, 101.0, 102.0], 101.0),
+    )
+
+
 def test_all_agents_have_the_same_settings_on_a_task() -> None:
     for problem in memory_tasks.PROBLEMS.values():
         agents = memory_tasks.contenders(problem)
         # How long units remember is said to each in its own way.
-        own = {"chunk", "policy_kwargs", "horizon"}
+        own = {"chunk", "refresh", "policy_kwargs", "horizon"}
         common = [
             {name: v for name, v in each.settings.items() if name not in own}
             for each in agents.values()
         ]
         assert all(each == common[0] for each in common)
         assert len({(t.steps, t.num_envs, t.episodes) for t in agents.values()}) == 1
+        adam = [each.settings["policy_kwargs"]["optimizer_kwargs"] for each in agents.values()]
+        assert all(each == adam[0] and each["fused"] for each in adam)
         told = agents["skillrl"].settings["policy_kwargs"]["cell_kwargs"]
         assert told.get("horizon") == agents["sb3-contrib"].settings.get("horizon")
 

@@ -416,8 +416,8 @@ def _compare(path: Path, model: _Model, arguments: dict[str, Tensor]) -> Export:
         if recurrent:
             (own,) = rest
             assert state is not None
-            # The actor's comes first.
-            difference = max(difference, _relative(own, state[0], 1 + np.abs(state[0])))
+            (remembered,) = state
+            difference = max(difference, _relative(own, remembered, 1 + np.abs(remembered)))
         if isinstance(space, spaces.Box):
             extent = space.high - space.low
             unit = np.where(np.isfinite(extent), extent, 1 + np.abs(wanted))

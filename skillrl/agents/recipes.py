@@ -38,6 +38,9 @@ class TrainRecipe:
     """Episodes of an evaluation, without noise, from the same resets each time."""
     mask_velocity: bool = False
     """Hide velocities, so that the agent has to remember; of classic control and MuJoCo."""
+    previous_action_reward: bool = False
+    """Show the action before each observation and the reward that it earned, so that an agent with
+    memory knows what came of what it did."""
     normalize: bool = False
     """Normalise observations (real vectors) and rewards by running statistics, as VecNormalize."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)

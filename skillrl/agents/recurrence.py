@@ -125,18 +125,6 @@ class ForDictionaries:
         super().__init__(*args, **kwargs)
 
 
-def initial_carry(
-    recurrences: Mapping[str, Recurrence], batch_size: int, sensitivities: bool | None
-) -> Carry:
-    """Return the carry of several recurrences at the begin of episodes, under their names."""
-    return Carry.stack(
-        {
-            name: recurrence.layer.initial_carry(batch_size, sensitivities=sensitivities)
-            for name, recurrence in recurrences.items()
-        }
-    )
-
-
 class Recurrence(nn.Module):
     """An encoder and a recurrent layer.
 

@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
-from skillrl.agents.recurrence import (
-    ForDictionaries,
-    ForImages,
-    Recurrence,
-    chunk_features,
-    initial_carry,
-)
+from skillrl.agents.base_recurrent_policy import BaseRecurrentPolicy
+from skillrl.agents.recurrence import ForDictionaries, ForImages, Recurrence, chunk_features
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import Carry, Rule
 
-Observation = np.ndarray | dict[str, np.ndarray]
 
-
-class Act(Protocol):
-    """Acts for one step; see ``RecurrentPolicy.stepper``."""
+class Step(Protocol):
+    """Acts for one step of a rollout; see ``RecurrentPolicy.stepper``."""
 
     def __call__(
-        self, observations: PyTorchObs, carry: Carry, starts: Tensor, deterministic: bool = False
+        self, observations: PyTorchObs, carry: Carry, starts: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Carry]:
         """Return actions, values, log-probabilities and the carry."""
         ...
 
 
-class RecurrentPolicy(ActorCriticPolicy):
+class RecurrentPolicy(BaseRecurrentPolicy, ActorCriticPolicy):
     """Actor and critic that remember: features → encoder → recurrent layer → networks.
 
     Args:
@@ -45,18 +38,16 @@ class RecurrentPolicy(ActorCriticPolicy):
         lr_schedule: learning rate as a function of the remaining progress.
         net_arch: layers behind the recurrence, as in Stable-Baselines3.
         activation_fn: non-linearity of all layers.
-        cell: ``"lru"``, ``"linear-rtu"``, ``"nonlinear-rtu"`` or ``"gru"``.
-        state_size: units of the recurrent layer.
-        rule: its learning rule, as described at ``skillrl.recurrent.RecurrentLayer``; of a GRU
-            ``"snap1"``, ``"truncated"`` or ``"bptt"``.
-        encoder: units of the layers in front of the recurrence; may be none.
         shared_recurrence: whether actor and critic have one recurrence together.
-        cell_kwargs: other arguments of the recurrent layer, such as ``r_min`` or ``horizon``.
-        kwargs: those of Stable-Baselines3's ``ActorCriticPolicy``.
+        kwargs: those of ``BaseRecurrentPolicy`` (``cell``, ``state_size``, ``rule``, ``encoder``,
+            ``cell_kwargs``), and of Stable-Baselines3's ``ActorCriticPolicy``.
 
     Raises:
         InvalidValueError: if an argument is out of range, or the cell does not have the rule.
     """
+
+    # The epsilon is that of Stable-Baselines3's PPO.
+    adam_kwargs: ClassVar[dict[str, Any]] = {"eps": 1e-5, "fused": True}
 
     def __init__(
         self,
@@ -66,32 +57,15 @@ class RecurrentPolicy(ActorCriticPolicy):
         net_arch: list[int] | dict[str, list[int]] | None = None,
         activation_fn: type[nn.Module] = nn.Tanh,
         *,
-        cell: str = "lru",
-        state_size: int = 64,
-        rule: Rule = "online",
-        encoder: tuple[int, ...] = (64,),
         shared_recurrence: bool = False,
-        cell_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if kwargs.get("use_sde"):
-            raise InvalidValueError("use_sde is not supported by recurrent policies.")
         if not kwargs.get("share_features_extractor", True):
             raise InvalidValueError(
                 "Recurrent policies share the features extractor; the encoder and the recurrence "
                 "are those of actor and critic alone, unless shared_recurrence."
             )
         self.shared_recurrence = shared_recurrence
-        self._memory: dict[str, Any] = {
-            "cell": cell,
-            "state_size": state_size,
-            "rule": rule,
-            "encoder": tuple(encoder),
-            "cell_kwargs": dict(cell_kwargs or {}),
-        }
-        if kwargs.get("optimizer_class", torch.optim.Adam) is torch.optim.Adam:
-            # One kernel for all parameters, besides what Stable-Baselines3's PPO has.
-            kwargs.setdefault("optimizer_kwargs", {"eps": 1e-5, "fused": True})
         super().__init__(
             observation_space, action_space, lr_schedule, net_arch, activation_fn, **kwargs
         )
@@ -99,7 +73,6 @@ class RecurrentPolicy(ActorCriticPolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
             **super()._get_constructor_parameters(),
-            **self._memory,
             "shared_recurrence": self.shared_recurrence,
         }
 
@@ -124,10 +97,6 @@ class RecurrentPolicy(ActorCriticPolicy):
         """The learning rule of all recurrences."""
         return next(iter(self._each().values())).layer.rule
 
-    def initial_carry(self, batch_size: int, *, sensitivities: bool | None = None) -> Carry:
-        """Return the carry at the begin of episodes; see ``RecurrentLayer.initial_carry``."""
-        return initial_carry(self._each(), batch_size, sensitivities)
-
     def chunk_features(self, observations: PyTorchObs, shape: torch.Size) -> Tensor:
         """Return the features ``(time, batch, size)`` of a chunk's observations.
 
@@ -135,7 +104,11 @@ class RecurrentPolicy(ActorCriticPolicy):
             observations: ``(time, batch, *shape)``, or such a tensor for each key.
             shape: time and batch.
         """
-        features = chunk_features(self.extract_features, observations, shape)
+        return chunk_features(self._features, observations, shape)
+
+    def _features(self, observations: PyTorchObs) -> Tensor:
+        # One tensor: the extractor is shared.
+        features = cast(Tensor, self.extract_features(observations))
         # SB3 makes float32 of all observations, whatever the parameters are.
         return features.to(self.value_net.weight.dtype)
 
@@ -197,42 +170,54 @@ class RecurrentPolicy(ActorCriticPolicy):
         """
         actor, critic = self.recur(observations, carry, starts)
         values = self.value_net(self.mlp_extractor.forward_critic(critic)).squeeze(-1)
-        latent = self.mlp_extractor.forward_actor(actor).flatten(0, 1)
-        distribution = self._get_action_dist_from_latent(latent)
+        distribution = self._distribution(actor.flatten(0, 1))
         chosen = actions.flatten(0, 1)
         if isinstance(self.action_space, spaces.MultiBinary):
-            chosen = chosen.to(latent.dtype)  # a cross-entropy takes no integers
+            chosen = chosen.to(actor.dtype)  # a cross-entropy takes no integers
         log_prob = distribution.log_prob(chosen).unflatten(0, starts.shape)
         entropy = distribution.entropy()
         return values, log_prob, None if entropy is None else entropy.unflatten(0, starts.shape)
 
-    def stepper(self) -> Act:
-        """Return a function that acts, with the parameters as they are now, without gradients.
+    def _distribution(self, remembered: Tensor) -> Distribution:
+        """What the actor does with what it remembers, ``(batch, output_size)``."""
+        return self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(remembered))
+
+    def stepper(self) -> Step:
+        """Return a function that takes the steps of a rollout, with the parameters as they are now.
 
         It takes observations ``(batch, *shape)``, a carry, and where episodes begin, ``(batch,)``
         bool, and returns actions, values ``(batch,)``, log-probabilities ``(batch,)`` and the
-        carry.
+        carry, without gradients.
         """
         steps = {name: recurrence.stepper() for name, recurrence in self._each().items()}
 
         @torch.no_grad()
-        def act(
-            observations: PyTorchObs, carry: Carry, starts: Tensor, deterministic: bool = False
+        def step(
+            observations: PyTorchObs, carry: Carry, starts: Tensor
         ) -> tuple[Tensor, Tensor, Tensor, Carry]:
-            # One tensor: the extractor is shared.
-            features = cast(Tensor, self.extract_features(observations))
-            features = features.to(self.value_net.weight.dtype)
+            features = self._features(observations)
             begins = starts if bool(starts.any()) else None
-            found = {name: step(features, carry.part(name), begins) for name, step in steps.items()}
+            found = {name: own(features, carry.part(name), begins) for name, own in steps.items()}
             outputs = [output for output, _ in found.values()]
-            latent = self.mlp_extractor.forward_actor(outputs[0])
-            distribution = self._get_action_dist_from_latent(latent)
-            actions = distribution.get_actions(deterministic=deterministic)
+            distribution = self._distribution(outputs[0])
+            actions = distribution.get_actions()
             values = self.value_net(self.mlp_extractor.forward_critic(outputs[-1])).squeeze(-1)
             after = Carry.stack({name: c for name, (_, c) in found.items()})
             return actions, values, distribution.log_prob(actions), after
 
-        return act
+        return step
+
+    @torch.no_grad()
+    def act(
+        self, observations: PyTorchObs, carry: Carry, starts: Tensor, deterministic: bool = False
+    ) -> tuple[Tensor, Carry]:
+        """Return actions, and what the actor carries on; see ``BaseRecurrentPolicy.act``."""
+        name, recurrence = next(iter(self._each().items()))
+        begins = starts if bool(starts.any()) else None
+        features = self._features(observations)
+        output, after = recurrence.stepper()(features, carry.part(name), begins)
+        actions = self._distribution(output).get_actions(deterministic=deterministic)
+        return actions, Carry.stack({name: after})
 
     def environment_actions(self, actions: Tensor) -> np.ndarray:
         """Return what an environment is given for sampled actions ``(batch, …)``."""
@@ -249,75 +234,6 @@ class RecurrentPolicy(ActorCriticPolicy):
         )
 
     evaluate_actions = get_distribution = predict_values = forward
-
-    def predict(
-        self,
-        observation: Observation,
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """Return actions, and the state to give back with the next observation.
-
-        Args:
-            observation: one, or a batch.
-            state: what the last call returned; None where episodes begin.
-            episode_start: where episodes begin, ``(batch,)`` or one value.
-            deterministic: whether to act without noise.
-
-        Raises:
-            InvalidValueError: if the state is that of another batch or network.
-        """
-        self.set_training_mode(False)
-        observations, vectorised = self.obs_to_tensor(observation)
-        carry, starts = carry_from_state(
-            observations,
-            lambda size: self.initial_carry(size, sensitivities=False),
-            state,
-            episode_start,
-        )
-        actions, _, _, carry = self.stepper()(observations, carry, starts, deterministic)
-        chosen = self.environment_actions(actions)
-        after = tuple(value.cpu().numpy() for value in carry.values())
-        return chosen if vectorised else chosen[0], after
-
-
-def carry_from_state(
-    observations: PyTorchObs,
-    initial: Callable[[int], Carry],
-    state: tuple[np.ndarray, ...] | None,
-    episode_start: np.ndarray | None,
-) -> tuple[Carry, Tensor]:
-    """Return what ``predict`` was given as a carry and as the begins of episodes.
-
-    Args:
-        observations: of a batch.
-        initial: from the batch's size to the carry at the begin of episodes.
-        state: see ``RecurrentPolicy.predict``.
-        episode_start: see there.
-
-    Raises:
-        InvalidValueError: if the state is that of another batch or network.
-    """
-    seen = next(iter(observations.values())) if isinstance(observations, dict) else observations
-    batch_size = len(seen)
-    carry = initial(batch_size)
-    if state is not None:
-        shapes = [tuple(value.shape) for value in carry.values()]
-        received = [tuple(np.shape(value)) for value in state]
-        if shapes != received:
-            raise InvalidValueError(
-                f"For {batch_size} observation(s) the state has the shapes {shapes}. Received "
-                f"{received}: give back what the last call of predict returned, or None."
-            )
-        values = (torch.as_tensor(value, device=seen.device) for value in state)
-        carry = Carry(dict(zip(carry, values, strict=True)))
-    begins = np.zeros(batch_size, bool) if episode_start is None else np.asarray(episode_start)
-    if begins.size != batch_size:
-        raise InvalidValueError(
-            f"episode_start should tell of {batch_size} observation(s). Received {begins.size}."
-        )
-    return carry, torch.as_tensor(begins.reshape(-1).astype(bool), device=seen.device)
 
 
 class CnnLruPolicy(ForImages, RecurrentPolicy):

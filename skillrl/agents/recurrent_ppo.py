@@ -22,6 +22,7 @@ from torch.nn.functional import mse_loss
 from skillrl.agents.recurrence import check_policy, environment_for
 from skillrl.agents.recurrent_policy import CnnLruPolicy, MultiInputLruPolicy, RecurrentPolicy
 from skillrl.agents.spaces import check_bounded, check_observations
+from skillrl.envs.arguments import positive_int
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import Carry
 
@@ -160,8 +161,9 @@ class RecurrentPPO(PPO):
             )
 
     def _check_chunks(self, n_steps: int, batch_size: int) -> None:
+        positive_int("chunk", self.chunk)
         for name, size in (("n_steps", n_steps), ("batch_size", batch_size)):
-            if self.chunk < 1 or size % self.chunk:
+            if positive_int(name, size) % self.chunk:
                 raise InvalidValueError(
                     f"chunk={self.chunk} does not divide {name}={size}: a rollout and a batch are "
                     "cut into whole chunks."

@@ -25,8 +25,19 @@ from skillrl.agents.recurrent_sac_policy import (
 )
 from skillrl.agents.sequence_replay import SequenceReplayBuffer
 from skillrl.agents.spaces import check_bounded, check_observations
+from skillrl.envs.arguments import positive_int, whole_number
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import Carry
+
+# What SAC takes and this agent does not, with Stable-Baselines3's defaults, which ask for nothing.
+_UNSUPPORTED: dict[str, Any] = {
+    "action_noise": None,
+    "n_steps": 1,
+    "optimize_memory_usage": False,
+    "replay_buffer_class": None,
+    "replay_buffer_kwargs": None,
+    "use_sde": False,
+}
 
 
 class RecurrentSAC(SAC):
@@ -87,17 +98,9 @@ class RecurrentSAC(SAC):
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
-        unsupported = {
-            *("use_sde", "replay_buffer_class", "replay_buffer_kwargs", "n_steps"),
-            *("optimize_memory_usage", "action_noise"),
-        } & {*kwargs}
+        unsupported = [n for n, usual in _UNSUPPORTED.items() if kwargs.get(n, usual) != usual]
         if unsupported:
-            raise InvalidValueError(f"RecurrentSAC takes no {', '.join(sorted(unsupported))}.")
-        if chunk < 1 or burn_in < 0 or batch_size < 1:
-            raise InvalidValueError(
-                "A sequence has at least one step to learn from. Received "
-                f"chunk={chunk}, burn_in={burn_in}, batch_size={batch_size}."
-            )
+            raise InvalidValueError(f"RecurrentSAC takes no {', '.join(unsupported)}.")
         # None, too, where a saved agent is loaded.
         made = environment_for(env, kwargs.get("verbose", 0))
         if made is not None:
@@ -126,6 +129,10 @@ class RecurrentSAC(SAC):
         )
 
     def _setup_model(self) -> None:
+        # Here, because `load` may change what was saved.
+        positive_int("chunk", self.chunk)
+        whole_number("burn_in", self.burn_in, at_least=0)
+        positive_int("batch_size", self.batch_size)
         # SB3 makes the buffer before the policy, which knows what is to be stored.
         self.replay_buffer_class = _Later
         super()._setup_model()
@@ -161,7 +168,7 @@ class RecurrentSAC(SAC):
         observations = obs_as_tensor(self._last_obs, self.device)
         starts = torch.as_tensor(begins, device=self.device)
         actions, self._carry = self.policy.act(observations, self._carry, starts)
-        scaled = actions.cpu().numpy()
+        scaled = actions.cpu().numpy().reshape(n_envs, *(self.action_space.shape or ()))
         if self.num_timesteps < learning_starts:
             scaled = np.stack(
                 [self.policy.scale_action(self.action_space.sample()) for _ in range(n_envs)]

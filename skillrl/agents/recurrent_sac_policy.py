@@ -14,16 +14,10 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor, SACPolicy
 from torch import Tensor, nn
 
-from skillrl.agents.recurrence import (
-    ForDictionaries,
-    ForImages,
-    Recurrence,
-    chunk_features,
-    initial_carry,
-)
-from skillrl.agents.recurrent_policy import Observation, carry_from_state
+from skillrl.agents.base_recurrent_policy import BaseRecurrentPolicy
+from skillrl.agents.recurrence import ForDictionaries, ForImages, Recurrence, chunk_features
 from skillrl.errors import InvalidValueError
-from skillrl.recurrent import Carry, Rule
+from skillrl.recurrent import Carry
 
 
 def _recall(
@@ -124,19 +118,16 @@ class RecurrentCritic(ContinuousCritic):
         )
 
 
-class RecurrentSACPolicy(SACPolicy):
+class RecurrentSACPolicy(BaseRecurrentPolicy, SACPolicy):
     """Actor and twin critics that remember: features → encoder → recurrent layer → networks.
 
     Args:
         observation_space: as in Stable-Baselines3.
         action_space: a bounded Box.
         lr_schedule: learning rate as a function of the remaining progress.
-        cell: ``"lru"``, ``"linear-rtu"``, ``"nonlinear-rtu"`` or ``"gru"``.
-        state_size: units of each recurrent layer.
-        rule: their learning rule, as described at ``skillrl.recurrent.RecurrentLayer``.
-        encoder: units of the layers in front of each recurrence; may be none.
-        cell_kwargs: other arguments of the recurrent layers, such as ``r_min`` or ``horizon``.
-        kwargs: those of Stable-Baselines3's ``SACPolicy``.
+        args: those of Stable-Baselines3's ``SACPolicy``.
+        kwargs: those of ``BaseRecurrentPolicy`` (``cell``, ``state_size``, ``rule``, ``encoder``,
+            ``cell_kwargs``), and of ``SACPolicy``.
 
     Raises:
         InvalidValueError: if an argument is out of range, or the cell does not have the rule.
@@ -152,30 +143,13 @@ class RecurrentSACPolicy(SACPolicy):
         action_space: spaces.Box,
         lr_schedule: Schedule,
         *args: Any,
-        cell: str = "lru",
-        state_size: int = 64,
-        rule: Rule = "online",
-        encoder: tuple[int, ...] = (64,),
-        cell_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if kwargs.get("use_sde") or kwargs.get("share_features_extractor"):
+        if kwargs.get("share_features_extractor"):
             raise InvalidValueError(
-                "use_sde and share_features_extractor are not supported by recurrent policies."
+                "share_features_extractor is not supported by recurrent policies of SAC."
             )
-        self._memory: dict[str, Any] = {
-            "cell": cell,
-            "state_size": state_size,
-            "rule": rule,
-            "encoder": tuple(encoder),
-            "cell_kwargs": dict(cell_kwargs or {}),
-        }
-        if kwargs.get("optimizer_class", torch.optim.Adam) is torch.optim.Adam:
-            kwargs.setdefault("optimizer_kwargs", {"fused": True})
         super().__init__(observation_space, action_space, lr_schedule, *args, **kwargs)
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), **self._memory}
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> RecurrentActor:
         """Return a new actor."""
@@ -192,27 +166,13 @@ class RecurrentSACPolicy(SACPolicy):
     def _each(self) -> dict[str, Recurrence]:
         return {"actor": self.actor.recurrence, **self.critic.each()}
 
-    def initial_carry(self, batch_size: int, *, sensitivities: bool | None = None) -> Carry:
-        """Return what actor and critics carry at the begin of episodes."""
-        return initial_carry(self._each(), batch_size, sensitivities)
-
     @torch.no_grad()
     def act(
-        self,
-        observations: PyTorchObs,
-        carry: Carry,
-        starts: Tensor,
-        deterministic: bool = False,
+        self, observations: PyTorchObs, carry: Carry, starts: Tensor, deterministic: bool = False
     ) -> tuple[Tensor, Carry]:
-        """Return actions in [−1, 1], ``(batch, size)``, and what is carried on, without gradients.
+        """Return actions in [−1, 1], ``(batch, size)``, and what is carried on.
 
-        What the carry does not hold is not computed: the actor alone can act.
-
-        Args:
-            observations: ``(batch, *shape)``.
-            carry: before this step.
-            starts: where episodes begin, ``(batch,)``, bool.
-            deterministic: whether to act without noise.
+        What the carry does not hold is not computed; see ``BaseRecurrentPolicy.act``.
         """
         begins = starts if bool(starts.any()) else None
         features = {
@@ -229,28 +189,10 @@ class RecurrentSACPolicy(SACPolicy):
         actions = self.actor.act(found["actor"][0], deterministic)
         return actions, Carry.stack({name: after for name, (_, after) in found.items()})
 
-    def predict(
-        self,
-        observation: Observation,
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """Return actions, and the actor's state; see ``RecurrentPolicy.predict``."""
-        self.set_training_mode(False)
-        observations, vectorised = self.obs_to_tensor(observation)
-        own = self.actor.recurrence.layer
-        carry, starts = carry_from_state(
-            observations,
-            lambda size: Carry.stack({"actor": own.initial_carry(size, sensitivities=False)}),
-            state,
-            episode_start,
-        )
-        actions, carry = self.act(observations, carry, starts, deterministic)
+    def environment_actions(self, actions: Tensor) -> np.ndarray:
+        """Return what an environment is given for actions in [−1, 1], ``(batch, size)``."""
         chosen = actions.cpu().numpy().reshape((-1, *(self.action_space.shape or ())))
-        chosen = self.unscale_action(chosen)
-        after = tuple(value.cpu().numpy() for value in carry.values())
-        return chosen if vectorised else chosen[0], after
+        return self.unscale_action(chosen)
 
 
 class CnnLruSACPolicy(ForImages, RecurrentSACPolicy):

@@ -1,4 +1,4 @@
-"""The policy of RecurrentSkillPPO: a skill's actor-critic that remembers."""
+"""The policies of skills that remember, and that of RecurrentSkillPPO."""
 
 from __future__ import annotations
 
@@ -12,31 +12,30 @@ from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from skillrl.agents.base_skill_policy import ACTIVATIONS, check_network
+from skillrl.agents.base_recurrent_policy import BaseRecurrentPolicy
+from skillrl.agents.base_skill_policy import ACTIVATIONS, BaseSkillPolicy, check_network
 from skillrl.agents.features import features_for
 from skillrl.agents.recurrence import Recurrence
 from skillrl.agents.recurrent_policy import RecurrentPolicy
 from skillrl.agents.squashed_actor import SquashedActor
 
 
-class RecurrentSkillPolicy(SquashedActor, RecurrentPolicy):
-    """``SkillPolicy`` with a memory: normaliser → encoder → recurrent layer → networks.
+class BaseRecurrentSkillPolicy(BaseSkillPolicy, BaseRecurrentPolicy):
+    """Base of the policies of skills that remember.
 
     Args:
         observation_space: a Box.
         action_space: a bounded Box, or Discrete.
         lr_schedule: learning rate as a function of the remaining progress.
-        hidden: units of the layers behind the recurrence, for actor and critic each.
+        hidden: units of the layers behind the recurrences, for actor and critics each.
         activation: non-linearity: ``"silu"``, ``"tanh"`` or ``"relu"``.
-        cell: kind of the recurrent layers; see ``RecurrentPolicy``.
-        state_size: units of each recurrent layer.
+        cell: kind of the recurrent layers; see ``BaseRecurrentPolicy``.
         encoder: units of the layers in front of the recurrences.
+        kwargs: other arguments of ``BaseRecurrentPolicy``, such as ``state_size``.
 
     Raises:
         InvalidValueError: if a space or a value is not supported.
     """
-
-    format = "recurrent-skill-policy"
 
     def __init__(
         self,
@@ -45,24 +44,22 @@ class RecurrentSkillPolicy(SquashedActor, RecurrentPolicy):
         lr_schedule: Schedule,
         hidden: tuple[int, ...] = (128,),
         activation: str = "silu",
+        *,
         cell: str = "lru",
-        state_size: int = 64,
         encoder: tuple[int, ...] = (128,),
         **kwargs: Any,
     ) -> None:
         check_network(observation_space, action_space, (*hidden, *encoder), activation)
-        self.hidden = tuple(hidden)
-        self.activation = activation
+        self.hidden, self.activation = tuple(hidden), activation
         super().__init__(
             observation_space,
             action_space,
             lr_schedule,
-            net_arch={"pi": list(hidden), "vf": list(hidden)},
+            net_arch=list(hidden),
             activation_fn=ACTIVATIONS[activation],
             features_extractor_class=features_for(observation_space),
             normalize_images=False,  # the extractor does so itself
             cell=cell,
-            state_size=state_size,
             rule="snap1" if cell == "gru" else "online",
             encoder=encoder,
             **kwargs,
@@ -77,6 +74,15 @@ class RecurrentSkillPolicy(SquashedActor, RecurrentPolicy):
             "state_size": self._memory["state_size"],
             "encoder": list(self._memory["encoder"]),
         }
+
+
+class RecurrentSkillPolicy(SquashedActor, BaseRecurrentSkillPolicy, RecurrentPolicy):
+    """``SkillPolicy`` with a memory: normaliser → encoder → recurrent layer → networks.
+
+    Its arguments are those of ``BaseRecurrentSkillPolicy``.
+    """
+
+    format = "recurrent-skill-policy"
 
     def _build(self, lr_schedule: Schedule) -> None:
         self._build_mlp_extractor()

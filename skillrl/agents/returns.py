@@ -15,7 +15,12 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 
 from skillrl.agents.normalizer import Observation
 from skillrl.agents.policy_network import PolicyNetwork
-from skillrl.envs import MaskVelocityVectorWrapper, NeuralRewardVectorWrapper, make_vec
+from skillrl.envs import (
+    MaskVelocityVectorWrapper,
+    NeuralRewardVectorWrapper,
+    PreviousActionRewardVectorWrapper,
+    make_vec,
+)
 from skillrl.errors import InvalidValueError
 
 # An episode that does not end by itself is cut: no task registered with a limit has a longer one.
@@ -38,6 +43,8 @@ class Task:
     """Its keyword arguments."""
     mask_velocity: bool = False
     """Whether velocities are hidden."""
+    previous_action_reward: bool = False
+    """Whether the last action and reward are observed."""
 
     def make(self, num_envs: int, reward: Rewards | None = None) -> VectorEnv[Any, Any, Any]:
         """Make environments that begin a new episode in the step that ends one.
@@ -50,11 +57,15 @@ class Task:
         envs = make_vec(self.env, num_envs, autoreset_mode=mode, **self.env_kwargs)
         if self.mask_velocity:
             envs = MaskVelocityVectorWrapper(envs)
+        if self.previous_action_reward:
+            envs = PreviousActionRewardVectorWrapper(envs)
         return envs if reward is None else NeuralRewardVectorWrapper(envs, reward)
 
     def __str__(self) -> str:
         arguments = f" with {self.env_kwargs}" if self.env_kwargs else ""
-        return f"{self.env}{arguments}{' without velocities' if self.mask_velocity else ''}"
+        masked = " without velocities" if self.mask_velocity else ""
+        told = " with the last action and reward" if self.previous_action_reward else ""
+        return f"{self.env}{arguments}{masked}{told}"
 
 
 @dataclass(frozen=True)

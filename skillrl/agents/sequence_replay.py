@@ -217,6 +217,30 @@ def check_memory(needed: int, buffer_size: int) -> None:
         )
 
 
+def transition_bytes(
+    observation_space: spaces.Space[Any], action_space: spaces.Space[Any], observations: int = 2
+) -> int:
+    """Return what a transition takes in Stable-Baselines3's replay buffer.
+
+    Args:
+        observation_space: of an environment; may be a Dict.
+        action_space: of an environment.
+        observations: that are kept of it: before and after the action, unless memory is optimised.
+    """
+    seen = (
+        observation_space.spaces.values()
+        if isinstance(observation_space, spaces.Dict)
+        else [observation_space]
+    )
+    # Further its reward, and whether the episode ended, by itself or by a time limit.
+    return observations * sum(map(_bytes, seen)) + _bytes(action_space) + 3 * 4
+
+
+def _bytes(space: spaces.Space[Any]) -> int:
+    """Memory that one of a space takes."""
+    return int(np.prod(space.shape or ())) * np.dtype(space.dtype).itemsize
+
+
 def available_memory() -> int | None:
     """Bytes that could be used now; None where the system does not say."""
     try:

@@ -12,7 +12,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from skillrl.agents.sequence_replay import SequenceReplayBuffer, check_memory
+from skillrl.agents.sequence_replay import SequenceReplayBuffer, check_memory, transition_bytes
 
 # Observations that are scored at once.
 _PIECE = 4_096
@@ -94,9 +94,8 @@ class SkillReplayBuffer(_Rescored, ReplayBuffer):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        # Of a transition: two observations, an action, and three numbers.
-        needed = 2 * _bytes(observation_space) + _bytes(action_space) + 3 * 4
-        check_memory(_COPIES * needed * buffer_size, buffer_size)
+        needed = buffer_size * transition_bytes(observation_space, action_space)
+        check_memory(_COPIES * needed, buffer_size)
         super().__init__(buffer_size, observation_space, action_space, *args, **kwargs)
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -126,11 +125,6 @@ class SkillReplayBuffer(_Rescored, ReplayBuffer):
             dones=self.to_torch(ended[:, None]),
             rewards=self.to_torch(self._normalize_reward(self.rewards[rows, envs, None], env)),
         )
-
-
-def _bytes(space: spaces.Space[Any]) -> int:
-    """Memory that one of a space takes."""
-    return int(np.prod(space.shape or ())) * np.dtype(space.dtype).itemsize
 
 
 class SkillSequenceReplayBuffer(_Rescored, SequenceReplayBuffer):

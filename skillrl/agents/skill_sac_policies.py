@@ -20,6 +20,7 @@ from skillrl.agents.recurrent_sac_policy import (
     RecurrentCritic,
     RecurrentSACPolicy,
 )
+from skillrl.agents.recurrent_skill_policy import BaseRecurrentSkillPolicy
 from skillrl.errors import InvalidValueError
 
 
@@ -122,18 +123,10 @@ class SkillSACPolicy(_SkillOfSAC):
         return {"hidden": list(self.hidden), "activation": self.activation}
 
 
-class RecurrentSkillSACPolicy(_SkillOfSAC, RecurrentSACPolicy):
+class RecurrentSkillSACPolicy(_SkillOfSAC, BaseRecurrentSkillPolicy, RecurrentSACPolicy):
     """``SkillSACPolicy`` with memories: normaliser → encoder → recurrent layer → networks.
 
-    Args:
-        observation_space: a Box.
-        action_space: a bounded Box.
-        lr_schedule: learning rate as a function of the remaining progress.
-        hidden: units of the layers behind the recurrences.
-        activation: non-linearity: ``"silu"``, ``"tanh"`` or ``"relu"``.
-        cell: kind of the recurrent layers; see ``RecurrentSACPolicy``.
-        state_size: units of each recurrent layer.
-        encoder: units of the layers in front of the recurrences.
+    Its arguments are those of ``BaseRecurrentSkillPolicy``; actions are a bounded Box.
 
     Raises:
         InvalidValueError: if a space or a value is not supported.
@@ -148,40 +141,10 @@ class RecurrentSkillSACPolicy(_SkillOfSAC, RecurrentSACPolicy):
         self,
         observation_space: spaces.Space[Any],
         action_space: spaces.Space[Any],
-        lr_schedule: Schedule,
-        hidden: tuple[int, ...] = (128,),
-        activation: str = "silu",
-        cell: str = "lru",
-        state_size: int = 64,
-        encoder: tuple[int, ...] = (128,),
+        *args: Any,
         **kwargs: Any,
     ) -> None:
-        check_network(observation_space, action_space, (*hidden, *encoder), activation)
-        self.hidden, self.activation = tuple(hidden), activation
-        super().__init__(
-            observation_space,
-            check_continuous(action_space),
-            lr_schedule,
-            net_arch=list(hidden),
-            activation_fn=ACTIVATIONS[activation],
-            features_extractor_class=features_for(observation_space),
-            normalize_images=False,  # the extractor does so itself
-            cell=cell,
-            state_size=state_size,
-            rule="snap1" if cell == "gru" else "online",
-            encoder=encoder,
-            **kwargs,
-        )
-
-    def settings(self) -> dict[str, Any]:
-        """Return the constructor's arguments besides the spaces, as JSON values."""
-        return {
-            "hidden": list(self.hidden),
-            "activation": self.activation,
-            "cell": self._memory["cell"],
-            "state_size": self._memory["state_size"],
-            "encoder": list(self._memory["encoder"]),
-        }
+        super().__init__(observation_space, check_continuous(action_space), *args, **kwargs)
 
 
 def check_continuous(space: spaces.Space[Any]) -> spaces.Box:

@@ -42,11 +42,6 @@ def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spac
         return
     if not isinstance(action_space, spaces.Box):
         raise InvalidValueError(f"Actions should be a Box or Discrete. Received {action_space}.")
-    if not np.issubdtype(action_space.dtype, np.floating):
-        raise InvalidValueError(
-            f"Actions should be a Box of floats. Received {action_space}. "
-            "gymnasium.wrappers.TransformAction turns an agent's floats into integers."
-        )
     check_bounded(action_space)
 
 
@@ -68,12 +63,19 @@ def check_observations(space: spaces.Space[Any]) -> None:
 
 
 def check_bounded(space: spaces.Space[Any]) -> None:
-    """Refuse continuous actions without bounds.
+    """Refuse actions in a Box without bounds, or of whole numbers.
 
     Raises:
         InvalidValueError: then.
     """
-    if isinstance(space, spaces.Box) and not space.is_bounded():
+    if not isinstance(space, spaces.Box):
+        return
+    if not np.issubdtype(space.dtype, np.floating):
+        raise InvalidValueError(
+            f"Actions should be a Box of floats. Received {space}. "
+            "gymnasium.wrappers.TransformAction turns an agent's floats into integers."
+        )
+    if not space.is_bounded():
         raise InvalidValueError(
             f"Actions should be bounded. Received {space}. gymnasium.wrappers.RescaleAction or "
             "ClipAction give an action space bounds."

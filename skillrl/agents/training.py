@@ -42,11 +42,16 @@ from skillrl.agents.normalizer import Normalizer
 from skillrl.agents.recipes import OFF_POLICY, AgentName, TrainRecipe
 from skillrl.agents.recurrent_ppo import RecurrentPPO
 from skillrl.agents.recurrent_sac import RecurrentSAC
-from skillrl.agents.sequence_replay import SequenceReplayBuffer
+from skillrl.agents.sequence_replay import SequenceReplayBuffer, check_memory, transition_bytes
 from skillrl.agents.skill_ppo import SkillPPO
 from skillrl.agents.spaces import SMALLEST_IMAGE
 from skillrl.agents.zip_files import restore_agent, save_agent
-from skillrl.envs import MaskVelocityVectorWrapper, SB3VecEnv, make_vec
+from skillrl.envs import (
+    MaskVelocityVectorWrapper,
+    PreviousActionRewardVectorWrapper,
+    SB3VecEnv,
+    make_vec,
+)
 from skillrl.errors import DamagedFileError, DivergedError, InvalidValueError, RunStopped
 from skillrl.files import read_json, write_atomically, write_json
 
@@ -339,6 +344,8 @@ def make_envs(recipe: TrainRecipe, num_envs: int) -> VecEnv:
     )
     if recipe.mask_velocity:
         envs = MaskVelocityVectorWrapper(envs)
+    if recipe.previous_action_reward:
+        envs = PreviousActionRewardVectorWrapper(envs)
     vec_env: VecEnv = VecMonitor(SB3VecEnv(envs, info_keys=()))
     if not recipe.normalize:
         return vec_env
@@ -379,6 +386,8 @@ def make_agent(recipe: TrainRecipe, env: VecEnv, seed: int) -> BaseAlgorithm:
     )
     arguments = {"device": "cpu", **recipe.agent_kwargs}
     try:
+        if recipe.agent == "sac":
+            _check_replay_memory(env, **recipe.agent_kwargs)
         return kind(
             name,
             env,
@@ -394,6 +403,15 @@ def make_agent(recipe: TrainRecipe, env: VecEnv, seed: int) -> BaseAlgorithm:
             f"{recipe.agent} cannot be made for {recipe.env} with the arguments "
             f"{recipe.agent_kwargs} and the policy's {recipe.policy_kwargs}: {reason}"
         ) from e
+
+
+def _check_replay_memory(
+    env: VecEnv, buffer_size: int = 1_000_000, optimize_memory_usage: bool = False, **_: Any
+) -> None:
+    """Refuse a replay buffer of Stable-Baselines3's SAC, whose defaults these are."""
+    observations = 1 if optimize_memory_usage else 2
+    each = transition_bytes(env.observation_space, env.action_space, observations)
+    check_memory(buffer_size * each, buffer_size)
 
 
 def policy_for(agent: AgentName, space: spaces.Space[Any]) -> str:

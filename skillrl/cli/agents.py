@@ -170,7 +170,9 @@ class Align(Parsed):
     method: Literal["activations", "weights", "both"] = "activations"
     """What tells which units are alike: what they do, the parameters around them, or both."""
     no_signs: bool = False
-    """Permute units only: flip none, and turn no complex states."""
+    """Flip no units, and turn no complex states."""
+    scales: bool = False
+    """Scale units behind relu and complex states, too, to the size that they have in others."""
     episodes: int = 50
     """Episodes of every return, from the same resets for all policies."""
     points: int = 5
@@ -204,6 +206,7 @@ class Align(Parsed):
         settings = Settings(
             method=self.method,
             signs=not self.no_signs,
+            scales=self.scales,
             episodes=self.episodes,
             points=self.points,
             threshold=self.threshold,

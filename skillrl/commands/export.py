@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from skillrl.agents.export import TOLERANCE, export
-from skillrl.commands.policies import hidden_components, load
+from skillrl.commands.policies import hidden_components, is_told_the_past, load
+
+_TOLD = "  expects  the last action and reward in the observation, zeros where an episode begins"
 
 
 def export_policy(path: Path, *, out: Path) -> str:
@@ -25,12 +27,13 @@ def export_policy(path: Path, *, out: Path) -> str:
         SkillrlError: if onnxruntime computes something else than torch.
     """
     policy, normalizer = load(path)
-    hidden = hidden_components(path)
+    hidden, told = hidden_components(path), is_told_the_past(path)
     found = export(policy, out, normalizer, hidden)
     lines = [
         f"Wrote {out}, the policy of {path} without noise.",
         *([f"  ignores  components {hidden}, velocities that it never saw"] if hidden else []),
         *(f"  takes    {each}" for each in found.inputs),
+        *([_TOLD] if told else []),
         *(f"  returns  {each}" for each in found.outputs),
         f"Compared with torch in onnxruntime over {found.compared:,} actions: the largest "
         f"difference is {found.difference:.1e} (allowed is {TOLERANCE:.0e})"

@@ -61,12 +61,20 @@ def hidden_components(path: Path) -> list[int]:
     Args:
         path: as for ``load``.
     """
-    if (path / "skill.json").is_file():
-        return []
-    recipe = _recipe_of(_agent_file(path))
+    recipe = _recipe_of(path)
     if recipe is None or not recipe.mask_velocity:
         return []
     return [int(each) for each in velocity_components(recipe.env, **recipe.env_kwargs)]
+
+
+def is_told_the_past(path: Path) -> bool:
+    """Return whether a policy of `skillrl train` sees the last action and reward.
+
+    Args:
+        path: as for ``load``.
+    """
+    recipe = _recipe_of(path)
+    return recipe is not None and recipe.previous_action_reward
 
 
 def read_policies(paths: Sequence[Path], normalizers: Sequence[Path] = ()) -> list[SavedPolicy]:
@@ -156,13 +164,16 @@ def _read(path: Path) -> SavedPolicy:
     path = _agent_file(path)
     recipe, task = _recipe_of(path), None
     if recipe is not None:
-        task = Task(recipe.env, dict(recipe.env_kwargs), recipe.mask_velocity)
+        told = recipe.previous_action_reward
+        task = Task(recipe.env, dict(recipe.env_kwargs), recipe.mask_velocity, told)
     return SavedPolicy(path, policy_network(*load(path)), task)
 
 
-def _recipe_of(agent: Path) -> TrainRecipe | None:
-    """The recipe of the run that an agent's file lies in, if it lies in one."""
-    run = agent.resolve().parent.parent
+def _recipe_of(path: Path) -> TrainRecipe | None:
+    """The recipe of the run that an agent lies in; None of agents in none, and of skills."""
+    if (path / "skill.json").is_file():
+        return None
+    run = _agent_file(path).resolve().parent.parent
     return read_recipe(run)[0] if (run / "train.json").is_file() else None
 
 

@@ -36,7 +36,7 @@ from skillrl.commands.running import (
 from skillrl.discovery.library import provenance
 from skillrl.discovery.logs import run_logger
 from skillrl.discovery.schema import from_json
-from skillrl.envs import MaskVelocity
+from skillrl.envs import MaskVelocity, PreviousActionReward
 from skillrl.envs.make import make_single
 from skillrl.errors import DamagedFileError, InvalidValueError, RunStopped
 from skillrl.files import read_json, write_json
@@ -178,6 +178,8 @@ def _film(training: Training) -> None:
         env = prepared(env, recipe.env_kwargs, "rgb_array")
         if recipe.mask_velocity:
             env = MaskVelocity(env)
+        if recipe.previous_action_reward:
+            env = PreviousActionReward(env)
         if env.observation_space.shape != training.env.observation_space.shape:
             env.close()
             raise InvalidValueError(
@@ -244,7 +246,8 @@ def read_recipe(run: Path) -> tuple[TrainRecipe, int]:
             "use the skillrl that wrote it."
         )
     try:
-        return from_json(TrainRecipe, found["recipe"], "recipe"), int(found["seeds"])
+        recipe = from_json(TrainRecipe, found["recipe"], "recipe", defaults=True)
+        return recipe, int(found["seeds"])
     except (LookupError, TypeError, ValueError) as error:
         raise DamagedFileError(f"{path} is damaged: {error}") from None
 

@@ -14,8 +14,17 @@ def positive_int(name: str, value: int) -> int:
     Raises:
         InvalidValueError: otherwise; its message calls the argument ``name``.
     """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise InvalidValueError(f"{name}={value!r}: give a whole number, at least 1.")
+    return whole_number(name, value, at_least=1)
+
+
+def whole_number(name: str, value: int, *, at_least: int) -> int:
+    """``value`` if it is a whole number of at least ``at_least``.
+
+    Raises:
+        InvalidValueError: otherwise; its message calls the argument ``name``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < at_least:
+        raise InvalidValueError(f"{name}={value!r}: give a whole number, at least {at_least}.")
     return int(value)
 
 

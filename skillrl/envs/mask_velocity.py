@@ -22,6 +22,9 @@ VELOCITIES: dict[str, tuple[int, ...]] = {
     "Acrobot": (4, 5),
     "LunarLander": (2, 3, 5),
     "LunarLanderContinuous": (2, 3, 5),
+    "InvertedDoublePendulum": (5, 6, 7),
+    "Reacher": (6, 7),
+    "Pusher": (7, 8, 9, 10, 11, 12, 13),
 }
 
 
@@ -50,7 +53,7 @@ def velocity_components(env_id: str, **arguments: Any) -> np.ndarray:
     if name.rpartition("-v")[0] in VELOCITIES:
         return np.array(VELOCITIES[name.rpartition("-v")[0]])
     try:
-        env = make_single(name, **arguments)
+        env = make_single(env_id, **arguments)
     except (gym.error.Error, InvalidValueError) as error:
         raise InvalidValueError(f"The velocities of {env_id!r} are not known: {error}") from None
     structure: dict[str, int] | None = getattr(env.unwrapped, "observation_structure", None)

@@ -167,6 +167,8 @@ def test_predict_remembers_by_its_state_and_forgets_where_episodes_start() -> No
     action, alone = ppo.predict(first[0])
     assert np.shape(action) == ()
     assert alone is not None and len(alone[0]) == 1
+    # Acting asks the actor alone.
+    assert [part.shape for part in after] == [(3, 6, 2)]
     with pytest.raises(InvalidValueError, match="For 2 observation"):
         ppo.predict(first[:2], state=state)
 
@@ -281,6 +283,23 @@ def test_credit_reaches_into_the_rollout_before() -> None:
     assert relative_error(gradient(none, whole[1], stale), true) > 1e-3
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_predict_acts_as_in_a_rollout(shared: bool) -> None:
+    ppo = agent(policy_kwargs={"shared_recurrence": shared})
+    act, carry = ppo.policy.stepper(), ppo.policy.initial_carry(3, sensitivities=False)
+    state, rng = None, np.random.default_rng(0)
+    for step in range(6):
+        seen = rng.normal(size=(3, 4)).astype(np.float32)
+        starts = np.array([step == 0, step == 2, False])
+        torch.manual_seed(step)
+        expected, _, _, carry = act(torch.as_tensor(seen), carry, torch.as_tensor(starts))
+        torch.manual_seed(step)
+        found, state = ppo.policy.predict(seen, state, starts)
+        np.testing.assert_array_equal(found, expected)
+    assert state is not None
+    np.testing.assert_allclose(state[0], next(iter(carry.values())), rtol=1e-5, atol=1e-6)
+
+
 def test_a_loaded_agent_cuts_its_rollouts_into_whole_chunks(tmp_path: Path) -> None:
     agent().save(tmp_path / "agent")
     with pytest.raises(InvalidValueError, match="chunk=8 does not divide n_steps=20"):
@@ -384,7 +403,10 @@ def test_it_balances_without_seeing_velocities() -> None:
     ("changes", "message"),
     [
         ({"chunk": 5}, "chunk=5 does not divide n_steps=32"),
-        ({"chunk": 0}, "chunk=0 does not divide n_steps=32"),
+        ({"chunk": 0}, "chunk=0: give a whole number, at least 1"),
+        ({"chunk": 8.0}, "chunk=8.0: give a whole number"),
+        ({"chunk": "8"}, "chunk='8': give a whole number"),
+        ({"n_steps": "32"}, "n_steps='32': give a whole number"),
         ({"batch_size": 60}, "chunk=8 does not divide batch_size=60"),
         ({"refresh": "never"}, "refresh should be one of sweep, first-order, none. Received"),
         ({"refresh": "first-order", "policy_kwargs": {"rule": "truncated"}}, "rule is 'truncated'"),

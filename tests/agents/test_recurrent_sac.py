@@ -304,12 +304,51 @@ def test_discrete_actions_and_unsupported_arguments() -> None:
         RecurrentSAC("MlpLruPolicy", "CartPole-v1")
     with pytest.raises(InvalidValueError, match=r"policy is 'MlpLruPolicy'\. Received 'MlpPolicy'"):
         RecurrentSAC("MlpPolicy", "Pendulum-v1")
-    with pytest.raises(InvalidValueError, match="takes no use_sde"):
-        agent(use_sde=True)
-    with pytest.raises(InvalidValueError, match=re.escape("chunk=0, burn_in=4")):
-        agent(chunk=0)
+    with pytest.raises(InvalidValueError, match=r"takes no n_steps, use_sde\."):
+        agent(use_sde=True, n_steps=3, optimize_memory_usage=False)
+    refused: list[tuple[str, Any]] = [
+        *(("chunk", 0), ("chunk", 4.0), ("chunk", "4")),
+        *(("burn_in", -1), ("burn_in", 1.5), ("batch_size", 0)),
+    ]
+    for name, value in refused:
+        with pytest.raises(InvalidValueError, match=rf"{name}={value!r}: give a whole number"):
+            agent(**{name: value})
     with pytest.raises(InvalidValueError, match="cell should be one of"):
         agent(policy_kwargs={"cell": "lstm"})
+    with pytest.raises(InvalidValueError, match="share_features_extractor is not supported"):
+        agent(policy_kwargs={"share_features_extractor": True})
+
+
+def test_defaults_of_stable_baselines3_ask_for_nothing() -> None:
+    usual = {"use_sde": False, "action_noise": None, "optimize_memory_usage": False, "n_steps": 1}
+    classes = {"replay_buffer_class": None, "replay_buffer_kwargs": None}
+    assert agent(burn_in=0, **usual, **classes).learn(60).num_timesteps == 60
+
+
+class Grid(Echo):
+    """Actions have two dimensions; which of their numbers is which can be told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = spaces.Box(-1, 1, (2, 3), np.float32)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action)
+        return super().step(action[0])
+
+
+def test_actions_may_have_several_dimensions() -> None:
+    sac = agent(make_vec_env(Grid, 2, seed=0), learning_starts=40).learn(120)
+    assert sac.replay_buffer is not None
+    # Of the first steps at random, and of those that the actor chose.
+    assert sac.replay_buffer._data["actions"].shape[2:] == (6,)
+    action, _ = sac.predict(np.zeros((5, 2), np.float32), deterministic=True)
+    assert action.shape == (5, 2, 3)
+    # As the actor gives them, row by row: the box is that of the squashed actions.
+    carry = sac.policy.initial_carry(5, sensitivities=False)
+    starts = torch.zeros(5, dtype=torch.bool)
+    flat, _ = sac.policy.act(torch.zeros(5, 2), carry, starts, deterministic=True)
+    np.testing.assert_allclose(action.reshape(5, 6), flat, rtol=1e-6)
 
 
 class Fixed(gym.Env[Any, Any]):
@@ -324,6 +363,7 @@ class Fixed(gym.Env[Any, Any]):
         (spaces.Tuple([UNIT, UNIT]), UNIT, "Observations should be a Box, Discrete"),
         (spaces.Dict(a=spaces.Dict(b=UNIT)), UNIT, "or a Dict of such. Received Dict"),
         (UNIT, spaces.Box(-np.inf, np.inf, (2,)), "Actions should be bounded. Received Box"),
+        (UNIT, spaces.Box(0, 3, (2,), np.int64), "Actions should be a Box of floats. Received Box"),
         (UNIT, spaces.Dict(a=UNIT), "Received Dict"),
     ],
 )

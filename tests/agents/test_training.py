@@ -16,7 +16,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from echo import Echo
-from skillrl.agents import RecurrentPolicy, training
+from skillrl.agents import RecurrentPolicy, sequence_replay, training
 from skillrl.agents.normalizer import Normalizer
 from skillrl.agents.recipes import AgentName, TrainRecipe
 from skillrl.agents.training import (
@@ -259,6 +259,31 @@ def test_velocities_are_hidden() -> None:
     env.close()
 
 
+def test_the_last_action_and_reward_are_shown() -> None:
+    # Without velocities, two of the four numbers are zeros; two actions and a reward follow.
+    recipe = TrainRecipe("CartPole-v1", mask_velocity=True, previous_action_reward=True)
+    env = make_envs(recipe, 2)
+    env.seed(0)
+    first = env.reset()
+    second, *_ = env.step(np.array([0, 1]))
+    assert isinstance(first, np.ndarray) and isinstance(second, np.ndarray)
+    assert (first[:, 4:] == 0).all()
+    np.testing.assert_array_equal(second[:, [1, 3]], 0)
+    np.testing.assert_array_equal(second[:, 4:], [[1, 0, 1], [0, 1, 1]])
+    env.close()
+
+
+def test_an_agent_that_is_told_the_last_action_and_reward_is_evaluated_with_them(
+    tmp_path: Path,
+) -> None:
+    trained = run(dataclasses.replace(PPO, previous_action_reward=True), tmp_path)
+    assert trained.finished
+    # Two numbers, an action and a reward.
+    assert trained.agent.observation_space.shape == (4,)
+    stored = read_normalizer(tmp_path / "agent.zip")
+    assert stored is not None and stored.arrays["observation.mean"].shape == (4,)
+
+
 def test_defaults_of_environments() -> None:
     numbers = {agent: TrainRecipe("X", agent).num_envs for agent in training.AGENTS}
     assert numbers == {"recurrent-ppo": 8, "recurrent-sac": 1, "ppo": 8, "sac": 1, "skill-ppo": 16}
@@ -361,7 +386,9 @@ def test_recurrent_agents_are_recurrent(tmp_path: Path) -> None:
     fresh.close()
 
 
-def test_what_a_replay_buffer_takes_is_known_before_the_training(tmp_path: Path) -> None:
+def test_what_a_replay_buffer_takes_is_known_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def replay_bytes(agent: AgentName, **arguments: Any) -> int:
         recipe = TrainRecipe("Pendulum-v1", agent, 10, n_envs=1, agent_kwargs=arguments)
         made = Training(recipe, tmp_path, 0)
@@ -375,6 +402,21 @@ def test_what_a_replay_buffer_takes_is_known_before_the_training(tmp_path: Path)
     made.close()
     # Three numbers and two, before and after.
     assert made.replay_bytes == 1_000 * (5 + 5 + 4) * 4
+    with pytest.raises(InvalidValueError, match="make buffer_size smaller than 1,000,000,000,000"):
+        replay_bytes("sac", buffer_size=10**12)
+    with pytest.raises(InvalidValueError, match="sac cannot be made"):
+        replay_bytes("sac", buffer_size="all")
+    # A buffer that keeps each observation once has room where another has none.
+    once = {"optimize_memory_usage": True}
+    once["replay_buffer_kwargs"] = {"handle_timeout_termination": False}  # type: ignore[assignment]
+    sizes = [1_000 * (3 + 3 + 4) * 4, 1_000 * (3 + 4) * 4]
+    monkeypatch.setattr(sequence_replay, "available_memory", lambda: sizes[1])
+    with pytest.raises(InvalidValueError, match="make buffer_size smaller than 1,000"):
+        replay_bytes("sac", buffer_size=1_000)
+    assert replay_bytes("sac", buffer_size=1_000, **once) == sizes[1]
+    monkeypatch.setattr(sequence_replay, "available_memory", lambda: sizes[0])
+    assert replay_bytes("sac", buffer_size=1_000) == sizes[0]
+    monkeypatch.undo()
     assert replay_bytes("ppo", n_steps=64) == 0
     sizes = [replay_bytes("recurrent-sac", buffer_size=n) for n in (1_024, 2_048)]
     assert sizes[1] == 2 * sizes[0] > 1_024 * (3 + 1 + 1) * 4

@@ -104,6 +104,21 @@ def test_what_an_agent_never_saw_is_ignored(tmp_path: Path) -> None:
     assert (action(0.0, 0.8) != action(0.0, -0.8)).all()
 
 
+def test_an_agent_that_is_told_the_last_action_and_reward(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, previous_action_reward=True)
+    train(recipe, run=tmp_path / "run", progress=False)
+    text = export_policy(tmp_path / "run/seed-000", out=tmp_path / "policy.onnx")
+    # Two numbers, an action and a reward.
+    assert "takes    observation (batch, 4) float" in text
+    assert "expects  the last action and reward in the observation" in text
+    # What it earned last counts.
+    model = session(tmp_path / "policy.onnx")
+    inputs = {"state": np.zeros((2, 4, 2), np.float32), "episode_start": np.ones(2, bool)}
+    observation = np.array([[100, 0, 0.5, -1], [100, 0, 0.5, 1]], np.float32)
+    (action,) = model.run(["action"], {"observation": observation, **inputs})
+    assert action[0] != action[1]
+
+
 def test_a_skill_is_exported(tiny_run: Path, tmp_path: Path) -> None:
     folder = tiny_run / "skills/001"
     export_policy(folder, out=tmp_path / "skill.onnx")

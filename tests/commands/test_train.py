@@ -32,6 +32,7 @@ from skillrl.commands.train import (
     summary,
     train,
 )
+from skillrl.envs import PreviousActionReward
 from skillrl.errors import DamagedFileError, InvalidValueError, RunStopped
 
 RECIPE = TrainRecipe(
@@ -231,6 +232,13 @@ def test_the_same_line_goes_on_with_flags_in_it(tmp_path: Path) -> None:
     assert cli.main(line) == 0
 
 
+def test_a_run_without_settings_that_came_later_has_their_defaults(tmp_path: Path) -> None:
+    recipe = dataclasses.asdict(RECIPE)
+    del recipe["previous_action_reward"]
+    (tmp_path / "train.json").write_text(json.dumps({"format": 1, "recipe": recipe, "seeds": 1}))
+    assert read_recipe(tmp_path) == (RECIPE, 1)
+
+
 def test_arguments_that_are_not_for_the_environment_are_refused() -> None:
     with pytest.raises(InvalidValueError, match="env_kwargs cannot hold num_envs"):
         dataclasses.replace(RECIPE, env_kwargs={"num_envs": 3})
@@ -276,7 +284,7 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"format": 2}, "has format 2"),
-        ({"recipe": {}}, r"train\.json is damaged.*timesteps"),
+        ({"recipe": {}}, r"train\.json is damaged.*env"),
         ({"recipe": {**dataclasses.asdict(RECIPE), "n_envs": 0}}, r"train\.json is damaged"),
         ({"seeds": None}, r"train\.json is damaged"),
     ],
@@ -297,6 +305,8 @@ def test_arguments_become_the_recipe() -> None:
     ]
     parsed = Train.parse(line)
     assert parsed.recipe.recipe() == RECIPE
+    told = Train.parse([*line, "--previous-action-reward"]).recipe.recipe()
+    assert told == dataclasses.replace(RECIPE, previous_action_reward=True)
     assert type(parsed.recipe.recipe()) is TrainRecipe
     assert (parsed.seeds, parsed.run, parsed.resume) == (4, Path("runs/x"), False)
     assert parsed.imports == ("echo",)
@@ -395,7 +405,8 @@ def test_a_filmed_agent_sees_what_it_was_trained_on(tmp_path: Path) -> None:
     class Fake:
         recipe = RECIPE
         seed, steps, folder = 0, 64, tmp_path
-        agent, env = Agent(), Echo()
+        agent = Agent()
+        env: Any = Echo()
 
         def normalizer(self) -> Any:
             return lambda observation: observation - 100
@@ -405,3 +416,17 @@ def test_a_filmed_agent_sees_what_it_was_trained_on(tmp_path: Path) -> None:
     assert (tmp_path / "video.mp4").exists()
     # Echo counts from 100.
     assert [observation[0] for observation in seen] == [0, 1, 2, 3, 4]
+
+    class Told(Fake):
+        recipe = dataclasses.replace(RECIPE, previous_action_reward=True)
+        env = PreviousActionReward(Echo())
+
+        def normalizer(self) -> Any:
+            return None
+
+    seen.clear()
+    told: Any = Told()
+    command._film(told)
+    # The action that Echo pays, and what it paid.
+    assert [observation[2:].any() for observation in seen] == [False] + [True] * 4
+    assert all(observation[2] == observation[3] for observation in seen)

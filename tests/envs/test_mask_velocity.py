@@ -43,6 +43,26 @@ def test_known_velocities(env_id: str, velocities: list[int]) -> None:
     assert velocity_components(env_id).tolist() == velocities
 
 
+@pytest.mark.parametrize(
+    ("env_id", "moving"),
+    [("InvertedDoublePendulum-v5", 3), ("Reacher-v5", 2), ("Pusher-v5", 7)],
+)
+def test_tasks_that_do_not_say_where_their_velocities_are(env_id: str, moving: int) -> None:
+    env = gym.make(env_id)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    # The arms move; what they are to reach or push need not.
+    for _ in range(2):
+        observation = env.step(env.action_space.sample())[0]
+    data: Any = env.unwrapped.data  # type: ignore[attr-defined]
+    velocities = data.qvel[:moving]
+    assert (np.abs(velocities) > 1e-6).all() and (np.abs(velocities) < 10).all()
+    np.testing.assert_array_equal(observation[velocity_components(env_id)], velocities)
+    # And nowhere else.
+    assert np.isin(observation, velocities).sum() == moving
+    assert (velocity_components(f"skillrl/{env_id}") == velocity_components(env_id)).all()
+
+
 def test_the_bodies_velocities_of_a_humanoid_are_hidden() -> None:
     env = MaskVelocity(gym.make("Humanoid-v5"))
     env.reset(seed=0)
@@ -91,5 +111,9 @@ def test_what_is_not_known() -> None:
     bare = gym.make("CartPole-v1").unwrapped
     bare.spec = None
     refuses("has no id to know its velocities by", bare)
-    with pytest.raises(InvalidValueError, match="'skillrl/Maze2D-v0' are not known"):
-        velocity_components("skillrl/Maze2D-v0")
+    for env_id in ("skillrl/Maze2D-v0", "skillrl/TMaze-v0"):
+        with pytest.raises(InvalidValueError, match=f"'{env_id}' are not known: name them with"):
+            velocity_components(env_id)
+    missing = "'skillrl/TMase-v0' are not known: There is no environment 'skillrl/TMase-v0'"
+    with pytest.raises(InvalidValueError, match=missing):
+        velocity_components("skillrl/TMase-v0")

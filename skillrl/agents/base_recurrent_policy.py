@@ -1,0 +1,159 @@
+"""What Stable-Baselines3's policies with memory have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor
+
+from skillrl.agents.normalizer import Observation
+from skillrl.agents.recurrence import Recurrence
+from skillrl.errors import InvalidValueError
+from skillrl.recurrent import Carry, Rule
+
+
+class BaseRecurrentPolicy(BasePolicy):
+    """Base of policies that remember: features → encoder → recurrent layer → networks.
+
+    Args:
+        args: those of the Stable-Baselines3 policy that a subclass names as its next base.
+        cell: ``"lru"``, ``"linear-rtu"``, ``"nonlinear-rtu"`` or ``"gru"``.
+        state_size: units of each recurrent layer.
+        rule: their learning rule, as described at ``skillrl.recurrent.RecurrentLayer``; of a GRU
+            ``"snap1"``, ``"truncated"`` or ``"bptt"``.
+        encoder: units of the layers in front of each recurrence; may be none.
+        cell_kwargs: other arguments of the recurrent layers, such as ``r_min`` or ``horizon``.
+        kwargs: as ``args``.
+
+    Raises:
+        InvalidValueError: if an argument is out of range, or the cell does not have the rule.
+    """
+
+    # Of Adam: one kernel for all parameters.
+    adam_kwargs: ClassVar[dict[str, Any]] = {"fused": True}
+
+    def __init__(
+        self,
+        *args: Any,
+        cell: str = "lru",
+        state_size: int = 64,
+        rule: Rule = "online",
+        encoder: tuple[int, ...] = (64,),
+        cell_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if kwargs.get("use_sde"):
+            raise InvalidValueError("use_sde is not supported by recurrent policies.")
+        self._memory: dict[str, Any] = {
+            "cell": cell,
+            "state_size": state_size,
+            "rule": rule,
+            "encoder": tuple(encoder),
+            "cell_kwargs": dict(cell_kwargs or {}),
+        }
+        if kwargs.get("optimizer_class", torch.optim.Adam) is torch.optim.Adam:
+            kwargs.setdefault("optimizer_kwargs", dict(self.adam_kwargs))
+        super().__init__(*args, **kwargs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), **self._memory}
+
+    @abstractmethod
+    def _each(self) -> dict[str, Recurrence]:
+        """The recurrences by the names of what they carry, the actor's first."""
+
+    @abstractmethod
+    def act(
+        self, observations: PyTorchObs, carry: Carry, starts: Tensor, deterministic: bool = False
+    ) -> tuple[Tensor, Carry]:
+        """Return actions, and what is carried on, without gradients.
+
+        Of the carry the actor's part is enough: it can act alone.
+
+        Args:
+            observations: ``(batch, *shape)``, or such a tensor for each key.
+            carry: before this step.
+            starts: where episodes begin, ``(batch,)``, bool.
+            deterministic: whether to act without noise.
+        """
+
+    @abstractmethod
+    def environment_actions(self, actions: Tensor) -> np.ndarray:
+        """Return what an environment is given for actions ``(batch, …)`` of ``act``."""
+
+    def initial_carry(self, batch_size: int, *, sensitivities: bool | None = None) -> Carry:
+        """Return the carry at the begin of episodes; see ``RecurrentLayer.initial_carry``."""
+        return _initial_carry(self._each(), batch_size, sensitivities)
+
+    def predict(
+        self,
+        observation: Observation,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Return actions, and the actor's state to give back with the next observation.
+
+        Args:
+            observation: one, or a batch.
+            state: what the last call returned; None where episodes begin.
+            episode_start: where episodes begin, ``(batch,)`` or one value.
+            deterministic: whether to act without noise.
+
+        Raises:
+            InvalidValueError: if the state is that of another batch or network.
+        """
+        self.set_training_mode(False)
+        observations, vectorised = self.obs_to_tensor(observation)
+        seen = next(iter(observations.values())) if isinstance(observations, dict) else observations
+        carry = self._actor_carry(state, len(seen), seen.device)
+        starts = _starts(episode_start, len(seen), seen.device)
+        actions, carry = self.act(observations, carry, starts, deterministic)
+        chosen = self.environment_actions(actions)
+        after = tuple(value.cpu().numpy() for value in carry.values())
+        return chosen if vectorised else chosen[0], after
+
+    def _actor_carry(
+        self, state: tuple[np.ndarray, ...] | None, batch_size: int, device: torch.device
+    ) -> Carry:
+        """The state that ``predict`` was given as what the actor carries."""
+        name, recurrence = next(iter(self._each().items()))
+        carry = _initial_carry({name: recurrence}, batch_size, sensitivities=False)
+        if state is None:
+            return carry
+        shapes = [tuple(value.shape) for value in carry.values()]
+        received = [tuple(np.shape(value)) for value in state]
+        if shapes != received:
+            raise InvalidValueError(
+                f"For {batch_size} observation(s) the state has the shapes {shapes}. Received "
+                f"{received}: give back what the last call of predict returned, or None."
+            )
+        values = (torch.as_tensor(value, device=device) for value in state)
+        return Carry(dict(zip(carry, values, strict=True)))
+
+
+def _initial_carry(
+    recurrences: dict[str, Recurrence], batch_size: int, sensitivities: bool | None
+) -> Carry:
+    """The carry of some recurrences at the begin of episodes, under their names."""
+    return Carry.stack(
+        {
+            name: recurrence.layer.initial_carry(batch_size, sensitivities=sensitivities)
+            for name, recurrence in recurrences.items()
+        }
+    )
+
+
+def _starts(episode_start: np.ndarray | None, batch_size: int, device: torch.device) -> Tensor:
+    """Where episodes begin, ``(batch,)``, bool."""
+    begins = np.zeros(batch_size, bool) if episode_start is None else np.asarray(episode_start)
+    if begins.size != batch_size:
+        raise InvalidValueError(
+            f"episode_start should tell of {batch_size} observation(s). Received {begins.size}."
+        )
+    return torch.as_tensor(begins.reshape(-1).astype(bool), device=device)
