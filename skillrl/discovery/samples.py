@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from skillrl.envs.wrapping import TransparentVectorWrapper
 # Share of what exploration reached that counts at least, however little it has earned: a reward
 # fitted to a handful of observations asks for these alone.
 ENOUGH = 0.05
+# A reward cannot be fitted to fewer.
+FEWEST = 2
 
 # Rewards ``(batch,)`` of observations ``(batch, *shape)``, as shares of the target.
 Score = Callable[[np.ndarray], np.ndarray]
@@ -165,7 +168,9 @@ def gather_positives(
     del reached  # of images, as much memory as the samples themselves
     count = until_end > recipe.before_end
     if count.any():
-        count &= had >= min(recipe.earned, np.quantile(had[count], 1 - ENOUGH))
+        most = np.sort(had[count])[::-1]
+        enough = max(FEWEST, math.ceil(ENOUGH * len(most)))
+        count &= had >= min(recipe.earned, most[:enough][-1])
     return (points, numbers) if count.all() else (points[count], numbers[count])
 
 

@@ -132,8 +132,9 @@ def test_positives_follow_episodes_that_have_earned_enough(
     for earned, enough, counted in (
         (0.0, 0.05, [4, 4, 4, 4]),
         (2.5, 0.05, [2, 3, 4, 4]),
-        (6.5, 0.05, [0, 0, 0, 1]),
-        (9.0, 0.05, [0, 0, 0, 1]),  # which none has earned: the best of 16
+        (5.5, 0.05, [0, 0, 1, 2]),
+        (6.5, 0.05, [0, 0, 1, 2]),  # which one has earned: the second has 6, and so has another
+        (9.0, 0.05, [0, 0, 1, 2]),
         (6.5, 0.5, [1, 2, 3, 4]),  # which one has earned: half of them are to count, and have 4
     ):
         monkeypatch.setattr(samples, "ENOUGH", enough)
