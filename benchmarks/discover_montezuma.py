@@ -57,13 +57,12 @@ def figures(runs: list[dict[str, Any]], recipe: Recipe) -> dict[str, Any]:
                 "cells": _cells(went),
                 "live": sum(skill["live"] for skill in run["skills"]),
                 "hours": sum(skill["seconds"] for skill in run["skills"]) / 3_600,
-                "untrained": {**_played(untrained), "cells": _cells([untrained])},
+                "untrained": _played(untrained),
                 "skills": [
                     {
                         **{key: skill[key] for key in ("mean_reward", "target", "live", "seconds")},
                         "steps": all_steps(skill),
                         **_played(each),
-                        "cells": _cells([each]),
                     }
                     for skill, each in zip(run["skills"], went, strict=True)
                 ],
@@ -73,8 +72,8 @@ def figures(runs: list[dict[str, Any]], recipe: Recipe) -> dict[str, Any]:
 
 
 def _played(each: dict[str, Any]) -> dict[str, Any]:
-    """Episodes, and those in which a room was entered or something picked up."""
-    return {key: each[key] for key in ("episodes", "rooms", "items", "score")}
+    """Episodes, those in which a room was entered or something picked up, cells and score."""
+    return {key: each[key] for key in ("episodes", "rooms", "items", "cells", "score")}
 
 
 def _cells(went: list[dict[str, Any]]) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,13 +66,12 @@ def table(visited: list[Places]) -> str:
     >>> print(table([Places(0, 10, where, rooms={1: 10, 2: 1}, items={"key": 9}, score=90.0)]))
     skill 0, in 10 episodes: room 1 (10), room 2 (1); picked up: key (9); score 90
     """
-    lines = []
-    for each in visited:
-        rooms = ", ".join(f"room {room} ({count})" for room, count in each.rooms.items())
-        items = ", ".join(f"{name} ({count})" for name, count in each.items.items())
-        player = "untrained" if each.skill is None else f"skill {each.skill}"
-        lines.append(
-            f"{player}, in {each.episodes} episodes: {rooms}; picked up: {items or 'nothing'}; "
-            f"score {each.score:g}"
-        )
-    return "\n".join(lines)
+    return "\n".join(
+        f"{each.player}, in {each.episodes} episodes: {_counted(each.rooms, 'room ')}; "
+        f"picked up: {_counted(each.items) or 'nothing'}; score {each.score:g}"
+        for each in visited
+    )
+
+
+def _counted(episodes: Mapping[Any, int], kind: str = "") -> str:
+    return ", ".join(f"{kind}{name} ({count})" for name, count in episodes.items())

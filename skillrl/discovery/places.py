@@ -39,6 +39,11 @@ class Places:
     """What an episode earned of the game's own reward, on average."""
 
     @property
+    def player(self) -> str:
+        """What it is called."""
+        return "untrained" if self.skill is None else f"skill {self.skill}"
+
+    @property
     def cells(self) -> int:
         """How many squares of 8 x 8 pixels were visited, in all rooms together."""
         return len({(room, x // CELL, y // CELL) for room, x, y, _ in self.steps})

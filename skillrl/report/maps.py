@@ -43,8 +43,8 @@ def plot_places(
     FigureCanvasAgg(figure)
     axes = np.atleast_1d(figure.subplots(rows, columns)).flatten()
     for axis, (each, room, count) in zip(axes, panels, strict=False):
-        player = "untrained" if each.skill is None else f"skill {each.skill}"
-        axis.set(title=f"{player}, room {room} ({count} of {each.episodes})", xticks=[], yticks=[])
+        heading = f"{each.player}, room {room} ({count} of {each.episodes})"
+        axis.set(title=heading, xticks=[], yticks=[])
         axis.title.set_fontsize("small")
         if ground is not None:
             axis.imshow(pictures[room] // 2)

@@ -17,10 +17,11 @@ from skillrl import cli
 from skillrl.agents.normalizer import Normalizer
 from skillrl.agents.policy_network import policy_network
 from skillrl.agents.recipes import TrainRecipe
-from skillrl.agents.returns import Episodes
+from skillrl.agents.returns import Episodes, Task
 from skillrl.agents.zip_files import read_zip_policy
 from skillrl.commands.align import Settings, align
 from skillrl.commands.alignment_results import report
+from skillrl.commands.policies import read_policies
 from skillrl.commands.train import train
 from skillrl.discovery.library import SkillLibrary, load_skill
 from skillrl.errors import DamagedFileError, InvalidValueError, NotEquivalentError
@@ -372,3 +373,22 @@ def test_the_order_of_a_copied_library_is_found(
     )
     assert named.modes.scores == paired.modes.scores
     assert (tmp_path / "named/modes.json").is_file()
+
+
+def test_agents_that_are_told_the_last_action_and_reward_are_compared_with_them(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    recipe = dataclasses.replace(RECIPE, previous_action_reward=True)
+    outcomes = train(recipe, run=run, seeds=2, progress=False)
+    seeds = [run / "seed-000", run / "seed-001"]
+    task = Task("Echo-v0", previous_action_reward=True)
+    assert [each.task for each in read_policies(seeds)] == [task, task]
+    assert str(task) == "Echo-v0 with the last action and reward"
+
+    align([run], out=tmp_path / "out", settings=Settings(episodes=3, points=3), progress=False)
+    found = json.loads((tmp_path / "out/modes.json").read_text())
+    assert found["task"] == dataclasses.asdict(task)
+    # Both have learnt that an action is what it earns: five at the most, none by chance.
+    assert all(score > 2 for score in found["scores"])
+    assert [outcome.last.mean > 2 for outcome in outcomes] == [True, True]
