@@ -21,7 +21,7 @@ from skillrl.discovery import evaluation, loop, progress, training
 from skillrl.discovery.events import Event, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.run import discover
-from skillrl.discovery.settings import Recipe, RestartRecipe
+from skillrl.discovery.settings import GuideRecipe, Recipe, RestartRecipe
 from skillrl.discovery.transfer import transfer
 from skillrl.errors import DamagedFileError, InvalidValueError, RunStopped
 from skillrl.rewards import Separation, fit_reward
@@ -199,6 +199,21 @@ def test_a_skill_that_earns_too_little_is_trained_on_also_after_it_was_killed(
         discover(recipe, tmp_path / "killed", seed=3, on_event=kill_at(Trained, 4))
     discover(recipe, tmp_path / "killed", seed=3, resume=True)
     assert_same_skills(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("lasts", "leads"), [(None, 9), (4, 4), (20, 9)])
+def test_the_guide_leads_no_longer_than_its_own_episodes_last(
+    lasts: int | None, leads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = dataclasses.replace(CHEETAH, guide=GuideRecipe(max_steps=9))
+    library = SkillLibrary.create(tmp_path / "run", recipe, seed=0)
+    run = loop.Discovery(library, recipe, lambda event: None, lambda: False, num_threads=1)
+    guided: list[int] = []
+    monkeypatch.setattr(run.agent, "set_guide", lambda guide, steps, until: guided.append(steps))
+    run.progress.parent_lasts = lasts
+    run._set_schedules()
+    run.close()
+    assert guided == [leads]
 
 
 def test_a_reward_that_is_never_met_is_given_up_for_another_one(
