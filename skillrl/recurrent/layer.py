@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import ClassVar, Protocol, get_args
+from typing import Any, ClassVar, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -295,3 +295,31 @@ class RecurrentLayer(nn.Module):
                     f"The carry is {value.dtype} on {value.device}, and the parameters of {name} "
                     f"are {parameter.dtype} on {parameter.device}."
                 )
+
+
+class Expanded(torch.autograd.Function):
+    """A state with the gradient that the past owes the parameters.
+
+    The first-order expansion of the state in the parameters, which at their present values is the
+    state itself; so that only its gradient needs the sensitivities.
+
+    Call ``Expanded.apply(state, owed, *parameters)``: ``owed`` turns the gradient of the state into
+    those of the parameters, in order.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        state: Tensor,
+        owed: Callable[[Tensor], tuple[Tensor, ...]],
+        *parameters: Tensor,
+    ) -> Tensor:
+        """Return a copy of the state."""
+        ctx.owed = owed
+        return state.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the state and the parameters."""
+        return (grad, None, *ctx.owed(grad))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent.carry import Carry
 from skillrl.recurrent.diagonal import DiagonalLayer
-from skillrl.recurrent.layer import RecurrentLayer
+from skillrl.recurrent.layer import Expanded, RecurrentLayer
 from skillrl.recurrent.lru import complement, eigenvalues, spread
 from skillrl.recurrent.recipes import Rule
 
@@ -140,10 +140,15 @@ class NonlinearRTU(RecurrentLayer):
         keep = None if starts is None else (~starts).to(inputs.dtype)[..., None, None]
         state = carry["state"]
         if self.rule == "online" and torch.is_grad_enabled():
-            # The first-order expansion of the state in the parameters, which is the state itself.
-            moved = (own - own.detach()).unsqueeze(1)
-            weights = (self.input_weight - self.input_weight.detach()).unsqueeze(2)
-            state = state + (carry["own"] * moved).sum(1) + (carry["input"] * weights).sum((1, 2))
+            of_own, of_input = carry["own"], carry["input"]
+
+            def owed(grad: Tensor) -> tuple[Tensor, Tensor]:
+                # Number by number: without a product as large as all of the sensitivities.
+                by_number = zip(of_input.unbind(3), grad.unbind(1), strict=True)
+                of_weight = [(part * error[:, None, None]).sum(0) for part, error in by_number]
+                return (of_own * grad[:, None]).sum((0, 2)), of_weight[0] + of_weight[1]
+
+            state = Expanded.apply(state, owed, own, self.input_weight)
         states, f = [state], ACTIVATIONS[self.activation]
         gain = own[2] * projected
         for step, driven in enumerate(gain.unbind()):
@@ -166,33 +171,40 @@ class NonlinearRTU(RecurrentLayer):
         carry: Carry,
     ) -> dict[str, Tensor]:
         """Sensitivities at the chunk's end; ``states`` begin with the one before it."""
-        of_own, of_input = carry["own"], carry["input"]
-        for step in range(len(inputs)):
-            before, after = states[step], states[step + 1]
-            if keep is not None:
-                before = before * keep[step]
-                of_own, of_input = (
-                    of_own * keep[step][:, None],
-                    of_input * keep[step][:, None, None],
-                )
-            # f′ by f: of tanh 1 − f², of relu whether f is positive.
-            slope = 1 - after.square() if self.activation == "tanh" else (after > 0).to(after.dtype)
-            first, second = before.unbind(1)
-            direct = torch.stack(
-                [
-                    before,  # to Re λ
-                    torch.stack([-second, first], 1),  # to Im λ
-                    projected[step],  # to γ
-                ],
-                1,
+        before, after = states[:-1], states[1:]
+        if keep is not None:
+            before = before * keep
+        # f′ by f: of tanh 1 − f², of relu whether f is positive.
+        slopes = 1 - after.square() if self.activation == "tanh" else (after > 0).to(after.dtype)
+        # Of the last state to each earlier one, ``(batch, 2, 2, state_size)``, backwards in time:
+        # what came in at a step moves it by `effects`, and all before the chunk by what remains.
+        effect = torch.eye(2, dtype=inputs.dtype, device=inputs.device)[..., None]
+        effect = effect.expand(inputs.shape[1], 2, 2, self.state_size)
+        effects: list[Tensor] = []
+        for step in reversed(range(len(inputs))):
+            effects.append(effect * slopes[step].unsqueeze(1))
+            first, second = effects[-1].unbind(2)
+            effect = torch.stack(
+                [first * own[0] + second * own[1], second * own[0] - first * own[1]], 2
             )
-            of_own = _turn(own, of_own).add_(direct).mul_(slope[:, None])
-            of_input = _turn(own, of_input)
-            # A weight of the first number moves the first, one of the second the second.
-            driven = own[2] * inputs[step][:, :, None]
-            of_input[:, :, 0, 0] += driven
-            of_input[:, :, 1, 1] += driven
-            of_input.mul_(slope[:, None, None])
+            if keep is not None:
+                effect = effect * keep[step].unsqueeze(-1)
+        pushed = torch.stack(effects[::-1])
+        direct = torch.stack(
+            [
+                before,  # to Re λ
+                torch.stack([-before[..., 1, :], before[..., 0, :]], -2),  # to Im λ
+                projected,  # to γ
+            ],
+            -3,
+        )
+        of_own = torch.einsum("boin,bkin->bkon", effect, carry["own"])
+        of_own += torch.einsum("tboin,tbkin->bkon", pushed, direct)
+        # A weight of the first number moves the first, one of the second the second.
+        driven = torch.einsum("tbh,tboin->bhion", inputs, own[2] * pushed)
+        first, second = effect[:, None, None].unbind(4)
+        of_first, of_second = carry["input"][..., None, :].unbind(3)
+        of_input = driven.addcmul_(first, of_first).addcmul_(second, of_second)
         return {"own": of_own, "input": of_input}
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from skillrl.recurrent.carry import Carry
-from skillrl.recurrent.layer import RecurrentLayer
+from skillrl.recurrent.layer import Expanded, RecurrentLayer
 from skillrl.recurrent.recipes import Rule
 
 
@@ -64,14 +64,15 @@ class LinearRNN(RecurrentLayer):
             before = states[-1] if keep is None else states[-1] * keep[step]
             state = torch.addmm(driven[step], before, self.recurrent_weight.t())
             if step == 0 and self.rule == "snap1" and torch.is_grad_enabled():
-                # The first-order expansion in the parameters, which is the state itself.
                 passed = self.recurrent_weight.detach().diagonal()
                 passed = passed if keep is None else passed * keep[0]
-                for name, weight in (
-                    ("recurrent", self.recurrent_weight),
-                    ("input", self.input_weight),
-                ):
-                    state = state + passed * (carry[name] * (weight - weight.detach())).sum(-1)
+
+                def owed(grad: Tensor, passed: Tensor = passed) -> tuple[Tensor, ...]:
+                    error = (passed * grad).unsqueeze(-1)
+                    return tuple((carry[n] * error).sum(0) for n in ("recurrent", "input"))
+
+                weights = (self.recurrent_weight, self.input_weight)
+                state = Expanded.apply(state, owed, *weights)
             states.append(state)
         with torch.no_grad():
             after = {"state": states[-1].detach().clone()}
@@ -158,10 +159,16 @@ class GRU(RecurrentLayer):
                         sensitivities, inputs[step], before, recurrent, reset, update, candidate
                     )
                 if step == 0 and self.rule == "snap1" and torch.is_grad_enabled():
-                    # The first-order expansion in the parameters, which is the state itself.
-                    for name, weight in weights.items():
-                        owed = passed[name] * (weight - weight.detach())
-                        state = state + owed.unsqueeze(-1).flatten(3).sum((1, 3))
+
+                    def owed(
+                        grad: Tensor, passed: dict[str, Tensor] = passed
+                    ) -> tuple[Tensor, ...]:
+                        return tuple(
+                            (passed[n] * grad.view(len(grad), 1, -1, *[1] * (w.dim() - 2))).sum(0)
+                            for n, w in weights.items()
+                        )
+
+                    state = Expanded.apply(state, owed, *weights.values())
             outputs.append(state)
         after = {"state": state.detach().clone(), **sensitivities}
         return torch.stack(outputs), Carry(after)
