@@ -2,11 +2,11 @@
 
 With chunks of 16 steps the rule "truncated" learns from the last chunk alone; "online" carries
 forward what the cue's chunk owes the parameters. At first all states keep a part of the cue
-(horizon=1,000), mixed with the noise: "recurrence untrained" is what can be read from them as they
-are. With r_min=0.99 few do, and with r_min=0.9 none. The learning rate of each is chosen by the
-same search with a seed of its own.
+(horizon=1,000), mixed with noise as large as itself at every step: "recurrence untrained" is what
+can be read from them as they are. With r_min=0.99 few do, and with r_min=0.9 none. The learning
+rate of each is chosen by the same search with a seed of its own.
 
-    python benchmarks/delayed_recall.py                  about 30 minutes; resumes
+    python benchmarks/delayed_recall.py                  about 2 hours; resumes
     python benchmarks/delayed_recall.py --quick          under 60 seconds, a delay of 100
 """
 
@@ -42,7 +42,7 @@ def main() -> None:
     base = sequence_recipe_for("recall")
     rates: tuple[float, ...] = LEARNING_RATES
     if options.quick:
-        options.seeds, options.outcomes, rates = 1, passing_folder(), (1e-2,)
+        options.seeds, options.outcomes, rates = 1, passing_folder(), (3e-3,)
         base = dataclasses.replace(base, length=100, horizon=100, updates=20)
     contenders: dict[str, SequenceRecipe] = {
         name: dataclasses.replace(base, **own) for name, own in CONTENDERS.items()

@@ -10,9 +10,11 @@ the medians.
 Each side learns from a rollout before it is timed, and then from eight: 1,024 steps of each
 environment. Where an episode starts within a chunk, sb3-contrib walks along it step by step. In
 HalfCheetah every environment does so once in these steps. CartPole's episodes are short, and the
-policy is untrained: its rows are of sb3-contrib's slow path.
+policy is untrained: its rows are of sb3-contrib's slow path. Beside them stands Stable-Baselines3's
+PPO without a memory, with equal networks but for the recurrence: what the same batches and epochs
+take without one.
 
-    python benchmarks/recurrent_throughput.py            about 15 minutes, on a quiet machine
+    python benchmarks/recurrent_throughput.py            about 20 minutes, on a quiet machine
     python benchmarks/recurrent_throughput.py --quick    under 60 seconds
 """
 
@@ -25,6 +27,7 @@ from typing import Any
 
 import torch
 from sb3_contrib import RecurrentPPO as ContribRecurrentPPO
+from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from record import record
@@ -32,7 +35,7 @@ from skillrl.agents import RecurrentPPO
 from skillrl.envs import MaskVelocityVectorWrapper, SB3VecEnv, make_vec
 
 ENVS = ("HalfCheetah-v5", "CartPole-v1")
-SIDES = ("skillrl", "sb3_contrib")
+SIDES = ("skillrl", "sb3_contrib", "without_memory")
 STEPS, EPOCHS, BATCH, CHUNK = 128, 10, 256, 16
 ROLLOUTS = 8
 # Stable-Baselines3's epsilon, and one kernel for all parameters, which is our default.
@@ -56,10 +59,12 @@ def speed(side: str, env_id: str, num_envs: int, rollouts: int, threads: int) ->
         "seed": 0,
         "device": "cpu",
     }
-    agent: ContribRecurrentPPO | RecurrentPPO
+    agent: ContribRecurrentPPO | RecurrentPPO | PPO
     if side == "skillrl":
         memory: dict[str, Any] = {"state_size": 64, "encoder": (64,), "optimizer_kwargs": ADAM}
         agent = RecurrentPPO("MlpLruPolicy", envs, chunk=CHUNK, policy_kwargs=memory, **settings)
+    elif side == "without_memory":
+        agent = PPO("MlpPolicy", envs, policy_kwargs={"optimizer_kwargs": ADAM}, **settings)
     else:
         memory = {"lstm_hidden_size": 64, "optimizer_kwargs": ADAM}
         agent = ContribRecurrentPPO("MlpLstmPolicy", envs, policy_kwargs=memory, **settings)
@@ -73,7 +78,7 @@ def speed(side: str, env_id: str, num_envs: int, rollouts: int, threads: int) ->
 
 
 def compared(env_id: str, num_envs: int, rollouts: int, rounds: int) -> dict[str, Any]:
-    """Both sides in turn, each with the number of threads with which one rollout is faster."""
+    """All sides in turn, each with the number of threads with which one rollout is faster."""
     threads = {
         side: max((1, 2), key=lambda number: speed(side, env_id, num_envs, 1, number))
         for side in SIDES

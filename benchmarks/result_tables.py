@@ -245,7 +245,7 @@ def online_cost(results: dict[str, Any]) -> str:
         [
             table(["", *sizes], rows),
             table(["peak memory of training", *(f"{length} steps" for length in lengths)], peaks),
-            table(["forward and backward, faster than", "LSTM", "GRU"], speeds),
+            table(["LRU, faster than", "LSTM, N = H", "GRU, N = H / 2"], speeds),
         ]
     )
 
@@ -256,9 +256,10 @@ def recurrent_throughput(results: dict[str, Any]) -> str:
     for name, each in results["settings"].items():
         speeds, timed = each["steps_per_second"], len(each["raw"]["skillrl"])
         ratio = f"{each['vs_sb3_contrib']:.1f}×"
-        figures = [f"{speeds['skillrl']:,.0f}", f"{speeds['sb3_contrib']:,.0f}", ratio]
+        steps = {side: f"{speed:,.0f}" for side, speed in speeds.items()}
+        figures = [steps["skillrl"], steps["sb3_contrib"], ratio, steps["without_memory"]]
         rows.append([name, str(timed), *figures])
-    return table(["", "timed", "skillrl", "sb3-contrib", "ratio"], rows)
+    return table(["", "timed", "skillrl", "sb3-contrib", "ratio", "PPO without memory"], rows)
 
 
 def discover_masked(results: dict[str, Any]) -> str:

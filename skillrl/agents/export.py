@@ -28,6 +28,7 @@ from skillrl.agents.recurrent_sac_policy import RecurrentSACPolicy
 from skillrl.agents.squashed_actor import SquashedActor
 from skillrl.errors import InvalidValueError, SkillrlError
 from skillrl.files import write_atomically
+from skillrl.rewards.precision import exact_convolutions
 
 TOLERANCE = 1e-4
 """The largest ``Export.difference`` that is no error."""
@@ -91,7 +92,7 @@ def export(
             f"Components {[*hidden]} cannot be hidden of observations {policy.observation_space}: "
             "they are numbered from 0, in a vector."
         )
-    with _put_aside(policy):
+    with _put_aside(policy), exact_convolutions():
         return _export(_model(policy, normalizer, hidden).eval(), path)
 
 

@@ -12,7 +12,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 from torch.nn.functional import conv2d
 
-from skillrl.rewards.precision import convolution_precision
+from skillrl.rewards.precision import as_numbers, convolution_precision
 
 # Integer observations with at most this many values a component are encoded one-hot.
 ONE_HOT_VALUES = 64
@@ -84,7 +84,8 @@ class ConvolvedImage(BaseFeaturesExtractor):
 
     It takes bytes, and turns them into numbers in [0, 1] in one pass: divided by 255 are the first
     convolution's weights, which are fewer. A third of the arithmetic of Stable-Baselines3's
-    ``NatureCNN``; channels come last in memory, which is faster, and on CUDA they are bfloat16.
+    ``NatureCNN``; channels come last in memory, which is faster, and where the device is made for
+    it they are computed in bfloat16, see ``skillrl.rewards.precision``.
     """
 
     def __init__(self, observation_space: spaces.Box) -> None:
@@ -105,8 +106,8 @@ class ConvolvedImage(BaseFeaturesExtractor):
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Return the features ``(batch, 256)`` of images ``(batch, channels, rows, columns)``."""
         weight = self.first.weight
-        images = observations.to(weight.dtype, memory_format=torch.channels_last)
-        with convolution_precision(weight.device):
+        images = as_numbers(observations, weight)
+        with convolution_precision(weight):
             hidden = conv2d(images, weight / 255.0, self.first.bias, self.first.stride).relu()
             hidden = self.second(hidden).relu()
             features = self.dense(hidden.flatten(1)).relu()

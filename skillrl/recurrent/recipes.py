@@ -117,8 +117,6 @@ SEQUENCE_RECIPES: dict[str, SequenceRecipe] = {
         depth=1,
         width=32,
         state_size=32,
-        updates=800,
-        learning_rate=1e-2,
     ),
     "listops": SequenceRecipe(
         "listops",

@@ -14,7 +14,7 @@ from torch.nn.functional import conv2d
 
 from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.files import load_state, read_tensors, write_tensors
-from skillrl.rewards.precision import convolution_precision
+from skillrl.rewards.precision import as_numbers, convolution_precision
 
 Kind = Literal["vector", "grid", "image"]
 
@@ -166,8 +166,8 @@ class NeuralReward(nn.Module):
         """
         first, *others = self.network
         assert isinstance(first, nn.Conv2d)
-        hidden = images.to(first.weight.dtype, memory_format=torch.channels_last)
-        with convolution_precision(hidden.device):
+        with convolution_precision(first.weight):
+            hidden = as_numbers(images, first.weight)
             hidden = conv2d(hidden, first.weight / 255.0, first.bias, first.stride)
             for module in others:
                 hidden = module(hidden)

@@ -13,6 +13,7 @@ from skillrl.agents.features import (
     features_for,
     is_one_hot,
 )
+from skillrl.rewards.precision import exact_convolutions
 
 
 def normalizer(size: int = 3) -> NormalizedVector:
@@ -128,7 +129,7 @@ def test_images_are_convolved_as_numbers_between_0_and_1(shape: tuple[int, ...])
     plain = nn.Sequential(
         extractor.first, nn.ReLU(), extractor.second, nn.ReLU(), nn.Flatten(), extractor.dense
     )
-    with torch.no_grad():
+    with torch.no_grad(), exact_convolutions():
         expected = plain(images.float() / 255).relu()
         torch.testing.assert_close(extractor(images), expected, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(extractor(images.float()), expected, rtol=1e-4, atol=1e-5)

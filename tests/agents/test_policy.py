@@ -10,6 +10,7 @@ from skillrl.agents.features import ConvolvedImage
 from skillrl.agents.policy import SkillPolicy
 from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.files import read_tensors, write_tensors
+from skillrl.rewards.precision import exact_convolutions
 
 VECTOR = spaces.Box(-np.inf, np.inf, (3,))
 GRID = spaces.Box(0, 31, (2,), np.int64)
@@ -136,7 +137,7 @@ def test_observations_may_be_float64(space: spaces.Box) -> None:
 def test_images_are_seen_between_0_and_1() -> None:
     policy = make_policy(IMAGE, spaces.Discrete(4))
     images = observed(IMAGE, 5)
-    with torch.no_grad():
+    with torch.no_grad(), exact_convolutions():
         values = policy.predict_values(torch.as_tensor(images))
         extractor = policy.features_extractor
         assert isinstance(extractor, ConvolvedImage)

@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from skillrl.agents.policy import SkillPolicy
 from skillrl.agents.skill_ppo import SkillPPO
 from skillrl.errors import InvalidValueError
+from skillrl.rewards.precision import exact_convolutions
 
 BOX = spaces.Box(np.array([-1.0], np.float32), np.array([3.0], np.float32))
 
@@ -265,10 +266,11 @@ def test_unguided_learning_equals_stable_baselines_ppo(images: bool) -> None:
         "seed": 0,
         "device": "cpu",
     }
-    ours = SkillPPO("SkillPolicy", make_vec_env(make, 4, seed=0), **settings)
-    ours.learn(256, callback=Seed())
-    theirs = PPO(FlatPolicy, make_vec_env(make, 4, seed=0), **settings)
-    theirs.learn(256, callback=Seed())
+    with exact_convolutions():
+        ours = SkillPPO("SkillPolicy", make_vec_env(make, 4, seed=0), **settings)
+        ours.learn(256, callback=Seed())
+        theirs = PPO(FlatPolicy, make_vec_env(make, 4, seed=0), **settings)
+        theirs.learn(256, callback=Seed())
     actions = ours.rollout_buffer.swap_and_flatten(ours.rollout_buffer.actions)
     np.testing.assert_array_equal(actions, theirs.rollout_buffer.actions)
     expected = theirs.policy.state_dict()

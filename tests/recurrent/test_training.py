@@ -82,16 +82,16 @@ def test_a_mean_learns_from_each_chunk_as_much_as_it_holds(in_doubles: None) -> 
 
 @pytest.mark.learning
 def test_online_recalls_what_truncation_cannot() -> None:
-    # The cue is 400 steps away, many chunks; noise hides it from a memory that has not learnt.
+    # The cue is ten chunks away; noise hides it from a memory that has not learnt.
     accuracies = {}
     for rule in ("online", "truncated"):
         recipe = dataclasses.replace(
             sequence_recipe_for("recall"),
             rule=rule,
-            length=400,
-            horizon=400,
-            chunk=30,
-            updates=200,
+            length=200,
+            horizon=200,
+            chunk=20,
+            updates=300,
         )
         task = make_task(recipe)
         accuracies[rule] = train(make_network(recipe, task), task, recipe).test_accuracy

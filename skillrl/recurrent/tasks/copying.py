@@ -96,7 +96,7 @@ class Recall(Classification):
     readout: Readout = "step"
 
     def __init__(
-        self, delay: int = 1_000, cues: int = 2, sequences: int = 3_200, noise: float = 0.3
+        self, delay: int = 1_000, cues: int = 2, sequences: int = 3_200, noise: float = 1.0
     ) -> None:
         if delay < 1 or cues < 2 or sequences < 1 or not noise >= 0:
             raise InvalidValueError(
