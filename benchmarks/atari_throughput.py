@@ -9,10 +9,11 @@ emulates fewer resets.
 
 Then acting (the vector environment with a policy's actions), and the whole loop of PPO on the
 game's own reward against Stable-Baselines3's with its Atari wrappers: equal environments, rollout,
-batch, epochs and network, each with the better of one and two torch threads, Stable-Baselines3 with
-the faster of its two vector environments, which a trial before the comparison decides. Beside them
-the loop of discovery, whose reward is a network, too, and the same in processes, which episodes
-that restart from saved states need.
+batch, epochs and network, whose convolutions are ours in bfloat16 where the CPU is made for it;
+each with the better of one and two torch threads, Stable-Baselines3 with the faster of its two
+vector environments, which a trial before the comparison decides. Beside them the loop of discovery,
+whose reward is a network, too, and the same in processes, which episodes that restart from saved
+states need.
 
     python benchmarks/atari_throughput.py            about 15 minutes on two cores
     python benchmarks/atari_throughput.py --quick    under 60 seconds

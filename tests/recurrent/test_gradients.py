@@ -63,6 +63,19 @@ def test_online_equals_backpropagation_through_time(make: Make, share: float, ch
     assert worst(found, true) < 1e-10
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU for CUDA here")
+@online
+@resets
+def test_cuda_computes_what_the_cpu_does(make: Make, share: float) -> None:
+    layer = make()
+    inputs, targets, starts = stream(layer.output_size, share)
+    expected = gradients(layer, inputs, targets, rule="online", chunk=7, starts=starts)
+    moved = (inputs.cuda(), targets.cuda())
+    starts = None if starts is None else starts.cuda()
+    found = gradients(layer.cuda(), *moved, rule="online", chunk=7, starts=starts)
+    assert worst({name: grad.cpu() for name, grad in found.items()}, expected) < 1e-10
+
+
 @online
 def test_truncation_does_not(make: Make) -> None:
     layer = make()
