@@ -47,6 +47,8 @@ def _run(task: tuple[SequenceRecipe, Path]) -> dict[str, Any]:
 
     def find() -> dict[str, Any]:
         torch.set_num_threads(1)
+        # Units that saturate pass on less than a normal number, with which CPUs are slow.
+        torch.set_flush_denormal(True)
         problem = make_task(recipe)
         network = make_network(recipe, problem)
         try:

@@ -66,8 +66,12 @@ class Sequence(Parsed):
 
     def execute(self) -> None:
         """Train the network; the command shows its progress itself."""
+        import torch
+
         from skillrl.commands.sequence import sequence
 
+        # Units that saturate pass on less than a normal number, with which CPUs are slow.
+        torch.set_flush_denormal(True)
         out, outcome = sequence(SequenceRecipe(**shallow_dict(self.recipe)), out=self.out)
         print(
             f"Of the test set {outcome.test_accuracy:.1%} is right, with a loss of "
