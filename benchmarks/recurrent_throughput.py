@@ -3,7 +3,7 @@
 HalfCheetah and CartPole without velocities, 8 and 64 environments; actor and critic with a
 recurrence each of 64 units, which are 128 numbers of state (of an LSTM two for each, of an LRU a
 complex one), equal rollouts, batches, epochs and networks behind the recurrence, and one kernel for
-all parameters (fused Adam). Both sides step the same environments, this package's where it has its
+all parameters (fused Adam). All sides step the same environments, this package's where it has its
 own, with the better number of torch threads for each; they run in turn, and the ratio is that of
 the medians.
 

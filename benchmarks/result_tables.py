@@ -251,7 +251,7 @@ def online_cost(results: dict[str, Any]) -> str:
 
 
 def recurrent_throughput(results: dict[str, Any]) -> str:
-    """Steps per second of both sides, and their ratio."""
+    """Steps per second of all sides, and the ratio of those with a memory."""
     rows = []
     for name, each in results["settings"].items():
         speeds, timed = each["steps_per_second"], len(each["raw"]["skillrl"])

@@ -68,7 +68,8 @@ def export(
     ``observation.<key>`` for each key), and returns ``action`` as the environment takes it.
     Recurrent policies take ``state``, zeros at first, and ``episode_start``, true where the state
     is to be forgotten, and also return ``next_state``. The batch may have any size. Images are
-    taken with the channels first.
+    taken with the channels first; their convolutions, which a policy may compute in bfloat16, are
+    written in float32, and compared with that.
 
     Args:
         policy: of PPO, SAC, RecurrentPPO or RecurrentSAC, or of a skill.

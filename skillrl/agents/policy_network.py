@@ -21,6 +21,7 @@ from skillrl.agents.recurrent_sac_policy import RecurrentSACPolicy
 from skillrl.agents.squashed_actor import SquashedActor
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import RecurrentLayer
+from skillrl.rewards.precision import exact_convolutions
 
 State = tuple[np.ndarray, ...] | None
 
@@ -101,7 +102,9 @@ class PolicyNetwork(nn.Module):
         Of continuous actions the former are means, which logarithms of standard deviations may
         follow, ``(…, size)`` or ``(…, 2 size)``.
         """
-        return self._outputs(self._seen(observations))
+        # Of images: what is compared should not be rounded, nor traced with its casts.
+        with exact_convolutions():
+            return self._outputs(self._seen(observations))
 
     def actions(self, observations: PyTorchObs) -> Tensor:
         """Return what the policy does without noise: actions, or of discrete ones probabilities."""

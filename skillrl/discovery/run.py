@@ -39,9 +39,9 @@ def discover(
     """Discover skills and save them to the folder ``run``.
 
     A run that is stopped at any moment resumes from its last checkpoint and ends with the same
-    skills as one that never was (on the same machine; with images, with the same number of torch
-    threads). Meanwhile torch runs on one thread unless observations are images: smaller networks
-    wait for threads longer than they gain by them.
+    skills as one that never was (on the same kind of CPU; with images, with the same number of
+    torch threads). Meanwhile torch runs on one thread unless observations are images: smaller
+    networks wait for threads longer than they gain by them.
 
     Args:
         recipe: every setting, the method among them.
@@ -52,8 +52,7 @@ def discover(
         num_threads: threads that step environments, or None for one on each usable CPU; skills
             do not depend on it.
         device: where networks are and learn, for neural rewards with ppo: ``"cpu"``, or
-            ``"cuda"``, which pays for images; there, where convolutions are computed in bfloat16,
-            a seed finds only similar skills.
+            ``"cuda"``, which pays for images; there a seed finds only similar skills.
         on_event: called when a reward was fitted, after each update, and with each new skill.
         should_stop: asked before each rollout; where it says so, a checkpoint is written and
             ``RunStopped`` raised.

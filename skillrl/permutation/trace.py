@@ -160,6 +160,11 @@ class Trace:
             elif spec.kind == InputKind.CONSTANT_TENSOR:
                 self._constants[name] = program.constants[str(spec.target)]
         self._program = program.graph_module
+        # What a conversion expects of its input is no use of it.
+        for node in self._program.graph.find_nodes(
+            op="call_function", target=torch.ops.aten._assert_tensor_metadata.default
+        ):
+            self._program.graph.erase_node(node)
         self._program.graph.eliminate_dead_code()
         self.nodes: list[Node] = list(self._program.graph.nodes)
 

@@ -24,6 +24,8 @@ class Step(Protocol):
 
 
 RealStep = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+# Gradients of parameters, of that of a state and what is kept; see ``Expanded``.
+Owed = Callable[..., tuple[Tensor, ...]]
 
 
 class RecurrentLayer(nn.Module):
@@ -303,18 +305,14 @@ class Expanded(torch.autograd.Function):
     The first-order expansion of the state in the parameters, which at their present values is the
     state itself; so that only its gradient needs the sensitivities.
 
-    Call ``Expanded.apply(state, owed, *parameters)``: ``owed`` turns the gradient of the state into
-    those of the parameters, in order.
+    Call ``Expanded.apply(state, parameters, owed, *parameters, *kept)``: the number of parameters,
+    and what turns the gradient of the state, with tensors that are kept for it, into theirs.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        state: Tensor,
-        owed: Callable[[Tensor], tuple[Tensor, ...]],
-        *parameters: Tensor,
-    ) -> Tensor:
+    def forward(ctx: Any, state: Tensor, parameters: int, owed: Owed, *tensors: Tensor) -> Tensor:
         """Return a copy of the state."""
+        ctx.save_for_backward(*tensors[parameters:])
         ctx.owed = owed
         return state.clone()
 
@@ -322,4 +320,5 @@ class Expanded(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the state and the parameters."""
-        return (grad, None, *ctx.owed(grad))
+        kept = ctx.saved_tensors
+        return (grad, None, None, *ctx.owed(grad, *kept), *[None] * len(kept))

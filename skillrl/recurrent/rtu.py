@@ -135,31 +135,34 @@ class NonlinearRTU(RecurrentLayer):
         return own, self.input_weight.flatten(1)
 
     def _chunk(self, inputs: Tensor, carry: Carry, starts: Tensor | None) -> tuple[Tensor, Carry]:
+        own, projected, keep, states = self._states(inputs, carry, starts)
+        with torch.no_grad():
+            after = {"state": states[-1].clone()}
+            if "own" in carry:
+                after |= self._advance(own, inputs, projected, states, keep, carry)
+        return states[1:].flatten(-2), Carry(after)
+
+    def _outputs(self, inputs: Tensor, carry: Carry, starts: Tensor | None) -> Tensor:
+        return self._states(inputs, carry, starts)[-1][1:].flatten(-2)
+
+    def _states(
+        self, inputs: Tensor, carry: Carry, starts: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """Coefficients, W x, where states are kept, and the states, from the one before on."""
         own, weight = self._coefficients()
         projected = (inputs @ weight).unflatten(-1, (2, self.state_size))
         keep = None if starts is None else (~starts).to(inputs.dtype)[..., None, None]
         state = carry["state"]
         if self.rule == "online" and torch.is_grad_enabled():
-            of_own, of_input = carry["own"], carry["input"]
-
-            def owed(grad: Tensor) -> tuple[Tensor, Tensor]:
-                # Number by number: without a product as large as all of the sensitivities.
-                by_number = zip(of_input.unbind(3), grad.unbind(1), strict=True)
-                of_weight = [(part * error[:, None, None]).sum(0) for part, error in by_number]
-                return (of_own * grad[:, None]).sum((0, 2)), of_weight[0] + of_weight[1]
-
-            state = Expanded.apply(state, owed, own, self.input_weight)
+            kept = (carry["own"], carry["input"])
+            state = Expanded.apply(state, 2, _owed, own, self.input_weight, *kept)
         states, f = [state], ACTIVATIONS[self.activation]
         gain = own[2] * projected
         for step, driven in enumerate(gain.unbind()):
             before = states[-1] if keep is None else states[-1] * keep[step]
             turned = _turn(own, before.detach() if self.rule == "one_step" else before)
             states.append(f((turned.detach() if self.rule == "spatial" else turned) + driven))
-        with torch.no_grad():
-            after = {"state": states[-1].detach().clone()}
-            if "own" in carry:
-                after |= self._advance(own, inputs, projected, torch.stack(states), keep, carry)
-        return torch.stack(states[1:]).flatten(-2), Carry(after)
+        return own, projected, keep, torch.stack(states)
 
     def _advance(
         self,
@@ -170,7 +173,7 @@ class NonlinearRTU(RecurrentLayer):
         keep: Tensor | None,
         carry: Carry,
     ) -> dict[str, Tensor]:
-        """Sensitivities at the chunk's end; ``states`` begin with the one before it."""
+        """Sensitivities at the chunk's end."""
         before, after = states[:-1], states[1:]
         if keep is not None:
             before = before * keep
@@ -206,6 +209,14 @@ class NonlinearRTU(RecurrentLayer):
         of_first, of_second = carry["input"][..., None, :].unbind(3)
         of_input = driven.addcmul_(first, of_first).addcmul_(second, of_second)
         return {"own": of_own, "input": of_input}
+
+
+def _owed(grad: Tensor, of_own: Tensor, of_input: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of Re λ, Im λ and γ, and of W, given that of the state."""
+    # Number by number: without a product as large as all of the sensitivities.
+    by_number = zip(of_input.unbind(3), grad.unbind(1), strict=True)
+    first, second = ((part * error[:, None, None]).sum(0) for part, error in by_number)
+    return (of_own * grad[:, None]).sum((0, 2)), first + second
 
 
 def _turn(own: Tensor, pairs: Tensor) -> Tensor:

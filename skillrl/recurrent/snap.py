@@ -65,14 +65,10 @@ class LinearRNN(RecurrentLayer):
             state = torch.addmm(driven[step], before, self.recurrent_weight.t())
             if step == 0 and self.rule == "snap1" and torch.is_grad_enabled():
                 passed = self.recurrent_weight.detach().diagonal()
-                passed = passed if keep is None else passed * keep[0]
-
-                def owed(grad: Tensor, passed: Tensor = passed) -> tuple[Tensor, ...]:
-                    error = (passed * grad).unsqueeze(-1)
-                    return tuple((carry[n] * error).sum(0) for n in ("recurrent", "input"))
-
+                passed = passed.clone() if keep is None else passed * keep[0]
                 weights = (self.recurrent_weight, self.input_weight)
-                state = Expanded.apply(state, owed, *weights)
+                kept = (carry["recurrent"], carry["input"])
+                state = Expanded.apply(state, 2, _owed, *weights, passed, *kept)
             states.append(state)
         with torch.no_grad():
             after = {"state": states[-1].detach().clone()}
@@ -159,16 +155,8 @@ class GRU(RecurrentLayer):
                         sensitivities, inputs[step], before, recurrent, reset, update, candidate
                     )
                 if step == 0 and self.rule == "snap1" and torch.is_grad_enabled():
-
-                    def owed(
-                        grad: Tensor, passed: dict[str, Tensor] = passed
-                    ) -> tuple[Tensor, ...]:
-                        return tuple(
-                            (passed[n] * grad.view(len(grad), 1, -1, *[1] * (w.dim() - 2))).sum(0)
-                            for n, w in weights.items()
-                        )
-
-                    state = Expanded.apply(state, owed, *weights.values())
+                    kept = [passed[name] for name in weights]
+                    state = Expanded.apply(state, 4, _owed_by_gates, *weights.values(), *kept)
             outputs.append(state)
         after = {"state": state.detach().clone(), **sensitivities}
         return torch.stack(outputs), Carry(after)
@@ -206,3 +194,16 @@ class GRU(RecurrentLayer):
             "input_bias": passed["input_bias"] + from_input,
             "recurrent_bias": passed["recurrent_bias"] + from_state,
         }
+
+
+def _owed(grad: Tensor, passed: Tensor, *sensitivities: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of weights, given that of the state and what it passes on of the last one."""
+    error = (passed * grad).unsqueeze(-1)
+    return tuple((each * error).sum(0) for each in sensitivities)
+
+
+def _owed_by_gates(grad: Tensor, *passed: Tensor) -> tuple[Tensor, ...]:
+    """The same of all gates' weights and biases, ``(batch, 3, state_size, …)``."""
+    return tuple(
+        (each * grad.view(len(grad), 1, -1, *[1] * (each.dim() - 3))).sum(0) for each in passed
+    )

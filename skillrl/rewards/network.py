@@ -169,9 +169,9 @@ class NeuralReward(nn.Module):
         with convolution_precision(first.weight):
             hidden = as_numbers(images, first.weight)
             hidden = conv2d(hidden, first.weight / 255.0, first.bias, first.stride)
-            for module in others:
+            for module in others[:-1]:
                 hidden = module(hidden)
-        return hidden.to(first.weight.dtype)
+        return others[-1](hidden.to(first.weight.dtype))
 
     def activation(self, standardised: torch.Tensor) -> torch.Tensor:
         """Return the activations ``(batch,)`` of standardised observations."""

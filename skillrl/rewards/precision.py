@@ -50,7 +50,7 @@ def as_numbers(images: Tensor, weight: Tensor) -> Tensor:
 
 @contextmanager
 def exact_convolutions() -> Iterator[None]:
-    """Compute in float32 on all devices within the block: to compare, or to write a model."""
+    """Compute in the weights' own type within the block: to compare, or to write a model."""
     token = _exactly.set(True)
     try:
         yield
@@ -67,6 +67,8 @@ def _number_type(weight: Tensor) -> torch.dtype:
 @cache
 def _made_for_bfloat16(device: str) -> bool:
     if device == "cpu":
+        if not torch.backends.mkldnn.is_available():
+            return False
         told = getattr(torch.cpu, "get_capabilities", None)  # not in older versions of torch
         return told is not None and bool(told().get("avx512_bf16"))
     return device == "cuda"

@@ -32,6 +32,7 @@ from skillrl.agents import export as module
 from skillrl.agents.export import TOLERANCE, export
 from skillrl.agents.normalizer import Normalizer
 from skillrl.errors import InvalidValueError, SkillrlError
+from skillrl.rewards import precision
 
 VECTOR = spaces.Box(-np.inf, np.inf, (5,), np.float64)
 IMAGE = spaces.Box(0, 255, (3, 36, 36), np.uint8)
@@ -52,6 +53,7 @@ POLICIES = {
     "sac": (SACPolicy, VECTOR, BOUNDED, {"net_arch": [8]}),
     "skill": (SkillPolicy, VECTOR, BOUNDED, {"hidden": (8,)}),
     "skill-discrete": (SkillPolicy, VECTOR, spaces.Discrete(3, start=2), {"hidden": (8,)}),
+    "skill-image": (SkillPolicy, IMAGE, spaces.Discrete(3), {"hidden": (8,)}),
     "skill-sac": (SkillSACPolicy, VECTOR, BOUNDED, {"hidden": (8,)}),
     "recurrent-skill": (RecurrentSkillPolicy, VECTOR, BOUNDED, {"hidden": (8,)}),
     "recurrent-skill-discrete": (RecurrentSkillPolicy, VECTOR, spaces.Discrete(3), {"cell": "gru"}),
@@ -123,6 +125,15 @@ def test_what_is_exported_acts_as_the_policy(name: str) -> None:
         seen |= {each.tobytes() for each in expected}
     # They do act, each in its own way.
     assert len(seen) > 1
+
+
+def test_convolutions_are_written_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "_made_for_bfloat16", {"cpu"}.__contains__)
+    found = export(make("skill-image"), tmp_path / "policy.onnx")
+    assert found.compared == 1024
+    assert found.unequal == 0
 
 
 def state_shape(model: Any) -> tuple[int, ...]:

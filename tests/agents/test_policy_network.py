@@ -8,9 +8,11 @@ from stable_baselines3.sac.policies import SACPolicy
 
 from policies import ACTIONS, BOX, POLICIES, network, normalizer, observations, rate
 from skillrl.agents.normalizer import Normalizer
+from skillrl.agents.policy import SkillPolicy
 from skillrl.agents.policy_network import PolicyNetwork, action_kl, policy_network
 from skillrl.errors import InvalidValueError
-from skillrl.permutation import align
+from skillrl.permutation import align, symmetry_groups
+from skillrl.rewards import precision
 
 
 def test_a_normaliser_of_other_observations_is_refused() -> None:
@@ -65,6 +67,19 @@ def test_discrete_actions_are_probabilities() -> None:
 def test_other_policies_are_refused() -> None:
     with pytest.raises(InvalidValueError, match="Received a DQNPolicy"):
         policy_network(DQNPolicy(BOX, spaces.Discrete(2), rate))
+
+
+def test_images_are_compared_without_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "_made_for_bfloat16", {"cpu"}.__contains__)
+    images = spaces.Box(0, 255, (4, 36, 36), np.uint8)
+    policy = SkillPolicy(images, spaces.Discrete(3), rate, hidden=(8,))
+    found = policy_network(policy)
+    seen = torch.as_tensor(np.stack([images.sample() for _ in range(3)]))
+    with torch.no_grad():
+        values = found(seen)[1]
+        torch.testing.assert_close(found.double()(seen)[1], values.double(), rtol=1e-5, atol=1e-5)
+    # Both convolutions, the dense layer behind them, and the hidden layers of actor and critic.
+    assert len(symmetry_groups(found.float(), seen).groups) == 5
 
 
 @pytest.mark.parametrize("kind", POLICIES)

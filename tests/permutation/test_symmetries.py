@@ -51,6 +51,27 @@ def test_the_activation_decides(activation: str, symmetries: set[str]) -> None:
     ]
 
 
+class Converting(nn.Module):
+    """Converts its type to the one that a layer has, between two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden: Tensor = self.first(inputs.float()).relu()
+        return self.second(hidden.to(self.second.weight.dtype))
+
+
+def test_conversions_of_type_let_symmetries_pass() -> None:
+    (group,) = symmetry_groups(Converting(), torch.zeros(1, 3, dtype=torch.uint8))
+    assert sites(group) == [
+        ("first.weight", 0, 1),
+        ("first.bias", 0, 1),
+        ("second.weight", 1, -1),
+    ]
+
+
 def test_slopes_move_with_their_units() -> None:
     network = nn.Sequential(nn.Linear(5, 4), nn.PReLU(4), nn.Linear(4, 2))
     (group,) = symmetry_groups(network, torch.zeros(1, 5))

@@ -63,19 +63,6 @@ def test_online_equals_backpropagation_through_time(make: Make, share: float, ch
     assert worst(found, true) < 1e-10
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU for CUDA here")
-@online
-@resets
-def test_cuda_computes_what_the_cpu_does(make: Make, share: float) -> None:
-    layer = make()
-    inputs, targets, starts = stream(layer.output_size, share)
-    expected = gradients(layer, inputs, targets, rule="online", chunk=7, starts=starts)
-    moved = (inputs.cuda(), targets.cuda())
-    starts = None if starts is None else starts.cuda()
-    found = gradients(layer.cuda(), *moved, rule="online", chunk=7, starts=starts)
-    assert worst({name: grad.cpu() for name, grad in found.items()}, expected) < 1e-10
-
-
 @online
 def test_truncation_does_not(make: Make) -> None:
     layer = make()
@@ -291,3 +278,16 @@ def test_what_is_owed_to_the_gain_is_corrected_exactly() -> None:
 def test_other_layers_have_no_correction() -> None:
     with pytest.raises(InvalidValueError, match="states of GRU cannot be corrected"):
         GRU(INPUTS, UNITS).coefficients()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU for CUDA here")
+@pytest.mark.parametrize("name", [*ONLINE, *SNAP])
+@resets
+def test_cuda_computes_what_the_cpu_does(name: str, share: float) -> None:
+    layer, rule = (ONLINE | SNAP)[name](), "online" if name in ONLINE else "snap1"
+    inputs, targets, starts = stream(layer.output_size, share)
+    expected = gradients(layer, inputs, targets, rule=rule, chunk=7, starts=starts)
+    moved = (inputs.cuda(), targets.cuda())
+    starts = None if starts is None else starts.cuda()
+    found = gradients(layer.cuda(), *moved, rule=rule, chunk=7, starts=starts)
+    assert worst({name: grad.cpu() for name, grad in found.items()}, expected) < 1e-10
