@@ -152,12 +152,12 @@ def test_tables_of_agents_with_memory_say_what_they_are_means_of() -> None:
     assert rows[0].startswith("| agent | seeds | discount | λ | live |")
     assert rows[2].startswith("| ppo | 5 | 0.99 | 0.95 | 50% (25% to 100%) |")
     timed = {
-        "steps_per_second": {"skillrl": 6_000.0, "sb3_contrib": 1_000.0},
+        "steps_per_second": {"skillrl": 6_000.0, "sb3_contrib": 1e3, "without_memory": 9e3},
         "raw": {"skillrl": [5_000.0, 6_000.0, 7_000.0], "sb3_contrib": [1_000.0] * 3},
         "vs_sb3_contrib": 6.0,
     }
     rows = result_tables.recurrent_throughput({"settings": {"CartPole": timed}}).splitlines()
-    assert rows[2] == "| CartPole | 3 | 6,000 | 1,000 | 6.0× |"
+    assert rows[2] == "| CartPole | 3 | 6,000 | 1,000 | 6.0× | 9,000 |"
 
 
 def test_links_and_pictures_exist() -> None:
