@@ -280,6 +280,23 @@ def test_other_layers_have_no_correction() -> None:
         GRU(INPUTS, UNITS).coefficients()
 
 
+@pytest.mark.parametrize("name", [*ONLINE, *SNAP])
+def test_outputs_alone_are_those_of_a_chunk_and_learn_the_same(name: str) -> None:
+    layer = (ONLINE | SNAP)[name]()
+    inputs, targets, starts = stream(layer.output_size, 0.1)
+    assert starts is not None
+    _, carry = layer(inputs[:7], None, starts[:7])
+    part = slice(7, 14)
+    found = []
+    for outputs in (
+        layer(inputs[part], carry, starts[part])[0],
+        layer.outputs(inputs[part], carry, starts[part]),
+    ):
+        loss = (outputs - targets[part]).square().sum()
+        found.append((outputs, *torch.autograd.grad(loss, [*layer.parameters()])))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU for CUDA here")
 @pytest.mark.parametrize("name", [*ONLINE, *SNAP])
 @resets
