@@ -124,6 +124,15 @@ class GRU(RecurrentLayer):
         }
 
     def _chunk(self, inputs: Tensor, carry: Carry, starts: Tensor | None) -> tuple[Tensor, Carry]:
+        return self._run(inputs, carry, starts, followed=True)
+
+    def _outputs(self, inputs: Tensor, carry: Carry, starts: Tensor | None) -> Tensor:
+        return self._run(inputs, carry, starts, followed=False)[0]
+
+    def _run(
+        self, inputs: Tensor, carry: Carry, starts: Tensor | None, *, followed: bool
+    ) -> tuple[Tensor, Carry]:
+        """As ``_chunk``; where no chunk follows, without the sensitivities at the end."""
         keep = None if starts is None else (~starts).to(inputs.dtype).unsqueeze(-1)
         weights = {
             "input": self.input_weight,
@@ -157,6 +166,8 @@ class GRU(RecurrentLayer):
                 if step == 0 and self.rule == "snap1" and torch.is_grad_enabled():
                     kept = [passed[name] for name in weights]
                     state = Expanded.apply(state, 4, _owed_by_gates, *weights.values(), *kept)
+            if not followed:
+                sensitivities = {}  # only the first step learns from them
             outputs.append(state)
         after = {"state": state.detach().clone(), **sensitivities}
         return torch.stack(outputs), Carry(after)
