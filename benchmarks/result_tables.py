@@ -332,12 +332,20 @@ def _outcomes(contenders: dict[str, Any], key: str, form: str) -> list[list[str]
 
 
 def copy_task(results: dict[str, Any]) -> str:
-    """Test losses, and the sweeps with one seed."""
-    headings = ["", "test loss", "seeds", "learning rate"]
-    untrained = ["untrained", f"{results['untrained loss']:.4f}", "", ""]
+    """Test losses, and those of the sweeps, a row for each rule and a column for each setting."""
+    rows = _outcomes(results["contenders"], "test_loss", ".4f")
+    rows.append(["untrained", f"{results['untrained loss']:.4f}", "", ""])
+    sweeps: dict[str, dict[str, str]] = {}
+    for name, found in results["sweeps"].items():
+        rule, setting = name.rsplit(", ", 1)
+        sweeps.setdefault(rule, {})[setting] = f"{found['mean']['test_loss']:.4f}"
     return "\n".join(
-        table(headings, [*_outcomes(results[part], "test_loss", ".4f"), untrained])
-        for part in ("contenders", "sweeps")
+        [
+            table(["", "test loss", "seeds", "learning rate"], rows),
+            table(
+                ["", *next(iter(sweeps.values()))], [[r, *s.values()] for r, s in sweeps.items()]
+            ),
+        ]
     )
 
 
