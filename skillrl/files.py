@@ -107,7 +107,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         )
     if not path.is_file():
         raise DamagedFileError(
-            f"{path} does not exist. Files like it are in the runs that `skillrl discover` writes."
+            f"{path} does not exist. Files like it are in the folders that skillrl writes."
         )
     try:
         with safe_open(path, framework="pt") as file:

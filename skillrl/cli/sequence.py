@@ -25,8 +25,9 @@ class Sequence(Parsed):
     """Train a recurrent network on a sequence task, chunk after chunk.
 
     Memory does not grow with the length of the sequences, except with the rule "bptt". The defaults
-    below are the recipe of the TASK that comes first on the line: the sizes of Zucchet et al. 2023,
-    which for listops, images and reviews take a GPU days.
+    below are the recipe of the TASK that comes first on the line. Those of copy, listops, images
+    and reviews are the sizes of Zucchet et al. 2023: copy takes two hours on one core, the others a
+    GPU days. Ctrl-C stops a training, and --resume resumes it.
 
     Tasks:
       copy      repeat a pattern of bits
@@ -36,17 +37,22 @@ class Sequence(Parsed):
       reviews   tell positive from negative texts byte by byte, from the folder --data
 
     Examples:
-      skillrl sequence copy --rule online --depth 4
+      skillrl sequence recall
       skillrl sequence recall --rule truncated
-      skillrl sequence images --data cifar10 --sequences 100 --updates 500
+      skillrl sequence copy --rule online --depth 4 --chunk 16 --updates 500
+      skillrl sequence images --data cifar10 --sequences 100 --chunk 32 --width 64 --batch-size 20
     """
 
     recipe: Annotated[_SequenceArguments, tyro.conf.arg(name="")]
     out: Annotated[
         Path | None,
-        tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: a new one in runs/)"),
+        tyro.conf.arg(
+            metavar="DIR", help_behavior_hint="(default: runs/sequence-TASK-LAYER-RULE-seedSEED)"
+        ),
     ] = None
     """Folder for result.json, curve.png and network.safetensors."""
+    resume: bool = False
+    """Go on with a training in the folder that was stopped; the settings are named again."""
 
     @classmethod
     def parse(cls, arguments: abc.Sequence[str]) -> Self:
@@ -72,7 +78,8 @@ class Sequence(Parsed):
 
         # Units that saturate pass on less than a normal number, with which CPUs are slow.
         torch.set_flush_denormal(True)
-        out, outcome = sequence(SequenceRecipe(**shallow_dict(self.recipe)), out=self.out)
+        recipe = SequenceRecipe(**shallow_dict(self.recipe))
+        out, outcome = sequence(recipe, out=self.out, resume=self.resume)
         print(
             f"Of the test set {outcome.test_accuracy:.1%} is right, with a loss of "
             f"{outcome.test_loss:.3f}. Result, plot and network are in {out}."

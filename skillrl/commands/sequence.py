@@ -10,32 +10,53 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from skillrl import __version__
 from skillrl.errors import InvalidValueError
-from skillrl.files import write_json, write_tensors
+from skillrl.files import write_json
 from skillrl.recurrent.recipes import SequenceRecipe
-from skillrl.recurrent.training import Outcome, Point, make_network, make_task, train
+from skillrl.recurrent.training import (
+    Outcome,
+    Point,
+    make_network,
+    make_task,
+    save_network,
+    train,
+)
 from skillrl.report.curves import plot_training
 
 
-def sequence(recipe: SequenceRecipe, *, out: Path | None = None) -> tuple[Path, Outcome]:
+def sequence(
+    recipe: SequenceRecipe, *, out: Path | None = None, resume: bool = False
+) -> tuple[Path, Outcome]:
     """Train a network, with progress on standard error, and write what came out.
 
     Args:
         recipe: every setting.
         out: folder for ``progress.csv``, which grows while it trains, ``result.json``,
-            ``curve.png`` and ``network.safetensors``; None for
-            ``runs/sequence-<task>-<layer>-<rule>-seed<seed>``.
+            ``curve.png`` and ``network.safetensors``, which ``skillrl.recurrent.load_network``
+            reads; None for ``runs/sequence-<task>-<layer>-<rule>-seed<seed>``.
+        resume: whether to go on with a training in the folder that was stopped.
 
     Returns:
         The folder, and what came out.
 
     Raises:
+        DamagedFileError: if the training to go on with cannot be read.
         InvalidValueError: if a setting is out of range, the data is missing or malformed, a state
-            is not finite, or the folder holds another result.
+            is not finite, the folder holds another result or, without ``resume``, a training that
+            was stopped; with it, if the folder holds none, or one with other settings.
     """
     out = default_folder(recipe) if out is None else out
+    checkpoint, progress_file = out / "checkpoint.safetensors", out / "progress.csv"
     if (out / "result.json").exists():
         raise InvalidValueError(f"{out} holds a result already: name another folder with --out.")
+    if resume and not checkpoint.exists():
+        raise InvalidValueError(f"{out} holds no training that was stopped: leave out --resume.")
+    if checkpoint.exists() and not resume:
+        raise InvalidValueError(
+            f"{out} holds a training that was stopped: go on with --resume, or name another folder "
+            "with --out."
+        )
     try:
         torch.empty(0, device=recipe.device)
     except (RuntimeError, AssertionError) as error:
@@ -44,8 +65,16 @@ def sequence(recipe: SequenceRecipe, *, out: Path | None = None) -> tuple[Path, 
     network = make_network(recipe, task)
     # Before the training, which a folder that cannot be written to would end.
     out.mkdir(parents=True, exist_ok=True)
-    progress_file = out / "progress.csv"
-    progress_file.write_text("update,loss,accuracy\n", encoding="utf-8")
+    if not resume:
+        progress_file.write_text("update,loss,accuracy\n", encoding="utf-8")
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    first = next(iter(task.batches("test", 1, 0)))
+    print(
+        f"{recipe.task}: {recipe.updates:,} updates of {recipe.batch_size} sequences, of which the "
+        f"first to be tested has {len(first.values):,} steps; {parameters:,} parameters.",
+        file=sys.stderr,
+        flush=True,
+    )
     console = Console(stderr=True)
     columns = (
         TextColumn("update {task.completed:,} of {task.total:,}"),
@@ -64,9 +93,13 @@ def sequence(recipe: SequenceRecipe, *, out: Path | None = None) -> tuple[Path, 
             with progress_file.open("a", encoding="utf-8") as file:
                 file.write(f"{point.update},{point.loss:.6g},{point.accuracy:.6g}\n")
 
-        outcome = train(network, task, recipe, show)
-    result = {"recipe": dataclasses.asdict(recipe), **dataclasses.asdict(outcome)}
-    write_tensors(out / "network.safetensors", network.state_dict(), {"format": "sequence"})
+        try:
+            outcome = train(network, task, recipe, show, checkpoint)
+        except KeyboardInterrupt:
+            if checkpoint.exists():
+                print("\nThe same line with --resume goes on.", file=sys.stderr)
+            raise
+    save_network(out / "network.safetensors", network, recipe)
     plot_training(
         out / "curve.png",
         [point.update for point in outcome.curve],
@@ -75,8 +108,16 @@ def sequence(recipe: SequenceRecipe, *, out: Path | None = None) -> tuple[Path, 
         title=f"{recipe.task}: {recipe.layer}, {recipe.rule}, seed {recipe.seed}",
         chance=task.chance,
     )
+    result = {
+        "recipe": dataclasses.asdict(recipe),
+        "parameters": parameters,
+        "chance": task.chance,
+        **dataclasses.asdict(outcome),
+        "skillrl": __version__,
+    }
     # Last: where it is, the others are.
     write_json(out / "result.json", result)
+    checkpoint.unlink()
     return out, outcome
 
 

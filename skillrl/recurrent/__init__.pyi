@@ -11,3 +11,4 @@ from .snap import LinearRNN as LinearRNN
 from .stack import Block as Block
 from .stack import RecurrentStack as RecurrentStack
 from .stack import parameter_groups as parameter_groups
+from .training import load_network as load_network

@@ -61,8 +61,10 @@ class RecurrentLayer(nn.Module):
     def __init__(self, input_size: int, state_size: int, output_size: int, rule: Rule) -> None:
         super().__init__()
         for name, size in (("input_size", input_size), ("state_size", state_size)):
-            if size < 1:
-                raise InvalidValueError(f"{name} should be at least 1. Received {size}.")
+            if not hasattr(size, "__index__") or size < 1:
+                raise InvalidValueError(
+                    f"{name} should be a whole number, at least 1. Received {size}."
+                )
         self.input_size = input_size
         self.state_size = state_size
         self.output_size = output_size
@@ -253,6 +255,10 @@ class RecurrentLayer(nn.Module):
             raise InvalidValueError(
                 f"{type(self).__name__} computes in float32 or float64. Its parameters are "
                 f"{parameter.dtype}."
+            )
+        if starts is not None and not isinstance(starts, Tensor):
+            raise InvalidValueError(
+                f"starts should be a tensor. Received a {type(starts).__name__}."
             )
         if starts is not None and (
             starts.shape != inputs.shape[:-1]

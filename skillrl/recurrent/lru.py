@@ -73,8 +73,8 @@ class LRU(DiagonalLayer):
         return states.flatten(-2) @ self.output_weight.flatten(0, 1) + self.feedthrough * inputs
 
     def _reader(self) -> Callable[[Tensor, Tensor], Tensor]:
-        weight = self.output_weight.detach().flatten(0, 1)
-        feedthrough = self.feedthrough.detach()
+        weight = self.output_weight.detach().flatten(0, 1).clone()
+        feedthrough = self.feedthrough.detach().clone()
         return lambda states, inputs: torch.addcmul(
             states.flatten(-2) @ weight, feedthrough, inputs
         )

@@ -30,11 +30,12 @@ class SequenceRecipe:
     """Folder of the images or texts; where it is not given, the environment variable SKILLRL_DATA
     names it."""
     sequences: int | None = None
-    """Training sequences of a task that is drawn at random, or examples that are read of each class
-    and split of images and texts; the task's own number where it is not given."""
+    """Training sequences of a task that is drawn at random (copy 20,000, recall 3,200 each time
+    anew, listops 96,000), or examples that are read of each class and split of images and texts,
+    all of them where it is not given."""
     length: int | None = None
-    """Steps of the pattern to copy, of the delay to recall after, or the most bytes of a text or
-    tokens of an expression; the task's own where it is not given."""
+    """Steps of the pattern to copy (20 where it is not given), of the delay to recall after
+    (1,000), or the most tokens of an expression (2,000) or bytes of a text (4,096)."""
     layer: LayerName = "lru"
     """Recurrent layer."""
     rule: Rule = "online"

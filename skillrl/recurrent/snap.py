@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from skillrl.errors import InvalidValueError
 from skillrl.recurrent.carry import Carry
 from skillrl.recurrent.layer import Expanded, RecurrentLayer
 from skillrl.recurrent.recipes import Rule
@@ -38,6 +39,8 @@ class LinearRNN(RecurrentLayer):
         self, input_size: int, state_size: int, *, rule: Rule = "snap1", radius: float = 0.9
     ) -> None:
         super().__init__(input_size, state_size, input_size, rule)
+        if not 0 < radius <= 1:
+            raise InvalidValueError(f"radius should be in (0, 1]. Received {radius}.")
         # The eigenvalues of a matrix of independent N(0, 1/N) fill the unit disc.
         recurrent = torch.randn(state_size, state_size) * radius / math.sqrt(state_size)
         self.recurrent_weight = nn.Parameter(recurrent)

@@ -92,7 +92,8 @@ class RecurrentStack(nn.Module):
             raise InvalidValueError(f"dropout should be in [0, 1). Received {dropout}.")
         self.readout = readout
         self.encoder = nn.Linear(input_size, width)
-        self.blocks = nn.ModuleList(Block(layer(width), width, dropout) for _ in range(depth))
+        layers = [_made(layer, width) for _ in range(depth)]
+        self.blocks = nn.ModuleList(Block(each, width, dropout) for each in layers)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, output_size)
 
@@ -228,6 +229,27 @@ class RecurrentStack(nn.Module):
                     f"{weight.dtype} on {weight.device}. Received {tuple(mean.shape)}, "
                     f"{mean.dtype} on {mean.device}."
                 )
+
+
+def _made(make: MakeLayer, width: int) -> RecurrentLayer:
+    """A new layer for a block.
+
+    Raises:
+        InvalidValueError: if it is none, or not as wide as the block.
+    """
+    layer = None if isinstance(make, nn.Module) else make(width)
+    if not isinstance(layer, RecurrentLayer):
+        received = make if layer is None else layer
+        raise InvalidValueError(
+            "layer should be a function from the width to a layer of skillrl.recurrent, such as "
+            f"lambda width: LRU(width, 64). Received {received}."
+        )
+    if layer.input_size != width:
+        raise InvalidValueError(
+            f"The layer of a block of width {width} takes as many components. Received "
+            f"{type(layer).__name__}({layer.extra_repr()})."
+        )
+    return layer
 
 
 def parameter_groups(

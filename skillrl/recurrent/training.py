@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 import os
 import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from skillrl.errors import DivergedError, InvalidValueError
+from skillrl.errors import DamagedFileError, DivergedError, InvalidValueError
+from skillrl.files import load_state, read_tensors, write_tensors
 from skillrl.recurrent.carry import Carry
 from skillrl.recurrent.layer import RecurrentLayer
 from skillrl.recurrent.lru import LRU
 from skillrl.recurrent.recipes import SequenceRecipe
 from skillrl.recurrent.rtu import LinearRTU, NonlinearRTU
 from skillrl.recurrent.snap import GRU, LinearRNN
-from skillrl.recurrent.stack import RecurrentStack, parameter_groups
+from skillrl.recurrent.stack import Readout, RecurrentStack, parameter_groups
 from skillrl.recurrent.tasks import Copy, ListOps, Recall, Reviews, SequentialImages
-from skillrl.recurrent.tasks.task import Batch, Task
+from skillrl.recurrent.tasks.task import Batch, Ends, Task
 
 TASKS: dict[str, Callable[..., Task]] = {
     "copy": Copy,
@@ -61,17 +65,17 @@ def make_task(recipe: SequenceRecipe) -> Task:
     return TASKS[recipe.task](**own)
 
 
-def make_network(recipe: SequenceRecipe, task: Task) -> RecurrentStack:
+def make_network(recipe: SequenceRecipe, task: Ends) -> RecurrentStack:
     """Return a new network of the recipe for the task, with weights drawn from its seed.
 
     Raises:
         InvalidValueError: if a setting is out of range, or the layer does not have the rule.
     """
-    radius: dict[str, Any] = {
-        "r_min": recipe.r_min,
-        "r_max": recipe.r_max,
-        "horizon": recipe.horizon,
-    }
+    radius: dict[str, Any] = {"r_max": recipe.r_max}
+    if recipe.horizon is None:
+        radius["r_min"] = recipe.r_min
+    else:
+        radius["horizon"] = recipe.horizon
     layers: dict[str, Callable[[int], RecurrentLayer]] = {
         "lru": lambda width: LRU(width, recipe.state_size, rule=recipe.rule, **radius),
         "linear-rtu": lambda width: LinearRTU(width, recipe.state_size, rule=recipe.rule, **radius),
@@ -91,6 +95,48 @@ def make_network(recipe: SequenceRecipe, task: Task) -> RecurrentStack:
         readout=task.readout,
         dropout=recipe.dropout,
     ).to(recipe.device)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """See ``Ends``."""
+
+    input_size: int
+    output_size: int
+    readout: Readout
+
+
+def save_network(path: Path, network: RecurrentStack, recipe: SequenceRecipe) -> None:
+    """Write a network and what it is made of to a safetensors file; see ``load_network``."""
+    sizes = _Sizes(network.encoder.in_features, network.head.out_features, network.readout)
+    description = {
+        "format": "sequence",
+        "recipe": dataclasses.asdict(recipe),
+        **dataclasses.asdict(sizes),
+    }
+    write_tensors(path, network.state_dict(), description)
+
+
+def load_network(path: str | os.PathLike[str]) -> RecurrentStack:
+    """Return the network that ``skillrl sequence`` saved, ``network.safetensors``, on the CPU.
+
+    Raises:
+        DamagedFileError: if the file is missing, damaged, or holds something else.
+    """
+    path = Path(path)
+    tensors, description = read_tensors(path)
+    if description.get("format") != "sequence":
+        raise DamagedFileError(
+            f"{path} holds no network of `skillrl sequence` but {description.get('format')!r}."
+        )
+    try:
+        recipe = SequenceRecipe(**{**description["recipe"], "device": "cpu"})
+        sizes = _Sizes(*(description[item.name] for item in dataclasses.fields(_Sizes)))
+        network = make_network(recipe, sizes)
+    except (KeyError, TypeError, InvalidValueError) as error:
+        raise DamagedFileError(f"{path} is damaged: {error}.") from None
+    load_state(network, tensors, path)
+    return network
 
 
 @dataclass(frozen=True)
@@ -144,22 +190,37 @@ def train(
     task: Task,
     recipe: SequenceRecipe,
     on_point: Callable[[Point], None] = lambda point: None,
+    checkpoint: Path | None = None,
 ) -> Outcome:
     """Train a network on a task, and test it.
 
+    Args:
+        network: for the task.
+        task: what it learns.
+        recipe: of the training.
+        on_point: is called at every point of the curve.
+        checkpoint: a file that is written before; where there is one already, the training goes
+            on from there as if it had never stopped.
+
     Raises:
+        DamagedFileError: if the checkpoint is damaged, or that of another network.
         DivergedError: if a state or a loss is not finite, with the update and the layer.
-        InvalidValueError: if the training set holds no whole batch.
+        InvalidValueError: if the training set holds no whole batch, or the checkpoint is that of a
+            training with other settings.
     """
     network.train()
     groups = parameter_groups(network, recipe.learning_rate, recipe.recurrent_share)
     groups[0]["weight_decay"] = recipe.weight_decay
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.updates)
-    started, score, outcome = time.monotonic(), _Score(), Outcome()
-    batches = _endless(task, recipe)
+    outcome = Outcome()
+    if checkpoint is not None and checkpoint.exists():
+        _resume(checkpoint, recipe, network, optimizer, schedule, outcome)
+    started, score = time.monotonic() - outcome.seconds, _Score()
+    done = outcome.curve[-1].update if outcome.curve else 0
+    batches = itertools.islice(_endless(task, recipe), done, None)
     every = math.ceil(recipe.updates / 100)
-    for update in range(1, recipe.updates + 1):
+    for update in range(done + 1, recipe.updates + 1):
         optimizer.zero_grad()
         try:
             batch = next(batches)
@@ -169,13 +230,79 @@ def train(
         torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.max_grad_norm)
         optimizer.step()
         schedule.step()
-        if update % every == 0 or update == recipe.updates:
+        # The first one shows at once that it learns, and how long it takes.
+        if update == 1 or update % every == 0 or update == recipe.updates:
             outcome.curve.append(Point(update, *score.means))
+            outcome.seconds = time.monotonic() - started
+            if checkpoint is not None:
+                _save(checkpoint, recipe, network, optimizer, schedule, outcome)
             on_point(outcome.curve[-1])
             score = _Score()
-    outcome.seconds = time.monotonic() - started
     outcome.test_loss, outcome.test_accuracy = evaluate(network, task, recipe.batch_size)
     return outcome
+
+
+def _save(
+    path: Path,
+    recipe: SequenceRecipe,
+    network: RecurrentStack,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    outcome: Outcome,
+) -> None:
+    """Write everything that is needed to go on as if never stopped."""
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+    tensors["random"] = torch.get_rng_state()
+    description = {
+        "format": "sequence checkpoint",
+        "recipe": dataclasses.asdict(recipe),
+        "learning_rates": [group["lr"] for group in optimizer.param_groups],
+        "schedule": schedule.state_dict(),
+        "seconds": outcome.seconds,
+        "curve": [dataclasses.astuple(point) for point in outcome.curve],
+    }
+    write_tensors(path, tensors, description)
+
+
+def _resume(
+    path: Path,
+    recipe: SequenceRecipe,
+    network: RecurrentStack,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    outcome: Outcome,
+) -> None:
+    """Take up what ``_save`` wrote."""
+    tensors, description = read_tensors(path)
+    if description.get("format") != "sequence checkpoint":
+        raise DamagedFileError(
+            f"{path} holds no checkpoint of `skillrl sequence` but {description.get('format')!r}."
+        )
+    for name, now in dataclasses.asdict(recipe).items():
+        then = description["recipe"].get(name)
+        if then != now and name not in ("data", "device"):
+            raise InvalidValueError(
+                f"The training in {path.parent} has {name}={then!r}. To go on with it, name the "
+                f"same settings as then. Received {name}={now!r}."
+            )
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = tensor
+    load_state(network, parts["network"], path)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in parts["optimizer"].items():
+        index, _, rest = name.partition(".")
+        state.setdefault(int(index), {})[rest] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    for group, rate in zip(optimizer.param_groups, description["learning_rates"], strict=True):
+        group["lr"] = rate
+    schedule.load_state_dict(description["schedule"])
+    torch.set_rng_state(tensors["random"])
+    outcome.seconds = description["seconds"]
+    outcome.curve = [Point(*point) for point in description["curve"]]
 
 
 def evaluate(network: RecurrentStack, task: Task, batch_size: int) -> tuple[float, float]:

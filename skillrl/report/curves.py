@@ -35,11 +35,13 @@ def plot_training(
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     left.plot(updates, losses, color="tab:blue")
-    left.set(xlabel="update", ylabel="training loss", yscale="log")
+    # A scale of powers only where there are some: its labels in between cannot be read.
+    scale = "log" if 0 < 10 * min(losses) < max(losses) else "linear"
+    left.set(xlabel="update", ylabel="training loss", yscale=scale)
     right.plot(updates, accuracies, color="tab:green")
     right.axhline(chance, color="grey", linestyle="--", label="a guess")
     right.set(xlabel="update", ylabel="share of right answers", ylim=(0, 1.02))
-    right.legend(loc="lower right", frameon=False)
+    right.legend(loc="best", frameon=False)
     figure.suptitle(title)
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120))
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -6,9 +7,8 @@ from PIL import Image
 
 from skillrl.commands.sequence import sequence
 from skillrl.errors import InvalidValueError
-from skillrl.files import read_tensors
-from skillrl.recurrent import SequenceRecipe
-from skillrl.recurrent.training import evaluate, make_network, make_task
+from skillrl.recurrent import SequenceRecipe, load_network
+from skillrl.recurrent.training import Outcome, evaluate, make_task, train
 
 RECIPE = SequenceRecipe("copy", length=3, width=8, depth=1, state_size=6, updates=4)
 
@@ -28,10 +28,11 @@ def test_it_leaves_a_result_a_plot_and_the_network(
     assert logged[0] == "update,loss,accuracy"
     assert [line.partition(",")[0] for line in logged[1:]] == ["1", "2", "3", "4"]
     # The saved network is the one that was tested.
-    task = make_task(RECIPE)
-    network = make_network(RECIPE, task)
-    network.load_state_dict(read_tensors(out / "network.safetensors")[0])
-    assert evaluate(network, task, RECIPE.batch_size)[0] == pytest.approx(outcome.test_loss)
+    network = load_network(out / "network.safetensors")
+    found = evaluate(network, make_task(RECIPE), RECIPE.batch_size)[0]
+    assert found == pytest.approx(outcome.test_loss)
+    assert result["parameters"] == sum(each.numel() for each in network.parameters())
+    assert not (out / "checkpoint.safetensors").exists()
 
 
 def test_a_result_is_not_overwritten(tmp_path: Path) -> None:
@@ -53,3 +54,39 @@ def test_a_device_that_is_not_there(tmp_path: Path) -> None:
     recipe = SequenceRecipe("copy", device="nonsense")
     with pytest.raises(InvalidValueError, match="There is no device 'nonsense'"):
         sequence(recipe, out=tmp_path / "run")
+
+
+def test_a_training_that_was_stopped_goes_on_when_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = dataclasses.replace(RECIPE, dropout=0.5)
+    _, never_stopped = sequence(recipe, out=tmp_path / "whole")
+
+    def interrupted(network, task, recipe, on_point, checkpoint) -> Outcome:  # type: ignore[no-untyped-def]
+        def stop(point: object) -> None:
+            on_point(point)
+            if point.update == 2:  # type: ignore[attr-defined]
+                raise KeyboardInterrupt
+
+        return train(network, task, recipe, stop, checkpoint)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("skillrl.commands.sequence.train", interrupted)
+        sequence(recipe, out=tmp_path / "run")
+    assert "--resume goes on" in capsys.readouterr().err
+    with pytest.raises(InvalidValueError, match="go on with --resume"):
+        sequence(recipe, out=tmp_path / "run")
+    other = dataclasses.replace(recipe, learning_rate=0.5)
+    with pytest.raises(InvalidValueError, match=r"has learning_rate=0\.003.* learning_rate=0\.5"):
+        sequence(other, out=tmp_path / "run", resume=True)
+    out, resumed = sequence(recipe, out=tmp_path / "run", resume=True)
+    assert resumed.curve == never_stopped.curve
+    assert resumed.test_loss == never_stopped.test_loss
+    names = ("progress.csv", "network.safetensors")
+    for name in names:
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_nothing_to_go_on_with(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValueError, match="holds no training that was stopped"):
+        sequence(RECIPE, out=tmp_path / "run", resume=True)

@@ -120,8 +120,10 @@ def test_without_gradients_no_sensitivities_are_computed() -> None:
 def test_bad_settings(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidValueError, match=re.escape(message)):
         LRU(3, 4, **arguments)  # type: ignore[arg-type]
-    with pytest.raises(InvalidValueError, match=r"state_size should be at least 1\. Received 0"):
+    with pytest.raises(InvalidValueError, match="state_size should be a whole number, at least 1"):
         LRU(3, 0)
+    with pytest.raises(InvalidValueError, match=r"Received 2\.5"):
+        LRU(3, 2.5)  # type: ignore[arg-type]
 
 
 def test_bad_calls() -> None:
@@ -138,6 +140,7 @@ def test_bad_calls() -> None:
     refuses("The inputs are torch.float64 on meta, and the parameters", good.to("meta"))
     refuses("The carry is torch.float64 on meta", good, layer.initial_carry(5).to("meta"))
     refuses("at least one step", good[:0])
+    refuses("starts should be a tensor. Received a list.", good, None, [True])
     refuses("starts should be bool of shape (6, 5)", good, None, torch.zeros(6, 5))
     refuses(
         "starts should be bool of shape (6, 5)", good, None, torch.zeros(6, 4, dtype=torch.bool)

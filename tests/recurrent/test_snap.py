@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from skillrl.errors import InvalidValueError
 from skillrl.recurrent import GRU, LinearRNN
 
 
@@ -26,3 +28,9 @@ def test_the_linear_rnn_follows_the_equations() -> None:
         state = state @ layer.recurrent_weight.t() + seen @ layer.input_weight.t()
         expected.append(state @ layer.output_weight.t() + layer.feedthrough * seen)
     torch.testing.assert_close(layer(inputs)[0], torch.stack(expected))
+
+
+@pytest.mark.parametrize("radius", [-1.0, 0.0, 2.0])
+def test_a_radius_with_which_nothing_or_everything_would_be_remembered(radius: float) -> None:
+    with pytest.raises(InvalidValueError, match=f"Received {radius}"):
+        LinearRNN(3, 4, radius=radius)

@@ -174,3 +174,16 @@ def test_bad_calls() -> None:
     single: RecurrentLayer = LRU(3, 5)
     with pytest.raises(InvalidValueError, match="carries the parts 0, 1"):
         stack(inputs, single.initial_carry(4))
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (LRU(8, 8), "such as lambda width: LRU(width, 64). Received LRU(8, 8"),
+        (lambda width: torch.nn.GRU(width, width), "Received GRU(8, 8)"),
+        (lambda width: LRU(4, 5), "The layer of a block of width 8 takes as many components"),
+    ],
+)
+def test_what_is_no_function_to_a_layer(layer: MakeLayer, message: str) -> None:
+    with pytest.raises(InvalidValueError, match=re.escape(message)):
+        RecurrentStack(3, 2, width=8, depth=1, layer=layer)

@@ -45,3 +45,14 @@ def test_an_episode_begins_anew_even_after_what_is_not_finite(kind: Any) -> None
     torch.testing.assert_close(outputs[1], expected[1])
     for name, value in carry.items():
         torch.testing.assert_close(value[1], after[name][1])
+
+
+def test_a_step_of_an_lru_knows_no_parameters_but_those_of_its_time() -> None:
+    layer = LRU(3, 5)
+    act, inputs, carry = layer.stepper(), torch.randn(2, 3), layer.initial_carry(2)
+    expected = act(inputs, carry)[0]
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(0.1)
+    torch.testing.assert_close(act(inputs, carry)[0], expected, rtol=0, atol=0)
+    assert not torch.allclose(layer.stepper()(inputs, carry)[0], expected)

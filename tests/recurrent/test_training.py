@@ -7,8 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from skillrl.errors import DivergedError, InvalidValueError
-from skillrl.recurrent import RecurrentStack, SequenceRecipe, sequence_recipe_for
+from skillrl.errors import DamagedFileError, DivergedError, InvalidValueError
+from skillrl.recurrent import (
+    LRU,
+    Carry,
+    RecurrentStack,
+    SequenceRecipe,
+    load_network,
+    sequence_recipe_for,
+)
 from skillrl.recurrent.tasks import Batch, Copy, ListOps, Recall, Task
 from skillrl.recurrent.training import learn_from, make_network, make_task, train
 from streams import doubles, relative_error
@@ -146,3 +153,21 @@ def test_bad_tasks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         train(make_network(recipe, task), task, recipe)
     with pytest.raises(InvalidValueError, match="There is no task 'sing': use one of copy"):
         sequence_recipe_for("sing")
+
+
+def test_a_horizon_takes_the_place_of_a_recipes_smallest_magnitude() -> None:
+    recipe = dataclasses.replace(sequence_recipe_for("listops"), width=4, state_size=50)
+    network = make_network(dataclasses.replace(recipe, horizon=500), Copy())
+    magnitudes = [
+        layer.decay().norm(dim=-1).min() for layer in network.layers() if isinstance(layer, LRU)
+    ]
+    assert recipe.r_min == 0.9
+    assert torch.stack(magnitudes).min() > 0.998  # exp(−1/500)
+
+
+def test_a_file_that_holds_no_network(tmp_path: Path) -> None:
+    Carry({"state": torch.zeros(1, 2)}).save(tmp_path / "carry.safetensors")
+    with pytest.raises(
+        DamagedFileError, match="holds no network of `skillrl sequence` but 'carry'"
+    ):
+        load_network(tmp_path / "carry.safetensors")

@@ -29,6 +29,25 @@ class Batch:
     """Where sequences begin that are shorter than others, ``(time, batch)``, bool."""
 
 
+class Ends(Protocol):
+    """What a network has to fit at its ends."""
+
+    @property
+    def input_size(self) -> int:
+        """Components of an input."""
+        ...
+
+    @property
+    def output_size(self) -> int:
+        """Components of an output."""
+        ...
+
+    @property
+    def readout(self) -> Readout:
+        """How outputs are read out."""
+        ...
+
+
 class Task(Protocol):
     """A sequence task: batches, how they are seen, and how well outputs answer.
 
