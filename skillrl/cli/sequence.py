@@ -40,7 +40,8 @@ class Sequence(Parsed):
       skillrl sequence recall
       skillrl sequence recall --rule truncated
       skillrl sequence copy --rule online --depth 4 --chunk 16 --updates 500
-      skillrl sequence images --data cifar10 --sequences 100 --chunk 32 --width 64 --batch-size 20
+      skillrl sequence images --data cifar10 --sequences 100 --chunk 32 --width 64
+        --batch-size 20 --updates 200
     """
 
     recipe: Annotated[_SequenceArguments, tyro.conf.arg(name="")]
