@@ -92,8 +92,9 @@ class RecurrentStack(nn.Module):
             raise InvalidValueError(f"dropout should be in [0, 1). Received {dropout}.")
         self.readout = readout
         self.encoder = nn.Linear(input_size, width)
-        layers = [_made(layer, width) for _ in range(depth)]
-        self.blocks = nn.ModuleList(Block(each, width, dropout) for each in layers)
+        self.blocks = nn.ModuleList(
+            Block(_made(layer, width), width, dropout) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, output_size)
 
