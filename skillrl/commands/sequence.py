@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from skillrl import __version__
-from skillrl.errors import InvalidValueError
+from skillrl.errors import DivergedError, InvalidValueError
 from skillrl.files import write_json
 from skillrl.recurrent.recipes import SequenceRecipe
 from skillrl.recurrent.training import (
@@ -95,6 +95,10 @@ def sequence(
 
         try:
             outcome = train(network, task, recipe, show, checkpoint)
+        except DivergedError:
+            # It would diverge again.
+            checkpoint.unlink(missing_ok=True)
+            raise
         except KeyboardInterrupt:
             if checkpoint.exists():
                 print("\nThe same line with --resume goes on.", file=sys.stderr)

@@ -162,7 +162,7 @@ class Outcome:
     seconds: float = 0.0
     """Duration of the training."""
     curve: list[Point] = field(default_factory=list)
-    """The training, a hundred points at most."""
+    """The training: its first update, and a hundred points at most."""
 
 
 @dataclass
@@ -199,8 +199,8 @@ def train(
         task: what it learns.
         recipe: of the training.
         on_point: is called at every point of the curve.
-        checkpoint: a file that is written before; where there is one already, the training goes
-            on from there as if it had never stopped.
+        checkpoint: a file that is written at every point, before ``on_point``; where there is one
+            already, the training goes on from there as if it had never stopped.
 
     Raises:
         DamagedFileError: if the checkpoint is damaged, or that of another network.
@@ -287,22 +287,26 @@ def _resume(
                 f"The training in {path.parent} has {name}={then!r}. To go on with it, name the "
                 f"same settings as then. Received {name}={now!r}."
             )
-    parts: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(".")
-        parts.setdefault(part, {})[rest] = tensor
-    load_state(network, parts["network"], path)
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in parts["optimizer"].items():
-        index, _, rest = name.partition(".")
-        state.setdefault(int(index), {})[rest] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    for group, rate in zip(optimizer.param_groups, description["learning_rates"], strict=True):
-        group["lr"] = rate
-    schedule.load_state_dict(description["schedule"])
-    torch.set_rng_state(tensors["random"])
-    outcome.seconds = description["seconds"]
-    outcome.curve = [Point(*point) for point in description["curve"]]
+    try:
+        load_state(network, _under("network", tensors), path)
+        moments = _under("optimizer", tensors)
+        numbers = {name.partition(".")[0] for name in moments}
+        state = {int(number): _under(number, moments) for number in numbers}
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        for group, rate in zip(optimizer.param_groups, description["learning_rates"], strict=True):
+            group["lr"] = rate
+        schedule.load_state_dict(description["schedule"])
+        torch.set_rng_state(tensors["random"])
+        outcome.seconds = float(description["seconds"])
+        outcome.curve = [Point(*point) for point in description["curve"]]
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise DamagedFileError(f"{path} is damaged: {error}. Delete it to begin anew.") from None
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, under the rest of their names."""
+    start = f"{prefix}."
+    return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
 
 
 def evaluate(network: RecurrentStack, task: Task, batch_size: int) -> tuple[float, float]:

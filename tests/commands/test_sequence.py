@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from skillrl.commands.sequence import sequence
-from skillrl.errors import InvalidValueError
+from skillrl.errors import DamagedFileError, DivergedError, InvalidValueError
+from skillrl.files import write_tensors
 from skillrl.recurrent import SequenceRecipe, load_network
 from skillrl.recurrent.training import Outcome, evaluate, make_task, train
 
@@ -90,3 +91,25 @@ def test_a_training_that_was_stopped_goes_on_when_asked_to(
 def test_nothing_to_go_on_with(tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match="holds no training that was stopped"):
         sequence(RECIPE, out=tmp_path / "run", resume=True)
+
+
+def test_a_training_that_diverged_leaves_its_folder_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverging(network, task, recipe, on_point, checkpoint) -> Outcome:  # type: ignore[no-untyped-def]
+        def diverge(point: object) -> None:
+            raise DivergedError("The loss is nan.")
+
+        return train(network, task, recipe, diverge, checkpoint)
+
+    with monkeypatch.context() as patched, pytest.raises(DivergedError):
+        patched.setattr("skillrl.commands.sequence.train", diverging)
+        sequence(RECIPE, out=tmp_path)
+    sequence(RECIPE, out=tmp_path)
+
+
+def test_a_damaged_checkpoint(tmp_path: Path) -> None:
+    description = {"format": "sequence checkpoint", "recipe": dataclasses.asdict(RECIPE)}
+    write_tensors(tmp_path / "checkpoint.safetensors", {}, description)
+    with pytest.raises(DamagedFileError, match="is damaged|does not fit"):
+        sequence(RECIPE, out=tmp_path, resume=True)
