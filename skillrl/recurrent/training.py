@@ -214,8 +214,9 @@ def train(
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.updates)
     outcome = Outcome()
+    kept = _Kept(recipe, network, optimizer, schedule, outcome)
     if checkpoint is not None and checkpoint.exists():
-        _resume(checkpoint, recipe, network, optimizer, schedule, outcome)
+        kept.load(checkpoint)
     started, score = time.monotonic() - outcome.seconds, _Score()
     done = outcome.curve[-1].update if outcome.curve else 0
     batches = itertools.islice(_endless(task, recipe), done, None)
@@ -235,72 +236,71 @@ def train(
             outcome.curve.append(Point(update, *score.means))
             outcome.seconds = time.monotonic() - started
             if checkpoint is not None:
-                _save(checkpoint, recipe, network, optimizer, schedule, outcome)
+                kept.save(checkpoint)
             on_point(outcome.curve[-1])
             score = _Score()
     outcome.test_loss, outcome.test_accuracy = evaluate(network, task, recipe.batch_size)
     return outcome
 
 
-def _save(
-    path: Path,
-    recipe: SequenceRecipe,
-    network: RecurrentStack,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    outcome: Outcome,
-) -> None:
-    """Write everything that is needed to go on as if never stopped."""
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-    tensors["random"] = torch.get_rng_state()
-    description = {
-        "format": "sequence checkpoint",
-        "recipe": dataclasses.asdict(recipe),
-        "learning_rates": [group["lr"] for group in optimizer.param_groups],
-        "schedule": schedule.state_dict(),
-        "seconds": outcome.seconds,
-        "curve": [dataclasses.astuple(point) for point in outcome.curve],
-    }
-    write_tensors(path, tensors, description)
+@dataclass
+class _Kept:
+    """What a training needs to go on as if never stopped, beside torch's random state."""
 
+    recipe: SequenceRecipe
+    network: RecurrentStack
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    outcome: Outcome
 
-def _resume(
-    path: Path,
-    recipe: SequenceRecipe,
-    network: RecurrentStack,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    outcome: Outcome,
-) -> None:
-    """Take up what ``_save`` wrote."""
-    tensors, description = read_tensors(path)
-    if description.get("format") != "sequence checkpoint":
-        raise DamagedFileError(
-            f"{path} holds no checkpoint of `skillrl sequence` but {description.get('format')!r}."
-        )
-    for name, now in dataclasses.asdict(recipe).items():
-        then = description["recipe"].get(name)
-        if then != now and name not in ("data", "device"):
-            raise InvalidValueError(
-                f"The training in {path.parent} has {name}={then!r}. To go on with it, name the "
-                f"same settings as then. Received {name}={now!r}."
+    def save(self, path: Path) -> None:
+        """Write it to a safetensors file."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+        tensors["random"] = torch.get_rng_state()
+        description = {
+            "format": "sequence checkpoint",
+            "recipe": dataclasses.asdict(self.recipe),
+            "learning_rates": [group["lr"] for group in self.optimizer.param_groups],
+            "schedule": self.schedule.state_dict(),
+            "seconds": self.outcome.seconds,
+            "curve": [dataclasses.astuple(point) for point in self.outcome.curve],
+        }
+        write_tensors(path, tensors, description)
+
+    def load(self, path: Path) -> None:
+        """Take up what ``save`` wrote."""
+        tensors, description = read_tensors(path)
+        if description.get("format") != "sequence checkpoint":
+            raise DamagedFileError(
+                f"{path} holds no checkpoint of a sequence but {description.get('format')!r}."
             )
-    try:
-        load_state(network, _under("network", tensors), path)
-        moments = _under("optimizer", tensors)
-        numbers = {name.partition(".")[0] for name in moments}
-        state = {int(number): _under(number, moments) for number in numbers}
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        for group, rate in zip(optimizer.param_groups, description["learning_rates"], strict=True):
-            group["lr"] = rate
-        schedule.load_state_dict(description["schedule"])
-        torch.set_rng_state(tensors["random"])
-        outcome.seconds = float(description["seconds"])
-        outcome.curve = [Point(*point) for point in description["curve"]]
-    except (LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise DamagedFileError(f"{path} is damaged: {error}. Delete it to begin anew.") from None
+        for name, now in dataclasses.asdict(self.recipe).items():
+            then = description["recipe"].get(name)
+            if then != now and name not in ("data", "device"):
+                raise InvalidValueError(
+                    f"The training in {path.parent} has {name}={then!r}. To go on with it, name "
+                    f"the same settings as then. Received {name}={now!r}."
+                )
+        try:
+            load_state(self.network, _under("network", tensors), path)
+            moments = _under("optimizer", tensors)
+            numbers = {name.partition(".")[0] for name in moments}
+            state = {int(number): _under(number, moments) for number in numbers}
+            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+            for group, rate in zip(
+                self.optimizer.param_groups, description["learning_rates"], strict=True
+            ):
+                group["lr"] = rate
+            self.schedule.load_state_dict(description["schedule"])
+            torch.set_rng_state(tensors["random"])
+            self.outcome.seconds = float(description["seconds"])
+            self.outcome.curve = [Point(*point) for point in description["curve"]]
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise DamagedFileError(
+                f"{path} is damaged: {error}. Delete it to begin anew."
+            ) from None
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

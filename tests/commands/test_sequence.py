@@ -111,5 +111,5 @@ def test_a_training_that_diverged_leaves_its_folder_to_the_next(
 def test_a_damaged_checkpoint(tmp_path: Path) -> None:
     description = {"format": "sequence checkpoint", "recipe": dataclasses.asdict(RECIPE)}
     write_tensors(tmp_path / "checkpoint.safetensors", {}, description)
-    with pytest.raises(DamagedFileError, match="is damaged|does not fit"):
+    with pytest.raises(DamagedFileError, match=r"is damaged|does not fit"):
         sequence(RECIPE, out=tmp_path, resume=True)
