@@ -48,15 +48,7 @@ def sequence(
     """
     out = default_folder(recipe) if out is None else out
     checkpoint, progress_file = out / "checkpoint.safetensors", out / "progress.csv"
-    if (out / "result.json").exists():
-        raise InvalidValueError(f"{out} holds a result already: name another folder with --out.")
-    if resume and not checkpoint.exists():
-        raise InvalidValueError(f"{out} holds no training that was stopped: leave out --resume.")
-    if checkpoint.exists() and not resume:
-        raise InvalidValueError(
-            f"{out} holds a training that was stopped: go on with --resume, or name another folder "
-            "with --out."
-        )
+    _check(out, checkpoint, resume)
     try:
         torch.empty(0, device=recipe.device)
     except (RuntimeError, AssertionError) as error:
@@ -123,6 +115,19 @@ def sequence(
     write_json(out / "result.json", result)
     checkpoint.unlink()
     return out, outcome
+
+
+def _check(out: Path, checkpoint: Path, resume: bool) -> None:
+    """Refuse a folder whose content a training would overwrite, or that has none to go on with."""
+    if (out / "result.json").exists():
+        raise InvalidValueError(f"{out} holds a result already: name another folder with --out.")
+    if resume and not checkpoint.exists():
+        raise InvalidValueError(f"{out} holds no training that was stopped: leave out --resume.")
+    if checkpoint.exists() and not resume:
+        raise InvalidValueError(
+            f"{out} holds a training that was stopped: go on with --resume, or name another folder "
+            "with --out."
+        )
 
 
 def default_folder(recipe: SequenceRecipe) -> Path:
