@@ -152,3 +152,39 @@ def load_state(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], pat
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise DamagedFileError(f"{path} does not fit its own description: {reason}") from None
+
+
+def moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Return what Adam keeps of each parameter, such as "0.exp_avg", for ``load_moments``."""
+    return {
+        f"{number}.{name}": tensor
+        for number, state in optimizer.state_dict()["state"].items()
+        for name, tensor in state.items()
+    }
+
+
+def load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Give an optimiser of the Adam family the moments that ``moments`` returned, or none.
+
+    Raises:
+        ValueError: if not every parameter has its moments, or their shapes are others.
+    """
+    found: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        number, _, key = name.partition(".")
+        found.setdefault(int(number), {})[key] = tensor
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if found and found.keys() != set(range(len(parameters))):
+        raise ValueError("the optimiser's moments are those of other parameters")
+    for index, state in found.items():
+        shapes = {name: tensor.shape for name, tensor in state.items()}
+        shape = parameters[index].shape
+        if shapes != {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}:
+            raise ValueError(f"the optimiser's moments have the shapes {shapes}")
+        # In the parameter's own order of memory, which of convolutions is another than a file's:
+        # fused Adam goes through all of them side by side.
+        found[index] = {
+            name: torch.empty_like(parameters[index]).copy_(tensor) if tensor.ndim else tensor
+            for name, tensor in state.items()
+        }
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": found})

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-import result_tables
 from alignment_speed import check_active, contenders, network
+from tables import permutation
 
 
 def test_all_units_of_deep_networks_fire() -> None:
@@ -33,7 +33,7 @@ def test_what_would_take_minutes_is_not_measured() -> None:
         for name, each in (("2,048 × 2", more), ("4,096 × 2", figures))
     }
     policies = {"count": 16, "activations": {"seconds": 3.0, "peak_mebibytes": 5.0}}
-    table = result_tables.alignment_speed({"sizes": sizes, "policies": policies})
+    table = permutation.alignment_speed({"sizes": sizes, "policies": policies})
     row = ["2,048 × 2", "1.00 s", "2.00 s", "40.00 s", "1.5×", "2.0×", "40.0×"]
     assert f"| {' | '.join([*row, '1 MiB', '2 MiB', '40 MiB'])} |" in table
     row = ["4,096 × 2", "1.00 s", "2.00 s", "", "1.5×", "2.0×", ""]

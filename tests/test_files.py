@@ -16,7 +16,9 @@ from safetensors.torch import save_file
 
 from skillrl.errors import DamagedFileError
 from skillrl.files import (
+    load_moments,
     load_state,
+    moments,
     read_json,
     read_tensors,
     write_atomically,
@@ -293,3 +295,28 @@ def test_a_state_that_does_not_fit_is_damaged(
     with pytest.raises(DamagedFileError, match=reason) as caught:
         load_state(linear(), tensors, Path("some.safetensors"))
     assert "some.safetensors" in str(caught.value)
+
+
+def test_moments_are_those_of_the_same_parameters() -> None:
+    def adam(*sizes: int) -> torch.optim.Adam:
+        parameters = [torch.nn.Parameter(torch.ones(size)) for size in sizes]
+        optimizer = torch.optim.Adam(parameters)
+        torch.stack([parameter.sum() ** 2 for parameter in parameters]).sum().backward()
+        optimizer.step()
+        return optimizer
+
+    kept = moments(adam(2, 3))
+    assert set(kept) == {
+        f"{n}.{name}" for n in (0, 1) for name in ("step", "exp_avg", "exp_avg_sq")
+    }
+    again = adam(2, 3)
+    again.step()
+    load_moments(again, kept)
+    assert {name: tensor.tolist() for name, tensor in moments(again).items()} == {
+        name: tensor.tolist() for name, tensor in kept.items()
+    }
+    load_moments(again, {})
+    assert moments(again) == {}
+    for sizes, message in (((2,), "other parameters"), ((3, 2), "the shapes")):
+        with pytest.raises(ValueError, match=message):
+            load_moments(adam(*sizes), kept)

@@ -9,11 +9,11 @@ import pytest
 import torch
 from scipy import stats
 
-import result_tables
 from barriers import SIDES, barrier_figures, interquartile_mean, scalable, summary, weighted_mean
 from permutation_policies import PROBLEMS, figures
 from permutation_skills import skill_figures
 from policies import network
+from tables import permutation
 
 
 def test_the_middle_half_of_weighted_values() -> None:
@@ -83,7 +83,7 @@ def test_figures_of_policies_by_hand() -> None:
     assert found["untrained, signs and phases minus drawn"]["mean"] == pytest.approx(20 / 80)
     nothing = figures(PROBLEMS["PPO, CartPole"], pairs[3:4])
     assert (nothing["seeds"], "barriers" in nothing) == ([0], False)
-    table = result_tables.permutation_policies({"tasks": {"a": found, "b": nothing}})
+    table = permutation.permutation_policies({"tasks": {"a": found, "b": nothing}})
     row = ["a", "90 (90 to 90)", "1.00 (1.00 to 1.00)", "0.50 (0.50 to 0.50)"]
     assert f"| {' | '.join(row)} | 0.00" in table
     assert "| b | no better than chance |" in table
@@ -124,7 +124,7 @@ def test_the_share_of_connected_pairs_has_an_interval() -> None:
         # As it was recorded before there were intervals.
         "across": {"left out": 0, "pairs": pairs, **found, "connected interval": {}},
     }
-    lineage, across = result_tables.permutation_skills({"kinds": kinds}).splitlines()[2:]
+    lineage, across = permutation.permutation_skills({"kinds": kinds}).splitlines()[2:]
     assert lineage.endswith(f"| {' | '.join([f'43% ({low:.0%} to {high:.0%})'] * 2)} |")
     assert across.endswith("| 43% | 43% |")
 
@@ -138,6 +138,6 @@ def test_figures_of_skills_by_hand() -> None:
         "across": skill_figures([[0, 1]], [refused]),
     }
     assert (kinds["lineage"]["left out"], kinds["across"]["left out"]) == (2, 1)
-    table = result_tables.permutation_skills({"kinds": kinds})
+    table = permutation.permutation_skills({"kinds": kinds})
     assert "| a skill and its parent | 1 | 1.00 | 0.00 | 0% | 100% |" in table
     assert "of two runs" not in table

@@ -14,6 +14,7 @@ from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.recipes import recipe_for
 from skillrl.discovery.training import make_agent, make_envs
 from skillrl.envs import reward_for
+from tables import discovery, memory, permutation
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -87,7 +88,7 @@ def test_pairs_of_seeds_are_summed_up() -> None:
     # The better ends are 0.5 and 0.4, the midpoints 0.01 and 0.03 above them.
     gain = found["paths"]["aligned"]["middle minus better end"]
     assert (gain["mean"], gain["error"]) == (pytest.approx(0.02), pytest.approx(0.01))
-    table = result_tables.permutation_supervised({"settings": {"a": found}})
+    table = permutation.permutation_supervised({"settings": {"a": found}})
     row = ["a", "45.0% ± 5.0%", *["47.0% ± 4.0%"] * 4, "2.0% ± 1.0%"]
     assert f"| {' | '.join(row)} |" in table
     # By both it is 0.01 and 0.03 above the published matching: less unsure than either mean.
@@ -128,14 +129,14 @@ def test_tables_of_returns_have_a_row_for_each_task() -> None:
         "CartPole": {"skillrl": found(500, 499.6, 500, 0.99)},
         "T-maze": {"skillrl": ours, "truncated": chance},
     }
-    rows = result_tables.memory_tasks({"tasks": tasks}).splitlines()
+    rows = memory.memory_tasks({"tasks": tasks}).splitlines()
     assert rows[0] == "|  | seeds | discount | λ | skillrl | skillrl, truncated |"
     assert rows[2] == "| CartPole | 3 | 0.99 | 0.95 | 500 (500 to 500) |  |"
     assert rows[3] == "| T-maze | 3 | 0.999 | 0.95 | 3.90 (3.80 to 4.00) | 1.94 (1.90 to 2.00) |"
-    rows = result_tables.rules_in_ppo({"tasks": {"T-maze": {"online": ours}}}).splitlines()
+    rows = memory.rules_in_ppo({"tasks": {"T-maze": {"online": ours}}}).splitlines()
     assert rows[0] == "|  | seeds | T-maze (discount 0.999, λ 0.95) |"
     assert rows[2] == "| online | 3 | 3.90 (3.80 to 4.00) |"
-    rows = result_tables.memory_sac({"tasks": {"Pendulum": {"SAC": ours}}}).splitlines()
+    rows = memory.memory_sac({"tasks": {"Pendulum": {"SAC": ours}}}).splitlines()
     assert rows[0] == "|  | seeds | discount | SAC |"
     assert rows[2] == "| Pendulum | 3 | 0.999 | 3.90 (3.80 to 4.00) |"
 
@@ -148,7 +149,7 @@ def test_tables_of_agents_with_memory_say_what_they_are_means_of() -> None:
         "mean": dict.fromkeys(shares, 0.5),
         "interval": {key: [0.25, 1.0] for key in shares},
     }
-    rows = result_tables.discover_masked({"agents": {"ppo": agent}}).splitlines()
+    rows = discovery.masked({"agents": {"ppo": agent}}).splitlines()
     assert rows[0].startswith("| agent | seeds | discount | λ | live |")
     assert rows[2].startswith("| ppo | 5 | 0.99 | 0.95 | 50% (25% to 100%) |")
     timed = {
@@ -156,7 +157,7 @@ def test_tables_of_agents_with_memory_say_what_they_are_means_of() -> None:
         "raw": {"skillrl": [5_000.0, 6_000.0, 7_000.0], "sb3_contrib": [1_000.0] * 3},
         "vs_sb3_contrib": 6.0,
     }
-    rows = result_tables.recurrent_throughput({"settings": {"CartPole": timed}}).splitlines()
+    rows = memory.recurrent_throughput({"settings": {"CartPole": timed}}).splitlines()
     assert rows[2] == "| CartPole | 3 | 6,000 | 1,000 | 6.0× | 9,000 |"
 
 

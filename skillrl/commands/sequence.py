@@ -57,8 +57,7 @@ def sequence(
     network = make_network(recipe, task)
     # Before the training, which a folder that cannot be written to would end.
     out.mkdir(parents=True, exist_ok=True)
-    if not resume:
-        progress_file.write_text("update,loss,accuracy\n", encoding="utf-8")
+    progress_file.write_text("update,loss,accuracy\n", encoding="utf-8")
     parameters = sum(parameter.numel() for parameter in network.parameters())
     first = next(iter(task.batches("test", 1, 0)))
     print(

@@ -15,7 +15,7 @@ from torch import nn
 from skillrl.agents import OnPolicySkillAgent
 from skillrl.discovery.schema import from_json
 from skillrl.errors import DamagedFileError, InvalidValueError
-from skillrl.files import load_state, read_tensors, write_tensors
+from skillrl.files import load_moments, load_state, moments, read_tensors, write_tensors
 
 T = TypeVar("T")
 
@@ -41,9 +41,9 @@ def save_checkpoint(
     tensors: dict[str, torch.Tensor | np.ndarray] = {"random.torch": torch.get_rng_state()}
     _flatten("reward", reward.state_dict(), tensors)
     _flatten("policy", agent.policy.state_dict(), tensors)
-    _flatten("optimizer", agent.policy.optimizer.state_dict()["state"], tensors)
+    _flatten("optimizer", moments(agent.policy.optimizer), tensors)
     if reward_optimizer is not None:
-        _flatten("reward_optimizer", reward_optimizer.state_dict()["state"], tensors)
+        _flatten("reward_optimizer", moments(reward_optimizer), tensors)
     plain = _flatten("env", env.get_state(), tensors)  # type: ignore[attr-defined]
     _flatten("agent", agent.rollout_state(), tensors)
     description = {
@@ -87,9 +87,9 @@ def load_checkpoint(
     try:
         load_state(reward, groups["reward"], path)
         agent.policy.load_state_dict(groups["policy"])
-        _load_moments(groups.get("optimizer", {}), agent.policy.optimizer)
+        load_moments(agent.policy.optimizer, groups.get("optimizer", {}))
         if reward_optimizer is not None:
-            _load_moments(groups.get("reward_optimizer", {}), reward_optimizer)
+            load_moments(reward_optimizer, groups.get("reward_optimizer", {}))
         state = {name: tensor.numpy() for name, tensor in groups["env"].items()}
         env.set_state({**state, **description["env"]})  # type: ignore[attr-defined]
         rollout_state = {name: t.numpy() for name, t in groups["agent"].items()}
@@ -102,29 +102,6 @@ def load_checkpoint(
             f"{path} does not fit the run's recipe or is damaged: {error}. "
             "Delete it to train the present skill from its start."
         ) from None
-
-
-def _load_moments(tensors: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError unless all parameters have Adam's moments, or none of them has."""
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
-        number, _, key = name.partition(".")
-        moments.setdefault(int(number), {})[key] = tensor
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    if moments and moments.keys() != set(range(len(parameters))):
-        raise ValueError("the optimiser's moments are those of other parameters")
-    for index, state in moments.items():
-        shapes = {name: tensor.shape for name, tensor in state.items()}
-        shape = parameters[index].shape
-        if shapes != {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}:
-            raise ValueError(f"the optimiser's moments have the shapes {shapes}")
-        # In the parameter's own order of memory, which of convolutions is another than a file's:
-        # fused Adam goes through all of them side by side.
-        moments[index] = {
-            name: torch.empty_like(parameters[index]).copy_(tensor) if tensor.ndim else tensor
-            for name, tensor in state.items()
-        }
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

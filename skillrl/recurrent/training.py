@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from skillrl.errors import DamagedFileError, DivergedError, InvalidValueError
-from skillrl.files import load_state, read_tensors, write_tensors
+from skillrl.files import load_moments, load_state, moments, read_tensors, write_tensors
 from skillrl.recurrent.carry import Carry
 from skillrl.recurrent.layer import RecurrentLayer
 from skillrl.recurrent.lru import LRU
@@ -200,7 +200,8 @@ def train(
         recipe: of the training.
         on_point: is called at every point of the curve.
         checkpoint: a file that is written at every point, before ``on_point``; where there is one
-            already, the training goes on from there as if it had never stopped.
+            already, the training goes on from there as if it had never stopped, and ``on_point``
+            is called with the points until then at once.
 
     Raises:
         DamagedFileError: if the checkpoint is damaged, or that of another network.
@@ -217,6 +218,8 @@ def train(
     kept = _Kept(recipe, network, optimizer, schedule, outcome)
     if checkpoint is not None and checkpoint.exists():
         kept.load(checkpoint)
+        for point in outcome.curve:
+            on_point(point)
     started, score = time.monotonic() - outcome.seconds, _Score()
     done = outcome.curve[-1].update if outcome.curve else 0
     batches = itertools.islice(_endless(task, recipe), done, None)
@@ -256,8 +259,8 @@ class _Kept:
     def save(self, path: Path) -> None:
         """Write it to a safetensors file."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+        for name, value in moments(self.optimizer).items():
+            tensors[f"optimizer.{name}"] = value
         tensors["random"] = torch.get_rng_state()
         description = {
             "format": "sequence checkpoint",
@@ -285,10 +288,7 @@ class _Kept:
                 )
         try:
             load_state(self.network, _under("network", tensors), path)
-            moments = _under("optimizer", tensors)
-            numbers = {name.partition(".")[0] for name in moments}
-            state = {int(number): _under(number, moments) for number in numbers}
-            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+            load_moments(self.optimizer, _under("optimizer", tensors))
             for group, rate in zip(
                 self.optimizer.param_groups, description["learning_rates"], strict=True
             ):
@@ -341,6 +341,7 @@ def learn_from(
 
     Raises:
         DivergedError: if a state or the loss is not finite.
+        InvalidValueError: if the batch has no steps.
     """
     steps, learning = len(batch.values), torch.is_grad_enabled()
     chunk = steps if learning and network.rule == "bptt" else chunk
@@ -401,7 +402,8 @@ def _stream(network: RecurrentStack, task: Task, batch: Batch, chunk: int) -> tu
         total += final
         if answered is not None:
             right.append(answered)
-    assert carry is not None  # a batch has at least one step
+    if carry is None:
+        raise InvalidValueError("A batch needs at least one step.")
     carry.check_finite()
     return total, torch.cat(right)
 

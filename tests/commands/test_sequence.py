@@ -80,6 +80,8 @@ def test_a_training_that_was_stopped_goes_on_when_asked_to(
     other = dataclasses.replace(recipe, learning_rate=0.5)
     with pytest.raises(InvalidValueError, match=r"has learning_rate=0\.003.* learning_rate=0\.5"):
         sequence(other, out=tmp_path / "run", resume=True)
+    # As if it was stopped between the checkpoint and its line.
+    (tmp_path / "run" / "progress.csv").write_text("update,loss,accuracy\n", encoding="utf-8")
     out, resumed = sequence(recipe, out=tmp_path / "run", resume=True)
     assert resumed.curve == never_stopped.curve
     assert resumed.test_loss == never_stopped.test_loss

@@ -138,6 +138,14 @@ def test_bad_settings(changes: dict[str, object], message: str) -> None:
         SequenceRecipe(**{"task": "copy", **changes})  # type: ignore[arg-type]
 
 
+def test_a_batch_without_steps() -> None:
+    task = Copy(length=6, bits=3)
+    batch = next(task.batches("train", 2, 0))
+    empty = Batch(batch.values[:0], batch.targets[:0])
+    with pytest.raises(InvalidValueError, match="at least one step"):
+        learn_from(network_for(task), task, empty, chunk=4)
+
+
 def test_bad_tasks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SKILLRL_DATA", raising=False)
     with pytest.raises(InvalidValueError, match="name it with --data, or set SKILLRL_DATA"):
