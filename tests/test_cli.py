@@ -7,11 +7,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
+import torch
 
 from skillrl import __version__, cli
 from skillrl.cli.discovery import Discover
@@ -224,7 +227,29 @@ def test_an_error_elsewhere_tells_where(
 
 
 @pytest.mark.parametrize(
-    ("error", "text"), [("ValueError('odd')", "ValueError: odd"), ("MemoryError", "MemoryError")]
+    "shortage",
+    [
+        lambda: bytearray(2**60),
+        lambda: np.empty(2**60, dtype=np.uint8),
+        lambda: torch.empty(2**60, dtype=torch.uint8),
+    ],
+)
+def test_too_little_memory(
+    shortage: Callable[[], object],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Large(Failing):
+        def execute(self) -> None:
+            shortage()
+
+    monkeypatch.setitem(cli.VERBS, "list", Large(ValueError()))
+    assert cli.main(["list"]) == 1
+    assert capsys.readouterr().err.startswith("error: There is not enough memory for sizes like")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"), [("ValueError('odd')", "ValueError: odd"), ("KeyError", "KeyError")]
 )
 def test_an_error_of_our_own_is_a_bug(
     error: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -119,6 +119,9 @@ def _summary(name: str) -> str:
     return f"  {name:<18} {(inspect.getdoc(VERBS[name]) or '').splitlines()[0]}"
 
 
+_SHORTAGE = "There is not enough memory for sizes like these: choose smaller ones."
+
+
 def _message(error: BaseException, words: abc.Sequence[str]) -> str:
     """One line that says what went wrong and, where it is known, what to do."""
     # The line breaks of a message made elsewhere would hide its end from a log.
@@ -133,10 +136,15 @@ def _message(error: BaseException, words: abc.Sequence[str]) -> str:
             again = (
                 "Free some space and run the command again with --resume: it goes on from the "
                 "run's last checkpoint."
-                if words[:1] in (["discover"], ["train"])
+                if words[:1] in (["discover"], ["train"], ["sequence"])
                 else "Free some space and run the command again."
             )
             return f"error: the disk is full{where}. {again}"
+        case MemoryError():
+            return f"error: {_SHORTAGE} {text}".rstrip()
+        # Torch's own, of the CPU and of CUDA.
+        case RuntimeError() if "can't allocate memory" in text or "out of memory" in text:
+            return f"error: {_SHORTAGE} {text}"
         case OSError(filename=None):
             return f"error: {text}"
         case OSError():

@@ -41,8 +41,8 @@ def make_task(recipe: SequenceRecipe) -> Task:
     """Return the recipe's task.
 
     Raises:
-        InvalidValueError: if a size is out of range, or the folder of the data is missing or not
-            laid out as the task needs it.
+        InvalidValueError: if a size is out of range, or the folder of the data is missing, not
+            laid out as the task needs it, or named where none is read.
     """
     own: dict[str, Any] = {}
     if recipe.sequences is not None:
@@ -62,6 +62,10 @@ def make_task(recipe: SequenceRecipe) -> Task:
                 "set SKILLRL_DATA."
             )
         own["folder"] = folder
+    elif recipe.data is not None:
+        raise InvalidValueError(
+            f"The task {recipe.task!r} reads no data: leave out {recipe.data!r}."
+        )
     return TASKS[recipe.task](**own)
 
 

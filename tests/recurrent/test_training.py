@@ -155,6 +155,8 @@ def test_bad_tasks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         make_task(SequenceRecipe("reviews"))
     with pytest.raises(InvalidValueError, match="Images have no length"):
         make_task(SequenceRecipe("images", length=3))
+    with pytest.raises(InvalidValueError, match="'copy' reads no data: leave out 'here'"):
+        make_task(SequenceRecipe("copy", data="here"))
     recipe = SequenceRecipe("copy", sequences=10, batch_size=32)
     task = Recall(delay=3, sequences=10)
     with pytest.raises(InvalidValueError, match="fewer than 32 sequences, one batch"):
