@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,10 +149,14 @@ class Similarity:
         mirrored = None if self.mirrored is None else self.mirrored.divided(target, source)
         return Similarity(self.still / sizes, self.turning / sizes, mirrored)
 
-    def plus(self, number: float) -> Similarity:
-        """Return all similarities raised by a number."""
-        mirrored = None if self.mirrored is None else self.mirrored.plus(number)
-        return Similarity(self.still + number, self.turning, mirrored)
+    def masked(self, condition: Tensor, number: float) -> Similarity:
+        """Return these similarities where the condition holds, and a number elsewhere."""
+        mirrored = None if self.mirrored is None else self.mirrored.masked(condition, number)
+        return Similarity(
+            self.still.where(condition, self.still.new_tensor(number)),
+            self.turning.where(condition, self.turning.new_zeros(())),
+            mirrored,
+        )
 
     def where(self, condition: Tensor, other: Similarity) -> Similarity:
         """Return these similarities where the condition holds, and others elsewhere."""
@@ -301,16 +305,37 @@ def match(
     target, source = target.transformed(to), source.transformed(of)
     if start is not None:
         start = start.unscaled()
-    seen = [
-        _seen(group, target, source, number) if method != "weights" else None
-        for number, group in enumerate(groups)
-    ]
-    found = start
-    if method == "activations" or (method == "both" and start is None):
-        found = Transformation(tuple(groups), tuple(map(assign, filter(None, seen), groups)))
-    if method != "activations":
-        found = _descend(groups, target, source, seen, found or _outwards(groups, target, source))
-    assert found is not None
+
+    def by_weights(number: int, others: State) -> Similarity:
+        return of_weights(groups[number], target.state, others)
+
+    if method == "weights":
+        found = start or _outwards(groups, target, source)
+        found = _descend(range(len(groups)), source, found, by_weights)
+        return _kept_apart(to.inverse().after(found).after(of), target, source)
+
+    seen = [_seen(target, source, number) for number in range(len(groups))]
+
+    def by_both(number: int, others: State) -> Similarity:
+        group = groups[number]
+        sizes = _sizes(group, target.state), _sizes(group, others)
+        return seen[number].similarity + by_weights(number, others).divided(*sizes)
+
+    def by_activations(number: int, others: State) -> Similarity:
+        return seen[number].similarity.where(seen[number].known, by_both(number, others))
+
+    if method == "both" and start is not None:
+        found = start
+    else:
+        elements = (
+            assign(each.similarity, group) for each, group in zip(seen, groups, strict=True)
+        )
+        found = Transformation(tuple(groups), tuple(elements))
+    if method == "both":
+        found = _descend(range(len(groups)), source, found, by_both)
+    else:
+        unsure = [number for number, each in enumerate(seen) if not bool(each.known.all())]
+        found = _descend(unsure, source, found, by_activations)
     return _kept_apart(to.inverse().after(found).after(of), target, source)
 
 
@@ -352,42 +377,47 @@ def _outwards(groups: Sequence[Group], target: Evidence, source: Evidence) -> Tr
     return found
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What activations tell of the pairs of a group, and of which pairs they tell anything."""
+
+    similarity: Similarity
+    known: Tensor
+
+
+def _seen(target: Evidence, source: Evidence, number: int) -> _Seen:
+    """The cosines of activations; pairs with an idle unit are below all others."""
+    found = of_activations(target.directions[number], source.directions[number])
+    idle = torch.as_tensor(target.idle[number][:, None] | source.idle[number])
+    known = ~idle.to(found.still.device)
+    return _Seen(found.masked(known, _LAST), known)
+
+
 def _descend(
-    groups: Sequence[Group],
-    target: Evidence,
+    numbers: Sequence[int],
     source: Evidence,
-    seen: Sequence[Similarity | None],
     found: Transformation,
+    similarity: Callable[[int, State], Similarity],
 ) -> Transformation:
-    """Match the weights of group after group, given all others, until nothing gets better."""
+    """Match group after group, given all others, until nothing gets better.
+
+    Args:
+        numbers: of the groups.
+        source: what is transformed.
+        found: from which it begins.
+        similarity: of the units of a group, given the source in which all others are matched.
+    """
     for _ in range(_SWEEPS):
         changed = False
-        for number, (group, activations) in enumerate(zip(groups, seen, strict=True)):
-            others = found.of(source.state, but=number)
-            similarity = of_weights(group, target.state, others)
-            if activations is not None:
-                similarity = activations + similarity.divided(
-                    _sizes(group, target.state), _sizes(group, others)
-                )
-            element = assign(similarity, group)
-            before, after = similarity.of(found.elements[number]), similarity.of(element)
+        for number in numbers:
+            each = similarity(number, found.of(source.state, but=number))
+            element = assign(each, found.groups[number])
+            before, after = each.of(found.elements[number]), each.of(element)
             if after > before + _GAIN * abs(before):
                 found, changed = found.replaced(number, element), True
         if not changed:
             break
     return found
-
-
-def _seen(group: Group, target: Evidence, source: Evidence, number: int) -> Similarity:
-    """The cosines of activations; of units that are idle the weights', below all others."""
-    found = of_activations(target.directions[number], source.directions[number])
-    unknown = torch.as_tensor(target.idle[number][:, None] | source.idle[number])
-    if not unknown.any():
-        return found
-    weights = of_weights(group, target.state, source.state).divided(
-        _sizes(group, target.state), _sizes(group, source.state)
-    )
-    return found.where(~unknown.to(found.still.device), weights.plus(_LAST))
 
 
 def _sizes(group: Group, state: State, sites: Sequence[Site] | None = None) -> Tensor:

@@ -194,6 +194,20 @@ def test_units_that_never_fire_are_reported_and_matched_last() -> None:
     assert alignment.similarity[0] == pytest.approx(1)
 
 
+@pytest.mark.parametrize("scales", [False, True])
+def test_idle_units_of_all_layers_are_told_apart_by_their_weights(scales: bool) -> None:
+    a = mlp(0, activation=nn.ReLU)
+    with torch.no_grad():
+        for name in ("0.bias", "2.bias"):
+            a.get_parameter(name)[[1, 4, 7]] = -100.0
+    groups = symmetry_groups(a, observations()).without(*(() if scales else ("scale",))).groups
+    done = Transformation.random(groups, np.random.default_rng(1))
+    alignment = align(a, done.apply(a), observations(), scales=scales)
+    assert all({1, 4, 7} <= {*of_a} for of_a, _ in alignment.idle)
+    for element in alignment.transformation.after(done).elements:
+        assert element.permutation.tolist() == [*range(12)]
+
+
 def test_a_wrong_specification_is_caught() -> None:
     network = mlp(0).double()
     (group, _) = symmetry_groups(network, observations().double())
