@@ -30,6 +30,9 @@ class LRU(DiagonalLayer):
         max_phase: largest phase of λ at first, in (0, 2π].
         horizon: steps that the states should outlive, in the place of ``r_min``: at first every
             state keeps at least 1/e of what came in that long ago.
+        gain: γ at first; None for √(1 − |λ|²), with which the states of noise have the size of the
+            noise. That makes what a single input leaves behind the smaller the longer it lasts; 1
+            keeps it as large as it came in.
 
     Raises:
         InvalidValueError: if an argument is out of range.
@@ -51,10 +54,14 @@ class LRU(DiagonalLayer):
         r_max: float = 1.0,
         max_phase: float = 2 * math.pi,
         horizon: float | None = None,
+        gain: float | None = None,
     ) -> None:
         super().__init__(input_size, state_size, input_size, rule)
+        if gain is not None and not 0 < gain < math.inf:
+            raise InvalidValueError(f"gain should be positive. Received {gain}.")
         self.nu_log, self.theta_log = spread(state_size, r_min, r_max, max_phase, horizon)
-        self.gamma_log = nn.Parameter(complement(self.nu_log.detach()).log())
+        gains = complement(self.nu_log.detach())
+        self.gamma_log = nn.Parameter((gains if gain is None else gains.fill_(gain)).log())
         # The conjugate of C: y = Σ Re(C) Re(h) + (−Im(C)) Im(h) is then one product of matrices.
         self.output_weight = nn.Parameter(
             torch.randn(state_size, 2, input_size) / math.sqrt(state_size)

@@ -68,6 +68,13 @@ def test_the_initialisation_of_the_paper() -> None:
     assert layer.output_weight.std().item() == pytest.approx(1 / math.sqrt(4_000), rel=0.02)
 
 
+def test_with_a_gain_a_cue_is_as_large_as_it_came_in() -> None:
+    layer = LRU(2, 500, horizon=1_000, gain=1.0)
+    torch.testing.assert_close(layer.gain(), torch.ones(500))
+    # It is √(1 − e⁻²/¹⁰⁰⁰) otherwise, or less.
+    assert float(LRU(2, 500, horizon=1_000).gain().detach().max()) < 0.05
+
+
 @pytest.mark.parametrize("horizon", [1, 10, 1_000])
 def test_with_a_horizon_all_states_outlive_the_delay(horizon: int) -> None:
     left = torch.view_as_complex(LRU(2, 500, horizon=horizon).decay()).abs() ** horizon
@@ -111,6 +118,7 @@ def test_without_gradients_no_sensitivities_are_computed() -> None:
         ({"r_max": 1.5}, "r_max=1.5"),
         ({"max_phase": 0.0}, "max_phase should be in (0, 2π]. Received 0.0"),
         ({"horizon": 0.5}, "horizon=0.5"),
+        ({"gain": 0.0}, "gain should be positive"),
         ({"horizon": 10, "r_min": 0.5}, "in the place of r_min"),
         ({"horizon": 1_000, "r_max": 0.9}, "for a horizon of 1000 steps"),
         ({"rule": "snap1"}, "LRU has no rule 'snap1': use one of online, truncated"),
