@@ -1,6 +1,7 @@
 from .base_skill_policy import BaseSkillPolicy as BaseSkillPolicy
 from .conditioning import fix_inputs as fix_inputs
 from .loading import load_policy as load_policy
+from .normalizer import Normalizer as Normalizer
 from .policy import SkillPolicy as SkillPolicy
 from .recipes import TrainRecipe as TrainRecipe
 from .recurrent_policy import CnnLruPolicy as CnnLruPolicy

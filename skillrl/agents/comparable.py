@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
@@ -27,6 +28,7 @@ class Comparable:
         inputs: raw observations from the episodes of all of them.
         coordinates: what the first layers see.
         returns: mean returns of the policies.
+        errors: the standard errors of these means; 0 of a single episode.
         random: mean return of a random policy in the same episodes.
     """
 
@@ -34,6 +36,7 @@ class Comparable:
     inputs: PyTorchObs
     coordinates: Coordinates
     returns: list[float]
+    errors: list[float]
     random: float
 
 
@@ -58,7 +61,12 @@ def comparable(
     inputs = comparison_batch(networks, seen, _OBSERVATIONS, episodes.seed)
     shared, coordinates = in_shared_coordinates(networks)
     returns = [float(each.returns.mean()) for each in seen]
-    return Comparable(shared, inputs, coordinates, returns, episodes.random_return())
+    errors = [_standard_error(each.returns) for each in seen]
+    return Comparable(shared, inputs, coordinates, returns, errors, episodes.random_return())
+
+
+def _standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
 
 
 def _check_alike(names: Sequence[str], networks: Sequence[PolicyNetwork]) -> None:

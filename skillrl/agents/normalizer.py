@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
 from typing import IO, Any, cast
 from zipfile import BadZipFile, is_zipfile
 
@@ -11,6 +13,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
 from skillrl.errors import DamagedFileError
+from skillrl.files import write_atomically
 
 Observation = np.ndarray | dict[str, np.ndarray]
 
@@ -72,6 +75,15 @@ class Normalizer:
     def write(self, file: IO[bytes]) -> None:
         """Write the arrays as NumPy's ``.npz``."""
         np.savez(file, **self.arrays)  # type: ignore[arg-type]  # it takes arrays by any name
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the arrays to a file, ``*.npz``, atomically."""
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:
+                self.write(file)
+
+        write_atomically(Path(path), write)
 
     @classmethod
     def read(cls, file: IO[bytes], name: str) -> Normalizer:

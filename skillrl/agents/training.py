@@ -53,7 +53,7 @@ from skillrl.envs import (
     make_vec,
 )
 from skillrl.errors import DamagedFileError, DivergedError, InvalidValueError, RunStopped
-from skillrl.files import read_json, write_atomically, write_json
+from skillrl.files import read_json, write_json
 
 AGENTS: dict[AgentName, type[BaseAlgorithm]] = {
     "recurrent-ppo": RecurrentPPO,
@@ -219,7 +219,7 @@ class Training:
         on_status(self.status())
         normalizer = self.normalizer()
         if normalizer is not None:
-            _write_normalizer(normalizer, self.folder / "normalizer.npz")
+            normalizer.save(self.folder / "normalizer.npz")
         save_agent(agent, self.folder / "agent.zip")
         # Last: where there is none, the training is finished.
         (self.folder / "checkpoint.zip").unlink(missing_ok=True)
@@ -477,11 +477,3 @@ def _with_activation(arguments: Mapping[str, Any]) -> dict[str, Any]:
             )
         found["activation_fn"] = kind
     return found
-
-
-def _write_normalizer(normalizer: Normalizer, path: Path) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            normalizer.write(file)
-
-    write_atomically(path, write)

@@ -127,10 +127,10 @@ def read_zip_policy(path: str | PathLike[str]) -> BasePolicy:
         policy = kind(found["observation_space"], found["action_space"], lambda _: 0.0, **arguments)
         policy.load_state_dict(parameters["policy"])
     except pickle.UnpicklingError as error:
-        names = ", ".join(sorted({each.__name__ for each in POLICIES}))
         raise DamagedFileError(
-            f"{path} holds what is not read from files: {error}. Read are the policies {names}, "
-            "with classes of Stable-Baselines3, Gymnasium and torch."
+            f"{path} holds what is not read from files: {error}. Read are policies of "
+            "Stable-Baselines3's PPO, A2C and SAC and of skillrl's agents, with classes of "
+            "Stable-Baselines3, Gymnasium and torch."
         ) from None
     except Exception as error:  # whatever a damaged description leads to
         reason = " ".join(str(error).split())

@@ -147,9 +147,10 @@ class Align(Parsed):
     Normalisers of vectors are folded into the first layers; others are interpolated along with the
     parameters.
 
-    Writes modes.json (barriers, modes, distances of parameters and of behaviour), barriers.png,
-    curves.png and, of three policies or more, plane.png. Skills of several runs are paired by what
-    they see in their episodes, and scored on the mean of their rewards.
+    Writes modes.json (barriers, modes, distances of parameters and of behaviour), what is done to
+    each policy (alignments.safetensors), barriers.png, curves.png and, of three policies or more,
+    plane.png, for which 49 more networks are scored. Skills of several runs are paired by what they
+    see in their episodes, and scored on the mean of their rewards.
 
     Examples:
       skillrl align runs/pendulum-v1-ppo
@@ -179,6 +180,8 @@ class Align(Parsed):
     """Points on every path, its ends included."""
     threshold: float = 0.1
     """Barriers up to this connect two policies."""
+    no_plane: bool = False
+    """Do not score the plane through the first three policies."""
     env: Annotated[
         str | None, tyro.conf.arg(metavar="ID", help_behavior_hint="(default: as in training)")
     ] = None
@@ -210,6 +213,7 @@ class Align(Parsed):
             episodes=self.episodes,
             points=self.points,
             threshold=self.threshold,
+            plane=not self.no_plane,
             seed=self.seed,
         )
         found = align(

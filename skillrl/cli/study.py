@@ -26,8 +26,9 @@ class PermutationStudy(Parsed):
 
     Accuracy, negative log-likelihood, and the latter after one tuned temperature, at 11 points
     between the networks as they are and aligned, with and without re-normalised activations
-    (REPAIR); and the accuracy of averaged initialisations: as they are, aligned as the trained
-    networks are, and aligned as an unrelated pair is. The defaults below are those of the NETWORK
+    (REPAIR), means and standard errors over the pairs; and the accuracy of averaged
+    initialisations: as they are, aligned as the trained networks are, and aligned as an unrelated
+    pair is. The defaults below are those of the NETWORK
     that comes first on the line: the settings of Benzing et al. 2022. Convolutions take hours
     without a GPU.
 
@@ -70,6 +71,11 @@ class PermutationStudy(Parsed):
         ends = (middle["plain"][0] + middle["plain"][-1]) / 2
         print(
             f"Of the test images the networks get {ends:.1%} right, their mean "
-            f"{middle['plain'][5]:.1%}, and {middle['aligned'][5]:.1%} when aligned. Result and "
-            f"curves are in {out}."
+            f"{middle['plain'][5]:.1%}, and {middle['aligned'][5]:.1%} when aligned."
         )
+        averaged = ", ".join(
+            f"{name} {mean:.1%} ± {error:.1%}"
+            for name, (mean, error) in outcome.averaged_initialisations().items()
+        )
+        print(f"Averaged initialisations, untrained, get right: {averaged}.")
+        print(f"Result and curves, with standard errors over the pairs, are in {out}.")

@@ -63,6 +63,8 @@ class Settings:
     """Points on every path, its ends included."""
     threshold: float = 0.1
     """Barriers up to this connect two policies."""
+    plane: bool = True
+    """Whether the plane through the first three is scored, too."""
     seed: int = 0
     """Of the episodes' resets."""
 
@@ -182,7 +184,8 @@ def _compare(group: _Group, env: str | None, settings: Settings, progress: bool)
         )
         pairs = len(paths) * (len(paths) - 1) // 2
         total = len(paths) + 2 * pairs * (settings.points - 2)
-        total += _PLANE_POINTS**2 if len(paths) >= 3 else 0
+        with_plane = settings.plane and len(paths) >= 3
+        total += _PLANE_POINTS**2 if with_plane else 0
         with _counted(
             lambda each: episodes.mean_return(_policy(each)), total, group.folder.name, progress
         ) as score:
@@ -196,28 +199,28 @@ def _compare(group: _Group, env: str | None, settings: Settings, progress: bool)
                 forward=_actions,
             )
             aligned = [alignments.apply(number) for number in range(len(paths))]
-            drawn = _plane(aligned, score)
+            drawn = _plane(aligned[:3], score) if with_plane else None
     groups = alignments.transformations[0].groups
     idle = [
         {part.name: [*units] for part, units in zip(groups, each, strict=True) if units}
         for each in alignments.idle
     ]
+    sizes = {part.name: part.size for part in groups}
     midway: dict[str, Sequence[nn.Module]] = {"before": found.networks, "after": aligned}
     comparison = Comparison(
-        *(names, paths, task, found.coordinates, found.random, result),
+        *(names, paths, task, found.coordinates, found.errors, found.random, result),
         {when: _action_kl(networks, found.inputs) for when, networks in midway.items()},
-        *(idle, drawn, group.folder),
+        *(sizes, idle, drawn, group.folder),
     )
     write(comparison, asdict(settings), group.notes)
+    alignments.save(group.folder / "alignments.safetensors")
     return comparison
 
 
 def _plane(networks: Sequence[nn.Module], score: Callable[[nn.Module], float]) -> Plane | None:
-    """The plane through the first three; None if there are fewer, or two of them are the same."""
-    if len(networks) < 3:
-        return None
+    """The plane through three networks; None if two of them are the same."""
     try:
-        return plane(networks[:3], score, _PLANE_POINTS)
+        return plane(networks, score, _PLANE_POINTS)
     except InvalidValueError:
         return None
 

@@ -2,10 +2,11 @@
 
 ::
 
-    runs/alignment/modes.json    barriers, modes, distances, settings
-                   barriers.png  before and after alignment, with a dendrogram
-                   curves.png    what is earned on the paths between the policies
-                   plane.png     and on the plane through the first three
+    runs/alignment/alignments.safetensors  what is done to each policy
+                   barriers.png            before and after alignment, with a dendrogram
+                   curves.png              what is earned on the paths between the policies
+                   plane.png               and on the plane through the first three
+                   modes.json              barriers, modes, distances, settings
 """
 
 from __future__ import annotations
@@ -39,11 +40,13 @@ class Comparison:
         paths: of their files.
         task: what they were scored on.
         coordinates: see ``skillrl.agents.coordinates.Coordinates``.
+        errors: standard errors of the policies' mean returns.
         random: return of a random policy.
         modes: barriers and clusters.
         action_kl: before and after alignment, the divergence of what is half-way between two
             policies from what they do, in nats (see ``skillrl.agents.policy_network.action_kl``);
             None where their noise has no distribution.
+        units: how many hidden units there are, by the name of a layer.
         idle: for each policy, by the name of a layer, the units that never change on the
             observations that units are compared on: they were matched last, by their weights.
         plane: returns on the plane through the first three; None where there is none.
@@ -54,9 +57,11 @@ class Comparison:
     paths: list[Path]
     task: Task
     coordinates: Coordinates
+    errors: list[float]
     random: float
     modes: Modes
     action_kl: dict[str, Matrix | None]
+    units: dict[str, int]
     idle: list[dict[str, list[int]]]
     plane: Plane | None
     folder: Path
@@ -86,12 +91,14 @@ def write(comparison: Comparison, settings: Mapping[str, Any], notes: Mapping[st
     plot_returns(folder / "curves.png", modes, names, comparison.random)
     if comparison.plane is not None:
         plot_plane(folder / "plane.png", comparison.plane, names[:3])
-    policies = zip(names, comparison.paths, comparison.idle, strict=True)
+    policies = zip(names, comparison.paths, comparison.idle, comparison.errors, strict=True)
     content = {
         "format": FORMAT,
         "policies": [
-            {"name": name, "path": str(path), "idle_units": idle} for name, path, idle in policies
+            {"name": name, "path": str(path), "idle_units": idle, "standard_error": error}
+            for name, path, idle, error in policies
         ],
+        "units": comparison.units,
         "task": asdict(comparison.task),
         "settings": settings,
         "coordinates": comparison.coordinates,
@@ -112,9 +119,12 @@ def report(comparisons: Sequence[Comparison], left_out: Sequence[str] = ()) -> s
     for comparison in comparisons:
         found = comparison.modes
         width = max(6, *map(len, comparison.names))
-        lines.append(f"{'policy':<{width}}  {'return':>10}  {'mode':>4}")
-        rows = zip(comparison.names, found.scores, found.clusters, strict=True)
-        lines += [f"{name:<{width}}  {score:>10.4g}  {mode:>4}" for name, score, mode in rows]
+        lines.append(f"{'policy':<{width}}  {'return':>10}  {'± s.e.':>8}  {'mode':>4}")
+        rows = zip(comparison.names, found.scores, comparison.errors, found.clusters, strict=True)
+        lines += [
+            f"{name:<{width}}  {score:>10.4g}  {error:>8.2g}  {mode:>4}"
+            for name, score, error, mode in rows
+        ]
         lines += [
             f"{'random':<{width}}  {comparison.random:>10.4g}",
             "barriers, as shares of what the policies earn more than a random one:",
@@ -158,16 +168,28 @@ def _remarks(comparison: Comparison) -> list[str]:
         )
     if comparison.coordinates == "own":
         remarks.append("Each policy keeps its normaliser, which paths interpolate as well.")
-    counts = [
-        f"{sum(map(len, idle.values()))} of {name}"
-        for name, idle in zip(comparison.names, comparison.idle, strict=True)
-        if idle
+    if comparison.plane is not None and len(comparison.names) > 3:
+        first = ", ".join(comparison.names[:3])
+        remarks.append(f"The plane goes through {first}; name others first to see theirs.")
+    shares = [
+        error / (score - comparison.random)
+        for error, score in zip(comparison.errors, comparison.modes.scores, strict=True)
     ]
-    if counts:
+    if max(shares) > comparison.modes.threshold / 2:
+        worst = comparison.names[int(np.argmax(shares))]
         remarks.append(
-            "Units that never change on the observations were matched last, by their weights: "
-            f"{', '.join(counts)}."
+            f"Barriers are uncertain: the standard error of what {worst} earns is "
+            f"{max(shares):.0%} of what it earns more than a random policy. Play more --episodes, "
+            "or train longer."
         )
+    total = sum(comparison.units.values())
+    for name, idle in zip(comparison.names, comparison.idle, strict=True):
+        if idle:
+            layers = ", ".join(f"{len(units)} of {layer}" for layer, units in idle.items())
+            remarks.append(
+                f"Of the {total:,} hidden units of {name} {sum(map(len, idle.values())):,} never "
+                f"change on the observations and were matched last, by their weights: {layers}."
+            )
     return remarks
 
 

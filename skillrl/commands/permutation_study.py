@@ -20,8 +20,8 @@ from skillrl.report.curves import plot_paths
 # Figures of a score, and what they are called beside an axis.
 _FIGURES = {
     "accuracy": "share of right answers",
-    "loss": "negative log-likelihood",
-    "tuned_loss": "the same, temperature tuned",
+    "loss": "loss, −log-likelihood",
+    "tuned_loss": "loss, one temperature tuned",
 }
 
 

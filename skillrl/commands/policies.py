@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import is_zipfile
 
 import numpy as np
 from stable_baselines3.common.policies import BasePolicy
@@ -199,7 +200,8 @@ def _hint(path: Path) -> str:
     """What in the folder, or around the file, may have been meant."""
     if (path.parent / "skill.json").is_file():
         return f" Did you mean {path.parent}?"
-    for pattern in ("seed-*/agent.zip", "skills/*/skill.json", "best.zip", "checkpoint.zip"):
+    patterns = ("seed-*/agent.zip", "skills/*/skill.json", "best.zip", "checkpoint.zip")
+    for pattern in (*patterns, "*/train.json", "*/run.json"):
         for found in sorted(path.glob(pattern)):
             meant = found if found.suffix == ".zip" and found.parent == path else found.parent
             return f" Did you mean {meant}?"
@@ -229,5 +231,11 @@ def _with_normalizers(policies: list[SavedPolicy], files: Sequence[Path]) -> lis
 def _read_normalizer(path: Path) -> Normalizer:
     if not path.is_file():
         raise DamagedFileError(f"{path} does not exist.")
+    if not is_zipfile(path):
+        raise InvalidValueError(
+            f"{path} is no .npz file. VecNormalize.save writes a pickle, which may run any code "
+            "when it is read. One that is your own becomes an .npz file by "
+            "skillrl.agents.Normalizer.of(VecNormalize.load(FILE, envs)).save(PATH)."
+        )
     with path.open("rb") as file:
         return Normalizer.read(file, str(path))

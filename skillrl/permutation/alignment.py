@@ -19,7 +19,7 @@ from skillrl.permutation.interpolation import interpolate
 from skillrl.permutation.matching import Evidence, match, of_activations
 from skillrl.permutation.recipes import Method
 from skillrl.permutation.symmetries import Symmetries, Symmetry, symmetry_groups
-from skillrl.permutation.trace import Forward, call, copy_of, evaluate, state_of
+from skillrl.permutation.trace import Forward, call, check_alike, copy_of, evaluate, state_of
 from skillrl.permutation.transformation import Transformation
 from skillrl.randomness import drawn_aside
 
@@ -191,7 +191,8 @@ def observe(
         raise InvalidValueError(
             f"method should be one of {', '.join(get_args(Method))}. Received {method!r}."
         )
-    _check_alike(networks)
+    check_alike(networks)
+    _check_finite(networks)
     unwanted: list[Symmetry] = []
     unwanted += [] if signs else ["sign"]
     unwanted += [] if scales else ["scale"]
@@ -215,29 +216,7 @@ def observe(
     return symmetries, evidences
 
 
-def _check_alike(networks: Sequence[nn.Module]) -> None:
-    kinds = [[(name, type(part)) for name, part in each.named_modules()] for each in networks]
-    shapes = [
-        {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state_of(each).items()}
-        for each in networks
-    ]
-    for kind, shape in zip(kinds[1:], shapes[1:], strict=True):
-        if shape != shapes[0]:
-            name = next(
-                name for name in {**shape, **shapes[0]} if shape.get(name) != shapes[0].get(name)
-            )
-            raise InvalidValueError(
-                "The networks are of different architectures: "
-                f"{name} is {shapes[0].get(name, 'absent')} and {shape.get(name, 'absent')}."
-            )
-        if kind != kinds[0]:
-            (name, first), (_, other) = next(
-                pair for pair in zip(kinds[0], kind, strict=True) if pair[0] != pair[1]
-            )
-            raise InvalidValueError(
-                "The networks are of different architectures: "
-                f"{name or 'the module'} is a {first.__name__} and a {other.__name__}."
-            )
+def _check_finite(networks: Sequence[nn.Module]) -> None:
     for number, network in enumerate(networks):
         for name, tensor in state_of(network).items():
             if not bool(torch.isfinite(tensor).all()):

@@ -121,7 +121,7 @@ class Analysis:
         Behind the last layer it is fixed: what an operation is applied to there are outputs.
         """
         if node in self._before_a_layer:
-            self.units.demand(axis, name_of(node))
+            self.units.demand(axis, _described(node))
         else:
             self.units.tie(axis, Axis.of_fixed(len(axis)))
 
@@ -241,7 +241,7 @@ def unknown(analysis: Analysis, node: Node, *args: Any, **kwargs: Any) -> Result
         for axis in value.axes:
             if name_of(node) in LAYERS:
                 # What a layer is applied to are no outputs, even if it is the last one.
-                analysis.units.demand(axis, name_of(node))
+                analysis.units.demand(axis, _described(node))
             else:
                 analysis.demand(axis, node)
 
@@ -251,3 +251,13 @@ def unknown(analysis: Analysis, node: Node, *args: Any, **kwargs: Any) -> Result
         return [fixed(each) for each in meta] if isinstance(meta, (list, tuple)) else None
 
     return fixed(node.meta.get("val"))
+
+
+def _described(node: Node) -> str:
+    """The name of an operation, and of the layer of torch that it is a part of, if any."""
+    text = repr(name_of(node))
+    for path, kind in reversed([*node.meta.get("nn_module_stack", {}).values()]):
+        name = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+        if name.startswith("torch.nn."):
+            return f"{text}, a part of {name.rpartition('.')[2]} ({path.removeprefix('module.')}),"
+    return text

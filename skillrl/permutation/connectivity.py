@@ -34,10 +34,10 @@ class Modes:
         before: barriers between the networks as they were.
         after: barriers between the aligned networks.
         threshold: below which two networks count as connected.
-        clusters: for each network, the number of its mode, from 0: networks that are connected,
-            directly or by way of others, have the same.
-        linkage: of the hierarchical clustering by barriers after alignment, as SciPy's
-            ``linkage`` returns it, for a dendrogram.
+        clusters: for each network, the number of its mode, from 0: networks that are connected by
+            either path, directly or by way of others, have the same.
+        linkage: of the hierarchical clustering by the lower of the barriers before and after
+            alignment, as SciPy's ``linkage`` returns it, for a dendrogram.
         functional_distance: norm of the difference between outputs on the same inputs, relative to
             the mean of their norms.
         parameter_distance: norm of the difference between the parameters, relative to the mean of
@@ -107,6 +107,8 @@ def modes(
         path = Path(places, (scores[i], *between, scores[j]))
         paths[key][f"{i}-{j}"] = list(path.scores)
         barriers[key][i, j] = barriers[key][j, i] = path.barrier(losses=losses, random=random)
+    # A path that needs no alignment connects as well.
+    lower = np.minimum(barriers["before"], barriers["after"])
     return Modes(
         scores=scores,
         alphas=list(places),
@@ -114,8 +116,8 @@ def modes(
         before=barriers["before"].tolist(),
         after=barriers["after"].tolist(),
         threshold=threshold,
-        clusters=clusters_of(barriers["after"], threshold),
-        linkage=_tree(barriers["after"]).tolist(),
+        clusters=clusters_of(lower, threshold),
+        linkage=_tree(lower).tolist(),
         functional_distance=_functional_distances(networks, inputs, forward),
         parameter_distance=_parameter_distances(networks),
         aligned_parameter_distance=_parameter_distances(aligned),

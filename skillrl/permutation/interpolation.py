@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 from skillrl.errors import InvalidValueError
 from skillrl.permutation.symmetries import Group
-from skillrl.permutation.trace import Forward, call, copy_of, evaluate, state_of, with_state
+from skillrl.permutation.trace import (
+    Forward,
+    call,
+    check_alike,
+    copy_of,
+    evaluate,
+    state_of,
+    with_state,
+)
 
 Score = Callable[[nn.Module], float]
 Mend = Callable[[nn.Module, float], nn.Module]
@@ -26,7 +34,11 @@ def interpolate(a: nn.Module, b: nn.Module, alpha: float) -> nn.Module:
         a: at 0.
         b: at 1; of the same architecture, in the same coordinates if the path is to mean anything.
         alpha: where on the path; outside of [0, 1] it is prolonged.
+
+    Raises:
+        InvalidValueError: if the networks are of different architectures.
     """
+    check_alike([a, b])
     start, end = state_of(a), state_of(b)
     return with_state(
         a,

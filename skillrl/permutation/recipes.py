@@ -13,7 +13,7 @@ Method = Literal["activations", "weights", "both"]
 """What tells which units are alike:
 
 - ``"activations"``: what they do on the same observations, one pass over all groups (Benzing et al.
-  2022, arXiv 2209.07509);
+  2022, arXiv 2209.07509); of units that are idle there, the parameters around them;
 - ``"weights"``: the parameters around them, group after group until nothing changes (Ainsworth et
   al. 2022, Git Re-Basin, arXiv 2209.04836);
 - ``"both"``: the sum of the two cosines, beginning with the activations'.

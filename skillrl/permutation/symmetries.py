@@ -241,7 +241,7 @@ def _check(analysis: Analysis, found: Resolved) -> None:
         ]
         if names:
             raise UnsupportedOperationError(
-                f"The operation {demand.operation!r} is applied to hidden units (of "
+                f"The operation {demand.operation} is applied to hidden units (of "
                 f"{', '.join(names)}), and what it does to their symmetries is unknown. Leave it "
                 "out of what `forward` computes, or write it with other operations."
             )

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import logging
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +19,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+import skillrl
 from skillrl.errors import InvalidValueError
 
 Forward = Callable[[nn.Module, Any], Any]
@@ -33,6 +38,26 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
     """
     named = [*module.named_parameters(), *module.named_buffers()]
     return {name: tensor.detach() for name, tensor in named}
+
+
+def check_alike(networks: Sequence[nn.Module]) -> None:
+    """Refuse networks of different architectures.
+
+    Raises:
+        InvalidValueError: naming the first part that differs.
+    """
+    first, *others = (
+        {name: f"{tuple(t.shape)} of {t.dtype}" for name, t in state_of(each).items()}
+        | {name: f"a {type(part).__name__}" for name, part in each.named_modules()}
+        for each in networks
+    )
+    for other in others:
+        for name in {**first, **other}:
+            if first.get(name) != other.get(name):
+                raise InvalidValueError(
+                    f"The networks are of different architectures: {name or 'the module'} is "
+                    f"{first.get(name, 'absent')} and {other.get(name, 'absent')}."
+                )
 
 
 class _Detaching(TorchFunctionMode):
@@ -97,6 +122,31 @@ def evaluate(module: nn.Module, inputs: Any, forward: Forward) -> Any:
     return forward(module, inputs)
 
 
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Without torch's own account of what cannot be traced: whole graphs, where a line will do."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, and the line of the module's own code that led to it."""
+    reason = str(error).strip().partition("\n")[0].removesuffix(".")
+    packages = [str(Path(str(each.__file__)).parent) for each in (torch, skillrl)]
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((*packages, "<"))
+    ]
+    where = f"{own[-1].filename}, line {own[-1].lineno}, `{own[-1].line}`: " if own else ""
+    return where + reason
+
+
 class _Evaluation(nn.Module):
     """A module that is called by ``forward``."""
 
@@ -125,7 +175,8 @@ class Trace:
         buffers: those of these names that are buffers'.
 
     Raises:
-        InvalidValueError: if the computation cannot be written down as a graph.
+        InvalidValueError: if the module does not take the inputs, or the computation cannot be
+            written down as a graph.
     """
 
     def __init__(self, module: nn.Module, inputs: Any, forward: Forward = call) -> None:
@@ -134,18 +185,23 @@ class Trace:
         names |= {id(tensor): name for name, tensor in copied.named_buffers()}
         self.buffers = frozenset(name for name, _ in copied.named_buffers())
         evaluation = _Evaluation(copied, forward)
-        try:
-            with torch.no_grad(), _unvalidated_distributions():
-                # What fails without being traced does so in one line.
+        kind = type(module).__name__
+        with torch.no_grad(), _unvalidated_distributions():
+            try:
                 evaluation(inputs)
-                program = torch.export.export(evaluation, (inputs,), strict=False)
-        except Exception as error:  # of many kinds, torch's own among them
-            reason = str(error).strip().partition("\n")[0]
-            raise InvalidValueError(
-                f"{type(module).__name__} cannot be traced, so its symmetries are unknown: "
-                f"{reason} Give a `forward` that computes outputs from inputs by tensor "
-                "operations alone."
-            ) from error
+            except Exception as error:  # of many kinds, torch's own among them
+                raise InvalidValueError(
+                    f"{kind} does not take these inputs: {_reason(error)}. Give one batch of "
+                    "tensors, as it is called with, or a `forward` that calls it."
+                ) from error
+            try:
+                with _silenced():
+                    program = torch.export.export(evaluation, (inputs,), strict=False)
+            except Exception as error:
+                raise InvalidValueError(
+                    f"{kind} cannot be traced, so its symmetries are unknown: {_reason(error)}. "
+                    "Give a `forward` that computes outputs from inputs by tensor operations alone."
+                ) from error
         self.parameters: dict[str, str] = {}
         self._constants: dict[str, Any] = {}
         self._placeholders: list[str] = []

@@ -177,7 +177,7 @@ class Transformation:
         return transformed
 
     def same_as(self, other: Transformation) -> bool:
-        """Whether the same units are exchanged, flipped and conjugated."""
+        """Whether the same units are exchanged, conjugated, and given the same factors."""
         return all(
             np.array_equal(one.permutation, another.permutation)
             and np.array_equal(one.conjugated, another.conjugated)

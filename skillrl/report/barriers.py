@@ -15,6 +15,8 @@ from skillrl.files import write_atomically
 from skillrl.permutation import Modes
 from skillrl.permutation.plane import Plane
 
+# Characters of a name that have room.
+_LONGEST = 16
 # Cells with numbers in them are readable up to so many networks.
 _WRITTEN = 12
 
@@ -27,7 +29,7 @@ def plot_barriers(path: Path, modes: Modes, labels: Sequence[str]) -> None:
         modes: of the networks.
         labels: their names.
     """
-    count = len(labels)
+    labels, count = _short(labels), len(labels)
     size = min(max(2.0 + 0.45 * count, 3.5), 9.0)
     figure = _figure(2.6 * size, size)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 0.45))
@@ -72,6 +74,7 @@ def plot_returns(path: Path, modes: Modes, labels: Sequence[str], random: float)
         labels: their names.
         random: return of a random policy, drawn as a dotted line.
     """
+    labels = _short(labels)
     figure = _figure(9, 3.6)
     axes: Sequence[Axes] = figure.subplots(1, 2, sharey=True)
     few = len(modes.paths["after"]) <= 6
@@ -82,7 +85,8 @@ def plot_returns(path: Path, modes: Modes, labels: Sequence[str], random: float)
             each.plot(modes.alphas, scores, marker=".", **style)
         each.axhline(random, color="grey", linestyle=":")
         each.annotate("random", (1, random), ha="right", va="bottom", color="grey", size=8)
-        each.set(title=f"{key} alignment", xlabel="share of the second policy")
+        each.set(title=f"{key} alignment")
+    figure.supxlabel("share of the second policy", size="medium")
     axes[0].set(ylabel="mean return")
     if few:
         axes[1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
@@ -103,20 +107,27 @@ def plot_plane(path: Path, plane: Plane, labels: Sequence[str]) -> None:
     corners = np.array(plane.corners)
     axes.plot(*corners[[0, 1, 2, 0]].T, color="white", linewidth=1, marker="o")
     middle = corners.mean(0)
-    for (x, y), label in zip(corners, labels, strict=True):
+    for (x, y), label in zip(corners, _short(labels), strict=True):
         below = y < middle[1]
         axes.annotate(
             label,
             (x, y),
             xytext=(0, -6 if below else 6),
             textcoords="offset points",
-            ha="center",
+            # Inwards, where there is room.
+            ha="left" if x < middle[0] else "right",
             va="top" if below else "bottom",
             color="white",
         )
     axes.set(aspect="equal", xlabel="distance of parameters", title="after alignment")
-    figure.colorbar(image, ax=axes, label="mean return")
+    figure.colorbar(image, ax=axes, label="mean return", shrink=0.8)
     _write(figure, path)
+
+
+def _short(labels: Sequence[str]) -> list[str]:
+    """Names that have room in a figure; what differs most often stands at the end."""
+    short = [name if len(name) <= _LONGEST else f"…{name[1 - _LONGEST :]}" for name in labels]
+    return short if len({*short}) == len({*labels}) else [f"{n}" for n in range(len(labels))]
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -68,7 +68,8 @@ def plot_paths(
     for panel, (label, curves) in zip(axes, panels.items(), strict=True):
         for name, (means, errors) in curves.items():
             panel.errorbar(alphas, means, errors, label=name, capsize=2, linewidth=1)
-        panel.set(xlabel="α", ylabel=label)
-    axes[0].legend(frameon=False, fontsize="small")
+        panel.set(xlabel="α, share of the second network", ylabel=label)
+    names = axes[0].get_legend_handles_labels()
+    figure.legend(*names, loc="outside lower center", ncols=len(names[0]), frameon=False)
     figure.suptitle(title)
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120))

@@ -22,6 +22,7 @@ from skillrl.permutation import (
     Element,
     Transformation,
     align,
+    interpolate,
     recalculate_batch_norm,
     symmetry_groups,
     verify,
@@ -338,6 +339,10 @@ def test_different_architectures_are_refused() -> None:
         align(mlp(0), mlp(1, activation=nn.ReLU), observations())
     with pytest.raises(InvalidValueError, match="different architectures"):
         align(mlp(0), nn.Sequential(*mlp(1), nn.Linear(2, 2)), observations())
+    with pytest.raises(InvalidValueError, match="5 is absent and a Dropout"):
+        align(mlp(0), nn.Sequential(*mlp(1), nn.Dropout()), observations())
+    with pytest.raises(InvalidValueError, match="different architectures"):
+        interpolate(mlp(0), mlp(1, 13), 0.5)
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from skillrl.errors import InvalidValueError
-from skillrl.permutation import Transformation, align_many, modes, symmetry_groups
+from skillrl.permutation import Transformation, align_many, interpolate, modes, symmetry_groups
 from skillrl.permutation.connectivity import clusters_of
 
 
@@ -57,6 +57,21 @@ def test_copies_are_one_mode_and_others_are_others() -> None:
     again = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert again["after"] == found.after
     assert len(again["paths"]["after"]["0-1"]) == len(found.alphas)
+
+
+def test_a_path_that_needs_no_alignment_connects_as_well() -> None:
+    pair = [network(0, 1.0), network(7, 1.0)]
+    alphas = (0.0, 0.5, 1.0)
+    good = [interpolate(pair[0], pair[1], alpha).get_parameter("0.weight") for alpha in alphas]
+
+    def score(module: nn.Module) -> float:
+        return float(any(torch.equal(module.get_parameter("0.weight"), each) for each in good))
+
+    alignments = align_many(pair, observations())
+    found = modes(alignments, score, observations(), threshold=0.1, alphas=alphas)
+    assert (found.before[0][1], found.after[0][1]) == (0.0, 1.0)
+    assert found.clusters == [0, 0]
+    assert found.linkage[0][2] == 0.0
 
 
 def test_a_threshold_is_not_negative() -> None:

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,19 +205,50 @@ def test_grouped_convolutions_are_refused() -> None:
         )
 
 
-def test_a_computation_that_depends_on_values_is_refused() -> None:
+def test_of_attention_the_layer_is_named() -> None:
+    class Attentive(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 2)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            hidden = self.first(inputs)[:, None]
+            return self.last(self.attention(hidden, hidden, hidden)[0])
+
+    with pytest.raises(
+        UnsupportedOperationError, match=r"part of MultiheadAttention \(attention\)"
+    ):
+        symmetry_groups(Attentive(), torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize(
+    "inputs", [torch.zeros(4, 5), np.zeros((4, 3)), torch.zeros(4, 3).double()]
+)
+def test_inputs_that_a_network_does_not_take(inputs: Any) -> None:
+    network = nn.Sequential(nn.Linear(3, 4).float(), nn.ReLU(), nn.Linear(4, 2).float())
+    with pytest.raises(InvalidValueError, match="Sequential does not take these inputs: "):
+        symmetry_groups(network, inputs)
+
+
+def test_a_computation_that_depends_on_values_is_refused(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     class Branching(nn.Module):
         def forward(self, inputs: Tensor) -> Tensor:
             return inputs if inputs.sum() > 0 else -inputs
 
-    with pytest.raises(InvalidValueError, match="Branching cannot be traced"):
+    line = r"line \d+, `return inputs if inputs\.sum\(\) > 0 else -inputs`"
+    with pytest.raises(InvalidValueError, match=f"Branching cannot be traced.*{line}"):
         symmetry_groups(Branching(), torch.zeros(1, 3))
+    # Torch prints the whole graph otherwise.
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_policy_is_refused_without_a_forward_and_understood_with_one() -> None:
     policy = ARCHITECTURES["recurrent-lru"].network()
     observations = torch.zeros(3, 2, 5, dtype=torch.float64)
-    with pytest.raises(InvalidValueError, match="cannot be traced"):
+    with pytest.raises(InvalidValueError, match="does not take these inputs"):
         symmetry_groups(policy, observations)
     assert len(symmetry_groups(policy, observations, chunk)) == 6
 
@@ -408,7 +440,7 @@ def test_the_last_layer_is_refused_as_any_other_is(
     operation: str, last: nn.Module, shape: tuple[int, ...]
 ) -> None:
     first = nn.Linear(5, 8) if shape[-1] == 5 else nn.Conv2d(1, 4, 3)
-    with pytest.raises(UnsupportedOperationError, match=rf"'{operation}' .*\(of first\.weight"):
+    with pytest.raises(UnsupportedOperationError, match=rf"'{operation}'.*\(of first\.weight"):
         symmetry_groups(Between(first, torch.relu, last), torch.zeros(shape))
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from skillrl.permutation import Modes
 from skillrl.permutation.plane import Plane
-from skillrl.report.barriers import plot_barriers, plot_plane, plot_returns
+from skillrl.report.barriers import _short, plot_barriers, plot_plane, plot_returns
 
 LABELS = ["one", "two", "three"]
 
@@ -46,6 +46,11 @@ def test_figures_are_drawn(modes: Modes, tmp_path: Path) -> None:
     plot_plane(tmp_path / "plane.png", grid, LABELS)
     for name in ("barriers", "curves", "plane"):
         assert colours(tmp_path / f"{name}.png") > 20
+
+
+def test_long_names_are_shortened_where_they_stay_apart() -> None:
+    assert _short(["seed-000", "runs/pendulum/seed-001"]) == ["seed-000", "…ndulum/seed-001"]
+    assert _short(["one/of/a/long/name", "two/of/a/long/name"]) == ["0", "1"]
 
 
 def test_the_matrix_is_in_the_order_of_the_tree(
