@@ -212,8 +212,8 @@ def _compare(group: _Group, env: str | None, settings: Settings, progress: bool)
         {when: _action_kl(networks, found.inputs) for when, networks in midway.items()},
         *(sizes, idle, drawn, group.folder),
     )
-    write(comparison, asdict(settings), group.notes)
     alignments.save(group.folder / "alignments.safetensors")
+    write(comparison, asdict(settings), group.notes)
     return comparison
 
 

@@ -25,7 +25,7 @@ from skillrl.commands.policies import read_policies
 from skillrl.commands.train import train
 from skillrl.discovery.library import SkillLibrary, load_skill
 from skillrl.errors import DamagedFileError, InvalidValueError, NotEquivalentError
-from skillrl.permutation import Transformation, symmetry_groups
+from skillrl.permutation import Alignments, Transformation, symmetry_groups
 
 RECIPE = TrainRecipe(
     *("Echo-v0", "recurrent-ppo"),
@@ -122,7 +122,13 @@ def test_a_transformed_copy_is_in_the_same_mode(
     assert found["settings"]["episodes"] == 8
     assert [each["name"] for each in found["policies"]] == ["first.zip", "second.zip"]
     assert [each["idle_units"] for each in found["policies"]] == [{}, {}]
-    assert {path.name for path in out.iterdir()} == {"modes.json", "barriers.png", "curves.png"}
+    names = {"alignments.safetensors", "modes.json", "barriers.png", "curves.png"}
+    assert {path.name for path in out.iterdir()} == names
+    # What was done to the second makes it the first.
+    first, second = (policy_network(read_zip_policy(path)) for path in copies)
+    moved = Alignments.load(out / "alignments.safetensors", [first, second]).apply(1)
+    name = "policy.mlp_extractor.policy_net.0.weight"
+    torch.testing.assert_close(moved.get_parameter(name), first.get_parameter(name))
     # It is not written over, and neither is a file.
     assert cli.main([*words[:-1], str(out / "modes.json/x")]) == 1
     assert re.search(r"modes\.json is a file: name another folder", capsys.readouterr().err)
@@ -141,9 +147,8 @@ def test_units_that_never_change_are_reported(
     agent.save(tmp_path / "idle.zip")
     words = ["align", str(copies[0]), str(tmp_path / "idle.zip"), "--env", "CartPole-v1"]
     assert cli.main([*words, "--out", str(tmp_path / "out"), "--episodes", "2"]) == 0
-    assert re.search(
-        r"matched last, by their weights: 2 of \S*idle\.zip\.", capsys.readouterr().out
-    )
+    told = rf"units of \S*idle\.zip 2 never .*by their weights: 2 of policy\.{name}\.weight\."
+    assert re.search(told, capsys.readouterr().out)
     found = json.loads((tmp_path / "out/modes.json").read_text())
     idle = [each["idle_units"] for each in found["policies"]]
     assert idle == [{}, {f"policy.{name}.weight": [3, 40]}]
@@ -181,10 +186,16 @@ def test_all_seeds_of_a_run_are_compared(run: Path, tmp_path: Path) -> None:
     assert found.task.env_kwargs == {"paint": False}
     assert found.coordinates == "shared"
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"modes.json", "barriers.png", "curves.png", "plane.png"}
+    assert {"modes.json", "barriers.png", "curves.png", "plane.png"} < names
     content = json.loads((tmp_path / "out/modes.json").read_text())
     assert np.array(content["plane"]["scores"]).shape == (7, 7)
     assert np.array(content["after"]).shape == (3, 3)
+    assert all(each["standard_error"] >= 0 for each in content["policies"])
+    assert content["units"]["policy.mlp_extractor.policy_net.0.weight"] == 8
+    flat = dataclasses.replace(QUICK, plane=False)
+    (found,), _ = align([run], out=tmp_path / "flat", settings=flat, progress=False)
+    assert found.plane is None
+    assert not (tmp_path / "flat/plane.png").exists()
 
 
 def test_seeds_and_files_of_a_run_know_their_environment(run: Path, tmp_path: Path) -> None:
