@@ -1,3 +1,4 @@
+from .base_recurrent_policy import BaseRecurrentPolicy as BaseRecurrentPolicy
 from .base_skill_policy import BaseSkillPolicy as BaseSkillPolicy
 from .conditioning import fix_inputs as fix_inputs
 from .loading import load_policy as load_policy
@@ -20,4 +21,5 @@ from .skill_agents import SkillSAC as SkillSAC
 from .skill_ppo import SkillPPO as SkillPPO
 from .skill_sac_policies import RecurrentSkillSACPolicy as RecurrentSkillSACPolicy
 from .skill_sac_policies import SkillSACPolicy as SkillSACPolicy
+from .zip_files import read_normalizer as read_normalizer
 from .zip_files import read_zip_policy as read_zip_policy

@@ -24,10 +24,12 @@ class BaseRecurrentPolicy(BasePolicy):
         args: those of the Stable-Baselines3 policy that a subclass names as its next base.
         cell: ``"lru"``, ``"linear-rtu"``, ``"nonlinear-rtu"`` or ``"gru"``.
         state_size: units of each recurrent layer.
-        rule: their learning rule, as described at ``skillrl.recurrent.RecurrentLayer``; of a GRU
-            ``"snap1"``, ``"truncated"`` or ``"bptt"``.
+        rule: their learning rule, as described at ``skillrl.recurrent.RecurrentLayer``:
+            ``"online"``, ``"truncated"``, ``"one_step"``, ``"spatial"`` or ``"bptt"``; of a GRU
+            ``"snap1"``, ``"truncated"`` or ``"bptt"``. None for the first of these.
         encoder: units of the layers in front of each recurrence; may be none.
-        cell_kwargs: other arguments of the recurrent layers, such as ``r_min`` or ``horizon``.
+        cell_kwargs: other arguments of the recurrent layers: ``r_min``, ``r_max``, ``max_phase``
+            and ``horizon`` of all but the GRU, ``gain`` of the LRU, ``activation`` of trace units.
         kwargs: as ``args``.
 
     Raises:
@@ -42,7 +44,7 @@ class BaseRecurrentPolicy(BasePolicy):
         *args: Any,
         cell: str = "lru",
         state_size: int = 64,
-        rule: Rule = "online",
+        rule: Rule | None = None,
         encoder: tuple[int, ...] = (64,),
         cell_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,

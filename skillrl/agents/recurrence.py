@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -14,6 +14,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs
 from torch import Tensor, nn
 
+from skillrl.agents.arguments import check_known, parameters_of
 from skillrl.envs.sb3 import SB3VecEnv
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import (
@@ -27,7 +28,7 @@ from skillrl.recurrent import (
 )
 from skillrl.recurrent.layer import Step
 
-CELLS: dict[str, Callable[..., RecurrentLayer]] = {
+CELLS: dict[str, type[RecurrentLayer]] = {
     "lru": LRU,
     "linear-rtu": LinearRTU,
     "nonlinear-rtu": NonlinearRTU,
@@ -45,6 +46,10 @@ _OTHER_NAMES = {
 }
 
 
+# What users look for among the policy's own.
+_OF_CELLS = ("gain", "horizon", "max_phase", "r_max", "r_min")
+
+
 def environment_for(env: Any, verbose: int) -> GymEnv | None:
     """Return an environment that Stable-Baselines3 knows.
 
@@ -57,7 +62,7 @@ def environment_for(env: Any, verbose: int) -> GymEnv | None:
 
 def check_policy(
     policy: Any,
-    names: Collection[str],
+    aliases: Mapping[str, type],
     observation_space: spaces.Space[Any],
     arguments: Mapping[str, Any] | None,
 ) -> None:
@@ -65,7 +70,7 @@ def check_policy(
 
     Args:
         policy: a name, or a class, which is taken as it is.
-        names: those that the agent knows.
+        aliases: the policies that the agent knows by name.
         observation_space: of the environment.
         arguments: the policy's, if any.
 
@@ -77,18 +82,43 @@ def check_policy(
             here = _OTHER_NAMES[name]
             what = f"it is called {here!r} here" if here else "it is sb3-contrib's; leave it out"
             raise InvalidValueError(f"The policy has no argument {name!r}: {what}.")
+        if name in _OF_CELLS:
+            raise InvalidValueError(
+                f"{name!r} is an argument of the cell: cell_kwargs={{{name!r}: …}}."
+            )
     wanted = "MlpLruPolicy"
     if isinstance(observation_space, spaces.Dict):
         wanted = "MultiInputLruPolicy"
     elif is_image_space(observation_space):
         wanted = "CnnLruPolicy"
     # Agents of skills have one policy for all observations.
-    suited = wanted if wanted in names else next(iter(names))
+    suited = wanted if wanted in aliases else next(iter(aliases))
     # Images may be flattened, if someone wants that.
     fits = {suited, "MlpLruPolicy"} if suited == "CnnLruPolicy" else {suited}
     if isinstance(policy, str) and policy not in fits:
+        renamed = policy.replace("Lstm", "Lru")
+        known = "" if renamed in aliases else f"There is no policy {policy!r}. "
         raise InvalidValueError(
-            f"For observations {observation_space} the policy is {suited!r}. Received {policy!r}."
+            f"sb3-contrib's {policy!r} is called {renamed!r} here."
+            if renamed in fits
+            else f"{known}For observations {observation_space} the policy is {suited!r}. Received "
+            f"{policy!r}."
+        )
+    kind = aliases[policy] if isinstance(policy, str) else policy
+    check_known(arguments or {}, parameters_of(kind), f"The policy {policy}", "policy_kwargs")
+
+
+def check_kind(policy: object, kind: type) -> None:
+    """Refuse the policy of another agent, as a saved file may hold it.
+
+    Raises:
+        InvalidValueError: naming both.
+    """
+    if not isinstance(policy, kind):
+        found = type(policy)
+        raise InvalidValueError(
+            f"The policy should be a {kind.__name__}. Received a {found.__name__} of "
+            f"{found.__module__}, whose weights do not fit: train a new agent."
         )
 
 
@@ -135,7 +165,7 @@ class Recurrence(nn.Module):
         activation: non-linearity of the encoder.
         cell: ``"lru"``, ``"linear-rtu"``, ``"nonlinear-rtu"`` or ``"gru"``.
         state_size: units of the recurrent layer.
-        rule: its learning rule.
+        rule: its learning rule; None for the first that it has.
         cell_kwargs: its other arguments, such as ``r_min`` or ``horizon``.
 
     Raises:
@@ -150,7 +180,7 @@ class Recurrence(nn.Module):
         activation: type[nn.Module],
         cell: str,
         state_size: int,
-        rule: Rule,
+        rule: Rule | None,
         cell_kwargs: dict[str, Any],
     ) -> None:
         super().__init__()
@@ -161,7 +191,14 @@ class Recurrence(nn.Module):
             modules += [nn.Linear(input_size, units), activation()]
             input_size = units
         self.encoder = nn.Sequential(*modules)
-        self.layer = CELLS[cell](input_size, state_size, rule=rule, **cell_kwargs)
+        kind = CELLS[cell]
+        check_known(
+            cell_kwargs,
+            parameters_of(kind) - {"input_size", "state_size", "rule"},
+            f"The cell {cell!r}",
+            "cell_kwargs",
+        )
+        self.layer = kind(input_size, state_size, rule=rule or kind.rules[0], **cell_kwargs)
         self.output_size = self.layer.output_size
 
     def forward(

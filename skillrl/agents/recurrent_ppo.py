@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from skillrl.agents.recurrence import check_policy, environment_for
+from skillrl.agents.recurrence import check_kind, check_policy, environment_for
 from skillrl.agents.recurrent_policy import CnnLruPolicy, MultiInputLruPolicy, RecurrentPolicy
 from skillrl.agents.spaces import check_bounded, check_observations
 from skillrl.envs.arguments import positive_int
@@ -148,6 +148,7 @@ class RecurrentPPO(PPO):
         # Once more, because `load` may change what was saved.
         self._check_chunks(self.n_steps, self.batch_size)
         super()._setup_model()
+        check_kind(self.policy, RecurrentPolicy)
         rule = self.policy.rule
         if rule == "bptt" and self.chunk != self.n_steps:
             raise InvalidValueError(

@@ -15,7 +15,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import obs_as_tensor, polyak_update
 
-from skillrl.agents.recurrence import check_policy, environment_for
+from skillrl.agents.recurrence import check_kind, check_policy, environment_for
 from skillrl.agents.recurrent_sac_policy import (
     CnnLruSACPolicy,
     MultiInputLruSACPolicy,
@@ -136,6 +136,7 @@ class RecurrentSAC(SAC):
         # SB3 makes the buffer before the policy, which knows what is to be stored.
         self.replay_buffer_class = _Later
         super()._setup_model()
+        check_kind(self.policy, RecurrentSACPolicy)
         self.replay_buffer_class = self.sequence_buffer_class
         shapes = {
             name: tuple(value.shape[1:])

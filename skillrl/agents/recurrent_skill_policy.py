@@ -60,7 +60,6 @@ class BaseRecurrentSkillPolicy(BaseSkillPolicy, BaseRecurrentPolicy):
             features_extractor_class=features_for(observation_space),
             normalize_images=False,  # the extractor does so itself
             cell=cell,
-            rule="snap1" if cell == "gru" else "online",
             encoder=encoder,
             **kwargs,
         )

@@ -11,8 +11,6 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -38,6 +36,7 @@ from stable_baselines3.common.vec_env import (
 )
 from torch import nn
 
+from skillrl.agents.arguments import check_known, parameters_of
 from skillrl.agents.normalizer import Normalizer
 from skillrl.agents.recipes import OFF_POLICY, AgentName, TrainRecipe
 from skillrl.agents.recurrent_ppo import RecurrentPPO
@@ -439,30 +438,12 @@ def _check_known(
     arguments: Mapping[str, Any], cls: type, decided: set[str], what: str, option: str
 ) -> None:
     """Refuse arguments that the constructor does not know, or that are not for it to decide."""
-    known = _parameters(cls) - decided
     for name in arguments:
         if name in decided:
             raise InvalidValueError(
                 f"{option} takes no {name!r}: it is set by another option, or by the training."
             )
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(sorted(known))}."
-            raise InvalidValueError(f"{what} has no argument {name!r} ({option}). {hint}")
-
-
-def _parameters(cls: type) -> set[str]:
-    """Names of a constructor's arguments, those that it passes on to its base classes included."""
-    found: set[str] = set()
-    for base in cls.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
-        variadic = {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
-        found |= {each.name for each in parameters if each.kind not in variadic}
-        if not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
-            break
-    return found - {"self"}
+    check_known(arguments, parameters_of(cls) - decided, what, option)
 
 
 def _with_activation(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def read_zip_policy(path: str | PathLike[str]) -> BasePolicy:
     """Return the policy of an agent that Stable-Baselines3 or ``save_agent`` saved.
 
     Its spaces and the names of its classes are unpickled; where the file holds anything else in
-    their place, it is refused.
+    their place, it is refused. A normaliser in front of it is read by ``read_normalizer``.
 
     Raises:
         DamagedFileError: if the file is missing, damaged or of a policy that is not known.
@@ -139,8 +139,10 @@ def read_zip_policy(path: str | PathLike[str]) -> BasePolicy:
     return policy
 
 
-def read_normalizer(path: Path) -> Normalizer | None:
-    """Return the normaliser that ``save_agent`` saved with an agent, or None.
+def read_normalizer(path: str | PathLike[str]) -> Normalizer | None:
+    """Return the normaliser that ``skillrl train`` saved with an agent, or None.
+
+    Its policy has learnt from ``normalizer(observation)``.
 
     Raises:
         DamagedFileError: if it is damaged.

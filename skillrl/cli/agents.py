@@ -25,7 +25,7 @@ class _TrainArguments(TrainRecipe):
     """Keyword arguments of the agent's constructor, for example '{"learning_rate": 1e-3}'. The
     device is the CPU unless given here."""
     policy_kwargs: Json = field(default_factory=dict)
-    """Keyword arguments of the policy, for example '{"cell": "gru", "rule": "snap1"}';
+    """Keyword arguments of the policy, for example '{"cell": "gru", "state_size": 32}';
     "activation_fn" is a name of torch.nn, such as "ReLU"."""
 
     @classmethod
@@ -125,12 +125,16 @@ class Export(Parsed):
     recurrent-ppo, recurrent-sac or skill-ppo."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("policy.onnx")
     """The file to write."""
+    normalizer: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: the agent's own)")
+    ] = None
+    """Statistics of the observations (.npz) of an agent whose file holds none."""
 
     def execute(self) -> None:
         """Write the file and print what it is."""
         from skillrl.commands.export import export_policy
 
-        print(export_policy(self.path, out=self.out))
+        print(export_policy(self.path, out=self.out, normalizer=self.normalizer))
 
 
 @dataclass(frozen=True)

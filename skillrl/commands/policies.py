@@ -143,6 +143,25 @@ def mean_reward(policies: Sequence[SavedPolicy]) -> Rewards | None:
     return lambda observations: np.mean([each(observations) for each in known], axis=0)
 
 
+def read_normalizer_file(path: Path) -> Normalizer:
+    """Return the statistics of observations in a file, ``*.npz``.
+
+    Raises:
+        DamagedFileError: if the file is missing or damaged.
+        InvalidValueError: if it is no such file.
+    """
+    if not path.is_file():
+        raise DamagedFileError(f"{path} does not exist.")
+    if not is_zipfile(path):
+        raise InvalidValueError(
+            f"{path} is no .npz file. VecNormalize.save writes a pickle, which may run any code "
+            "when it is read. One that is your own becomes an .npz file by "
+            "skillrl.agents.Normalizer.of(VecNormalize.load(FILE, envs)).save(PATH)."
+        )
+    with path.open("rb") as file:
+        return Normalizer.read(file, str(path))
+
+
 def labels(paths: Sequence[Path]) -> list[str]:
     """Paths without what all of them share.
 
@@ -223,19 +242,6 @@ def _with_normalizers(policies: list[SavedPolicy], files: Sequence[Path]) -> lis
         )
     found = [*policies]
     for number, file in zip(plain, [*files] * (len(plain) // len(files)), strict=True):
-        network = policy_network(found[number].network.policy, _read_normalizer(file))
+        network = policy_network(found[number].network.policy, read_normalizer_file(file))
         found[number] = replace(found[number], network=network)
     return found
-
-
-def _read_normalizer(path: Path) -> Normalizer:
-    if not path.is_file():
-        raise DamagedFileError(f"{path} does not exist.")
-    if not is_zipfile(path):
-        raise InvalidValueError(
-            f"{path} is no .npz file. VecNormalize.save writes a pickle, which may run any code "
-            "when it is read. One that is your own becomes an .npz file by "
-            "skillrl.agents.Normalizer.of(VecNormalize.load(FILE, envs)).save(PATH)."
-        )
-    with path.open("rb") as file:
-        return Normalizer.read(file, str(path))

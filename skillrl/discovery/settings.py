@@ -212,7 +212,7 @@ class AgentRecipe(_Checked):
 class MemoryRecipe(_Checked):
     """The memory of "recurrent-ppo" and "recurrent-sac"; the others have none.
 
-    `agent.hidden` are the layers behind it.
+    `agent.hidden` are the layers behind it. It learns online, a GRU by SnAp-1.
     """
 
     cell: Literal["lru", "linear-rtu", "nonlinear-rtu", "gru"] = "lru"

@@ -5,6 +5,8 @@ from .mask_velocity import MaskVelocity as MaskVelocity
 from .mask_velocity import MaskVelocityVectorWrapper as MaskVelocityVectorWrapper
 from .maze import MazeEnv as MazeEnv
 from .maze import MazeVectorEnv as MazeVectorEnv
+from .memory_tasks import RepeatPreviousEnv as RepeatPreviousEnv
+from .memory_tasks import TMazeEnv as TMazeEnv
 from .mujoco import MujocoVectorEnv as MujocoVectorEnv
 from .neural_reward import NeuralRewardVectorWrapper as NeuralRewardVectorWrapper
 from .neural_reward import NeuralRewardWrapper as NeuralRewardWrapper

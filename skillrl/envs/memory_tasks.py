@@ -81,7 +81,8 @@ class RepeatPreviousEnv(gym.Env[np.ndarray, np.int64]):
     After Morad et al. 2023 (POPGym, arXiv 2303.01859). Observations are one-hot symbols, one a
     step. The reward of an answer is ``1 / n`` if it is right and ``−1 / n`` if it is wrong, with n
     answers an episode, so that an episode's return is at most 1; the first ``delay`` actions do not
-    count.
+    count. POPGym's Easy, Medium and Hard ask for what was shown 3, 31 and 63 steps ago in episodes
+    of one, two and three decks of 52 cards, which are dealt: there symbols are not independent.
 
     Args:
         delay: steps between a symbol and the answer, at least 1.

@@ -19,7 +19,6 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-import skillrl
 from skillrl.errors import InvalidValueError
 
 Forward = Callable[[nn.Module, Any], Any]
@@ -137,7 +136,7 @@ def _silenced() -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """The first line of an error, and the line of the module's own code that led to it."""
     reason = str(error).strip().partition("\n")[0].removesuffix(".")
-    packages = [str(Path(str(each.__file__)).parent) for each in (torch, skillrl)]
+    packages = str(Path(str(torch.__file__)).parent), str(Path(__file__).parents[1])
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
@@ -337,6 +338,20 @@ def test_a_vector_environment_of_gymnasium_is_as_good() -> None:
         learnt(make("NextStep"))
 
 
+def test_a_cell_has_a_rule_of_its_own() -> None:
+    assert agent().policy.rule == "online"
+    assert agent(policy_kwargs={"cell": "gru"}).policy.rule == "snap1"
+
+
+def test_an_agent_of_another_package_is_not_loaded(tmp_path: Path) -> None:
+    PPO("MlpPolicy", masked(), n_steps=16, device="cpu").save(tmp_path / "other")
+    message = (
+        r"should be a RecurrentPolicy\. Received a ActorCriticPolicy of stable_baselines3.* fit"
+    )
+    with pytest.raises(InvalidValueError, match=message):
+        RecurrentPPO.load(tmp_path / "other", device="cpu")
+
+
 def test_a_rollout_that_is_stopped_is_remembered() -> None:
     ppo, seen = agent(n_steps=64), []
 
@@ -417,6 +432,20 @@ def test_it_balances_without_seeing_velocities() -> None:
         ({"policy_kwargs": {"share_features_extractor": False}}, "share the features extractor"),
         ({"policy_kwargs": {"lstm_hidden_size": 32}}, "it is called 'state_size' here"),
         ({"policy_kwargs": {"enable_critic_lstm": True}}, "sb3-contrib's; leave it out"),
+        ({"policy_kwargs": {"horizon": 9}}, "of the cell: cell_kwargs={'horizon': …}"),
+        (
+            {"policy_kwargs": {"state_sise": 9}},
+            "'state_sise' (policy_kwargs). Did you mean 'state_",
+        ),
+        (
+            {"policy_kwargs": {"cell": "gru", "cell_kwargs": {"horizon": 9}}},
+            "The cell 'gru' has no argument 'horizon' (cell_kwargs)",
+        ),
+        (
+            {"policy": "MlpLstmPolicy"},
+            "sb3-contrib's 'MlpLstmPolicy' is called 'MlpLruPolicy' here",
+        ),
+        ({"policy": "MlpPolicy"}, "There is no policy 'MlpPolicy'. For observations"),
     ],
 )
 def test_bad_settings(changes: dict[str, Any], message: str) -> None:

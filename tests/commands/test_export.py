@@ -9,8 +9,11 @@ import numpy as np
 import onnxruntime
 import pytest
 from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 
 from skillrl import cli
+from skillrl.agents import Normalizer
 from skillrl.agents.recipes import TrainRecipe
 from skillrl.agents.zip_files import read_normalizer, read_zip_policy
 from skillrl.commands.export import export_policy
@@ -117,6 +120,32 @@ def test_an_agent_that_is_told_the_last_action_and_reward(tmp_path: Path) -> Non
     observation = np.array([[100, 0, 0.5, -1], [100, 0, 0.5, 1]], np.float32)
     (action,) = model.run(["action"], {"observation": observation, **inputs})
     assert action[0] != action[1]
+
+
+def test_the_normaliser_of_a_plain_agent_is_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    envs = VecNormalize(make_vec_env("Pendulum-v1", 2))
+    PPO("MlpPolicy", envs, n_steps=16, batch_size=16, device="cpu").learn(64).save(tmp_path / "a")
+    Normalizer.of(envs).save(tmp_path / "a.npz")
+    words = ["export", str(tmp_path / "a.zip"), "--out", str(tmp_path / "a.onnx")]
+    assert cli.main(words) == 0
+    assert "no normaliser is known" in capsys.readouterr().out
+    assert cli.main([*words, "--normalizer", str(tmp_path / "a.npz")]) == 0
+    assert "no normaliser is known" not in capsys.readouterr().out
+    observation = np.array([[0.3, 0.9, 5.0]], np.float32)
+    (action,) = session(tmp_path / "a.onnx").run(None, {"observation": observation})
+    policy = read_zip_policy(tmp_path / "a.zip")
+    expected, _ = policy.predict(Normalizer.of(envs)(observation), deterministic=True)
+    np.testing.assert_allclose(action, expected, atol=1e-5)
+    envs.save(str(tmp_path / "a.pkl"))
+    assert cli.main([*words, "--normalizer", str(tmp_path / "a.pkl")]) == 1
+    assert "a.pkl is no .npz file. VecNormalize.save writes a pickle" in capsys.readouterr().err
+
+
+def test_an_agent_that_brings_its_normaliser_takes_no_other(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidValueError, match=r"leave out --normalizer"):
+        export_policy(run / "seed-000", out=tmp_path / "x.onnx", normalizer=tmp_path / "a.npz")
 
 
 def test_a_skill_is_exported(tiny_run: Path, tmp_path: Path) -> None:
