@@ -28,6 +28,17 @@ def whole_number(name: str, value: int, *, at_least: int) -> int:
     return int(value)
 
 
+def probability(name: str, value: float) -> float:
+    """``value`` if it is a number from 0 to 1.
+
+    Raises:
+        InvalidValueError: otherwise; its message calls the argument ``name``.
+    """
+    if not 0 <= value <= 1:
+        raise InvalidValueError(f"{name}={value!r}: give a probability, from 0 to 1.")
+    return float(value)
+
+
 def num_threads(number: int | None) -> int:
     """A number of threads; for None, that of the CPUs that the process may use.
 

@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
+from skillrl.envs import arguments
 from skillrl.envs.atari.emulator import FRAME_SKIP, NOOP_MAX, SIZE, STACK, Emulator
 from skillrl.envs.atari.games import known
 from skillrl.errors import InvalidValueError
@@ -67,9 +68,11 @@ class AtariEnv(gym.Env[NDArray[np.uint8], np.int64]):
         self._hidden = hidden_rows(game, hide_status)
         self._emulator = Emulator(
             game,
-            repeat_action_probability=repeat_action_probability,
+            repeat_action_probability=arguments.probability(
+                "repeat_action_probability", repeat_action_probability
+            ),
             terminal_on_life_loss=terminal_on_life_loss,
-            noop_max=noop_max,
+            noop_max=arguments.positive_int("noop_max", noop_max),
         )
         self.observation_space = observation_space()
         self.action_space: gym.spaces.Discrete = gym.spaces.Discrete(len(self._emulator.actions))

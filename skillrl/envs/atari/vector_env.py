@@ -85,9 +85,11 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
             game,
             self.num_envs,
             min(arguments.num_threads(num_threads), self.num_envs),
-            repeat_action_probability=repeat_action_probability,
+            repeat_action_probability=arguments.probability(
+                "repeat_action_probability", repeat_action_probability
+            ),
             terminal_on_life_loss=terminal_on_life_loss,
-            noop_max=noop_max,
+            noop_max=arguments.positive_int("noop_max", noop_max),
         )
         self.metadata = {"autoreset_mode": self.autoreset_mode}
         self.single_observation_space = observation_space()

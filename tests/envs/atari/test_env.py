@@ -8,7 +8,7 @@ import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 
-from skillrl.envs.atari import AtariEnv
+from skillrl.envs.atari import AtariEnv, AtariVectorEnv
 from skillrl.envs.make import make_single
 from skillrl.errors import InvalidValueError
 
@@ -78,6 +78,15 @@ def test_registered_for_every_game_with_ales_limit() -> None:
 
 
 def test_what_cannot_be_used_is_named() -> None:
+    for changes, message in (
+        ({"repeat_action_probability": 2.0}, "repeat_action_probability=2.0: give a probability"),
+        ({"repeat_action_probability": -1.0}, "repeat_action_probability=-1.0"),
+        ({"noop_max": 0}, "noop_max=0: give a whole number, at least 1"),
+    ):
+        with pytest.raises(InvalidValueError, match=message):
+            AtariEnv("pong", **changes)  # type: ignore[arg-type]
+        with pytest.raises(InvalidValueError, match=message):
+            AtariVectorEnv("pong", 2, **changes)  # type: ignore[arg-type]
     with pytest.raises(InvalidValueError, match="render_mode='human'"):
         AtariEnv("pong", render_mode="human")
     env = AtariEnv("pong")
