@@ -10,12 +10,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from skillrl.agents.recipes import OFF_POLICY
 from skillrl.commands.running import (
     LINE_INTERVAL,
     Pace,
+    bar,
     duration,
     import_option,
     stop_on_interrupt,
@@ -238,8 +238,7 @@ def _bar(recipe: Recipe) -> Iterator[OnEvent]:
     """Draw a bar of the present skill at the bottom of the terminal, what is known above it."""
     status = Status(recipe, time.monotonic())
     console = Console(stderr=True, highlight=False)
-    columns = (SpinnerColumn(), BarColumn(20), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, transient=True) as progress:
+    with bar(console) as progress:
         task = progress.add_task("beginning", total=recipe.steps_per_skill)
 
         def on_event(event: Event) -> None:

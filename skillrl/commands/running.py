@@ -12,6 +12,10 @@ from datetime import timedelta
 from types import FrameType
 from typing import Any
 
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Column
+
 from skillrl.envs.make import find_spec
 
 LINE_INTERVAL = 30.0
@@ -92,6 +96,12 @@ class Pace:
             seconds_a_step = (now - self._start) / (steps - self._start_steps)
             parts.append(f"{duration(max(self._total - steps, 0) * seconds_a_step)} left")
         return parts
+
+
+def bar(console: Console) -> Progress:
+    """Return a bar and what is described beside it, on a second line where it has no room."""
+    description = TextColumn("{task.description}", table_column=Column())
+    return Progress(SpinnerColumn(), BarColumn(20), description, console=console, transient=True)
 
 
 def duration(seconds: float) -> str:

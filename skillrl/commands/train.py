@@ -22,7 +22,6 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from scipy.stats import trim_mean
 
 from skillrl.agents.recipes import OFF_POLICY, TrainRecipe
@@ -30,6 +29,7 @@ from skillrl.agents.training import Evaluation, Status, Training
 from skillrl.commands.running import (
     LINE_INTERVAL,
     Pace,
+    bar,
     import_option,
     stop_on_interrupt,
 )
@@ -364,9 +364,8 @@ def _lines(lines: Lines) -> OnStatus:
 def _bar(lines: Lines) -> Iterator[OnStatus]:
     """Draw a bar of the present seed at the bottom of the terminal, evaluations above it."""
     console = Console(stderr=True, highlight=False)
-    columns = (SpinnerColumn(), BarColumn(20), TextColumn("{task.description}"))
     total = lines.recipe.timesteps
-    with Progress(*columns, console=console, transient=True) as progress:
+    with bar(console) as progress:
         task = progress.add_task("beginning", total=total)
 
         def on_status(seed: int, status: Status) -> None:

@@ -100,6 +100,8 @@ class Discovery:
         self.reward.to(device)
         if self.reward.kind != "image":
             torch.set_num_threads(1)
+        # At once: what follows takes the memory, and a while.
+        on_event(RunStarted(self.memory()))
         restarts = recipe.restarts.share > 0
         envs = make_envs(
             recipe, recipe.agent.num_envs, num_threads=num_threads, saves_states=restarts
@@ -128,7 +130,6 @@ class Discovery:
         Raises:
             RunStopped: if ``should_stop`` said so.
         """
-        self.on_event(RunStarted(self.memory()))
         for generation in range(len(self.library), self.recipe.generations):
             if not self.resumed(generation):
                 self.begin(generation)
@@ -142,7 +143,7 @@ class Discovery:
     def memory(self) -> Memory:
         """Return what observations will take at most."""
         space, state = self.sample_env.single_observation_space, None
-        if self.restarts is not None:
+        if self.recipe.restarts.share > 0:
             self.sample_env.reset(seed=0)
             state = self.sample_env.get_state()
         assert isinstance(space, spaces.Box)  # or there was no reward for it

@@ -84,9 +84,9 @@ def test_what_cannot_be_used_is_named() -> None:
         ({"noop_max": 0}, "noop_max=0: give a whole number, at least 1"),
     ):
         with pytest.raises(InvalidValueError, match=message):
-            AtariEnv("pong", **changes)  # type: ignore[arg-type]
+            AtariEnv("pong", **changes)
         with pytest.raises(InvalidValueError, match=message):
-            AtariVectorEnv("pong", 2, **changes)  # type: ignore[arg-type]
+            AtariVectorEnv("pong", 2, **changes)
     with pytest.raises(InvalidValueError, match="render_mode='human'"):
         AtariEnv("pong", render_mode="human")
     env = AtariEnv("pong")
