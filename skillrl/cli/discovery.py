@@ -213,9 +213,10 @@ class Gallery(Parsed):
 class Map(Parsed):
     """Draw where the skills of a game go: rooms, positions, what they pick up.
 
-    The untrained policy plays as well: its luck is no skill. All of it is read from the console's
-    memory, which agents never see. Written are map.png and map.json, into the run's folder. For
-    Montezuma's Revenge, Private Eye and Pitfall.
+    The untrained policy plays as well: its luck is no skill. All play as they were trained, drawing
+    their actions. All of it is read from the console's memory, which agents never see. Written are
+    map.png and map.json, into the run's folder; in the latter a step is room, x, y, and how often
+    they were there. For Montezuma's Revenge, Private Eye and Pitfall.
 
     Examples:
       skillrl map runs/montezumarevenge-v5-seed0

@@ -196,9 +196,10 @@ def finished(event: SkillFinished) -> str:
     effort = f"{known.steps:,} steps in {duration(known.seconds)}"
     if known.live is None:
         return f"skill {event.skill.index}{what}: {effort}"
+    other = "another skill's" if event.skill.index else "the untrained policy's"
     return (
         f"skill {event.skill.index} is {'live' if known.live else 'not live'}{what}: "
-        f"reward {known.mean_reward:.3g} of {known.target:.3g}, another skill's "
+        f"reward {known.mean_reward:.3g} of {known.target:.3g}, {other} "
         f"{known.previous_mean_reward:.3g}; {effort}"
     )
 

@@ -52,7 +52,13 @@ def map_places(
         pictures |= {room: picture for room, picture in seen.items() if room not in pictures}
     game = library[0].make_env().unwrapped
     assert isinstance(game, AtariEnv)  # or there were no places
-    write_json(run / "map.json", {"played": [each.to_json() for each in visited]})
+    description = {
+        "env": library.recipe.env,
+        "seed": library.seed,
+        "episodes": episodes,
+        "played": [each.to_json() for each in visited],
+    }
+    write_json(run / "map.json", description)
     title = f"{library.recipe.env}, seed {library.seed}: {episodes} episodes each"
     path = run / "map.png"
     plot_places(path, visited, pictures, title=title, ground=known(game.game).ground)
