@@ -46,10 +46,6 @@ _OTHER_NAMES = {
 }
 
 
-# What users look for among the policy's own.
-_OF_CELLS = ("gain", "horizon", "max_phase", "r_max", "r_min")
-
-
 def environment_for(env: Any, verbose: int) -> GymEnv | None:
     """Return an environment that Stable-Baselines3 knows.
 
@@ -82,10 +78,6 @@ def check_policy(
             here = _OTHER_NAMES[name]
             what = f"it is called {here!r} here" if here else "it is sb3-contrib's; leave it out"
             raise InvalidValueError(f"The policy has no argument {name!r}: {what}.")
-        if name in _OF_CELLS:
-            raise InvalidValueError(
-                f"{name!r} is an argument of the cell: cell_kwargs={{{name!r}: …}}."
-            )
     wanted = "MlpLruPolicy"
     if isinstance(observation_space, spaces.Dict):
         wanted = "MultiInputLruPolicy"
@@ -97,15 +89,20 @@ def check_policy(
     fits = {suited, "MlpLruPolicy"} if suited == "CnnLruPolicy" else {suited}
     if isinstance(policy, str) and policy not in fits:
         renamed = policy.replace("Lstm", "Lru")
-        known = "" if renamed in aliases else f"There is no policy {policy!r}. "
+        unknown = "" if policy in aliases else f"There is no policy {policy!r}. "
         raise InvalidValueError(
             f"sb3-contrib's {policy!r} is called {renamed!r} here."
             if renamed in fits
-            else f"{known}For observations {observation_space} the policy is {suited!r}. Received "
-            f"{policy!r}."
+            else f"{unknown}For observations {observation_space} the policy is {suited!r}. "
+            f"Received {policy!r}."
         )
-    kind = aliases[policy] if isinstance(policy, str) else policy
-    check_known(arguments or {}, parameters_of(kind), f"The policy {policy}", "policy_kwargs")
+    known = parameters_of(aliases[policy] if isinstance(policy, str) else policy)
+    for name in set(arguments or {}) - known:
+        if any(name in parameters_of(cell) for cell in CELLS.values()):
+            raise InvalidValueError(
+                f"{name!r} is an argument of the cell: cell_kwargs={{{name!r}: …}}."
+            )
+    check_known(arguments or {}, known, f"The policy {policy}", "policy_kwargs")
 
 
 def check_kind(policy: object, kind: type) -> None:
