@@ -28,7 +28,8 @@ class TrainRecipe:
     """The agent: with memory or without, on-policy (PPO) or off-policy (SAC, which needs continuous
     actions). skill-ppo is the agent of `skillrl discover`."""
     timesteps: int = 1_000_000
-    """Environment steps of each seed, of all its environments together."""
+    """Environment steps of each seed, of all its environments together; as in Stable-Baselines3 the
+    last rollout is taken to its end, which may be a little beyond."""
     n_envs: int | None = None
     """Environments that are stepped together; None for 8 (16 with skill-ppo, whose batches are
     large; 1 with SAC, which takes a gradient step for each step of all of them)."""

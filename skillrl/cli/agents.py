@@ -46,8 +46,9 @@ class Train(Parsed):
     that of Stable-Baselines3 where it has the argument.
 
     In a seed's folder are the agent at the end (agent.zip) and at its best evaluation (best.zip),
-    in Stable-Baselines3's format, evaluations.json, progress.csv and TensorBoard's events, a video,
-    and with --normalize the statistics (normalizer.npz).
+    in Stable-Baselines3's format, evaluations.json (steps, returns and lengths, without noise),
+    progress.csv and TensorBoard's events, a video, with --normalize the statistics
+    (normalizer.npz), and, for --resume, checkpoint.zip.
 
     Ctrl-C stops between two rollouts, and --resume goes on from the last checkpoint, which is at
     most a minute or a rollout old. Kept are parameters, optimisers, counters of steps and the

@@ -60,7 +60,8 @@ def velocity_components(env_id: str, **arguments: Any) -> np.ndarray:
     env.close()
     if structure is None or "qvel" not in structure:
         raise InvalidValueError(
-            f"The velocities of {env_id!r} are not known: name them with components=[...]."
+            f"The velocities of {env_id!r} are not known: known are those of classic control and "
+            "MuJoCo; those of others are named with MaskVelocity(env, components=[...])."
         )
     found, begin = [], 0
     for part, size in structure.items():

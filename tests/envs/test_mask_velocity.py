@@ -112,7 +112,7 @@ def test_what_is_not_known() -> None:
     bare.spec = None
     refuses("has no id to know its velocities by", bare)
     for env_id in ("skillrl/Maze2D-v0", "skillrl/TMaze-v0"):
-        with pytest.raises(InvalidValueError, match=f"'{env_id}' are not known: name them with"):
+        with pytest.raises(InvalidValueError, match=f"'{env_id}' are not known: known are those"):
             velocity_components(env_id)
     missing = "'skillrl/TMase-v0' are not known: There is no environment 'skillrl/TMase-v0'"
     with pytest.raises(InvalidValueError, match=missing):
