@@ -106,7 +106,7 @@ PROBLEMS = {
 def contenders(problem: Problem) -> dict[str, Training]:
     """The agents that are compared on a task."""
     names = ("n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "ent_coef")
-    common = {name: getattr(problem, name) for name in names}
+    common = {name: getattr(problem, name) for name in names} | {"learning_rate": RATES[0]}
     adam = {"optimizer_kwargs": {"eps": 1e-5, "fused": True}}
     horizon = {} if problem.horizon is None else {"horizon": problem.horizon}
     # By the usual gain the more of what comes in is kept out, the longer it is remembered.
