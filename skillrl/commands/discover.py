@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+import gymnasium as gym
 from rich.console import Console
 
 from skillrl.agents.recipes import OFF_POLICY
@@ -31,6 +32,7 @@ from skillrl.discovery.events import (
 )
 from skillrl.discovery.recipes import recipe_for
 from skillrl.discovery.settings import Recipe
+from skillrl.envs.make import find_spec
 from skillrl.errors import InvalidValueError, RunStopped
 from skillrl.report.drawing import check_render_mode
 
@@ -65,9 +67,13 @@ def discover(
     """
     run = default_run(recipe.env, seed) if run is None else run
     if progress and recipe_for(recipe.env) == Recipe(recipe.env):
+        # First: a misspelt id has none either.
+        id = find_spec(recipe.env).id
         text = (
             f"{recipe.env} has no recipe of its own: what is not given is generic, as --help shows"
         )
+        if (own := id.replace("ALE/", "skillrl/")) != id and own in gym.registry:
+            text += f" ({own} has one for games from pixels)"
         print(text, file=sys.stderr)
     again = f"Go on with: {resume_command(recipe, run, device)}"
     try:

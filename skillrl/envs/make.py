@@ -170,7 +170,10 @@ def _nearest(name: str) -> list[str]:
         twice = spec.namespace == "skillrl" and f"{spec.name}-v{spec.version}" in MUJOCO_IDS
         if not twice and spec.version == find_highest_version(spec.namespace, spec.name):
             latest.setdefault(_bare(spec.id), []).append(spec.id)
-    close = difflib.get_close_matches(_bare(name), latest, n=3, cutoff=0.75)
+    sought = _bare(name)
+    close = difflib.get_close_matches(sought, latest, n=3, cutoff=0.75)
+    # The version counts little where the rest is short, or is not the whole name.
+    close = close or [each for each in latest if len(sought) > 3 and each.startswith(sought)]
     return [id for each in close for id in latest[each]][:3]
 
 

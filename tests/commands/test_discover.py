@@ -148,6 +148,11 @@ def test_generic_settings_are_said_to_be_so(
     monkeypatch.setattr(runs, "discover", lambda *_, **__: None)
     discover(Recipe("CartPole-v1"), run=tmp_path / "run")
     assert "CartPole-v1 has no recipe of its own" in capfd.readouterr().err
+    discover(Recipe("ALE/Pong-v5"), run=tmp_path / "run")
+    assert "skillrl/Pong-v5 has one" in capfd.readouterr().err
+    with pytest.raises(InvalidValueError, match=r"Did you mean .*skillrl/Earthworld"):
+        discover(Recipe("Earthworld"), run=tmp_path / "run")
+    assert "no recipe" not in capfd.readouterr().err
     discover(recipe_for("Ant-v5"), run=tmp_path / "run")
     assert "no recipe" not in capfd.readouterr().err
 

@@ -113,6 +113,8 @@ def test_arguments_reach_the_environment() -> None:
         ("skilrl/Maze2D-v0", ["skillrl/Maze2D-v0"]),
         ("skillrl/Maze-v0", ["skillrl/Maze2D-v0"]),
         ("Atn-v5", ["Ant-v5"]),
+        ("montezuma", ["skillrl/MontezumaRevenge-v5"]),
+        ("Earthworld", ["skillrl/Earthworld-v5"]),
         ("what is this", []),
         ("", []),
     ],
