@@ -44,8 +44,8 @@ def make_vec(
 
     MuJoCo tasks (``"HalfCheetah-v5"`` as well as ``"skillrl/HalfCheetah-v5"``) come on batched
     physics, equal to Gymnasium's to the last bit; other environments as their registered
-    ``vector_entry_point`` if it has the autoreset mode, or in a
-    :class:`gymnasium.vector.SyncVectorEnv`.
+    ``vector_entry_point`` if it has the autoreset mode, and pictures where they are asked for, or
+    in a :class:`gymnasium.vector.SyncVectorEnv`.
 
     Args:
         id: an id registered with Gymnasium; without a version the highest one is taken, and
@@ -75,8 +75,9 @@ def make_vec(
     if spec.id in MUJOCO_IDS:
         spec = gym.spec(f"skillrl/{spec.id}")
 
-    if spec.vector_entry_point is not None:
-        accepted = _parameters(spec)
+    accepted = frozenset() if spec.vector_entry_point is None else _parameters(spec)
+    draws = "render_mode" in accepted or kwargs.get("render_mode") is None
+    if spec.vector_entry_point is not None and draws:
         own = dict(kwargs)
         if "num_threads" in accepted and num_threads is not None:
             own["num_threads"] = num_threads
@@ -105,9 +106,13 @@ def _arguments_named(spec: EnvSpec, kwargs: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except TypeError as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).partition(" was raised from the environment")[0]
+        creator = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else None
+        known = [] if creator is None else inspect.signature(creator).parameters
+        known = [name for name in known if name not in spec.kwargs]
         raise InvalidValueError(
             f"{spec.id} cannot be made with the arguments {kwargs}: {reason}"
+            + (f". It takes {', '.join(known)}." if known else "")
         ) from error
 
 

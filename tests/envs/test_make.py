@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from contextlib import closing
 from typing import Any
 
 import gymnasium as gym
@@ -29,6 +30,7 @@ ATARI = tuple(f"{game.title().replace('_', '')}-v5" for game in available())
 def test_registering_leaves_gymnasiums_own_ids_alone() -> None:
     script = """
 import sys
+from contextlib import closing
 import gymnasium as gym
 before = {id: str(spec) for id, spec in gym.registry.items()}
 from skillrl.envs.registration import register_envs
@@ -157,6 +159,24 @@ def test_a_package_before_the_id_is_imported(
 def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
         make_vec("Acrobot-v1", **arguments)
+
+
+def test_arguments_that_an_environment_lacks_bring_those_it_has() -> None:
+    with pytest.raises(InvalidValueError, match=r"argument 'frame_skip'\. It takes repeat_action"):
+        make_vec("skillrl/Pong-v5", 2, frame_skip=4)
+    with pytest.raises(InvalidValueError, match=r"argument 'len'\. It takes length\.$"):
+        make_vec("skillrl/TMaze-v0", 2, len=4)
+
+
+def test_games_that_are_to_be_rendered_come_with_pictures() -> None:
+    with closing(make_vec("skillrl/Pong-v5", 2, render_mode="rgb_array")) as envs:
+        envs.reset(seed=0)
+        pictures = envs.render()
+    assert pictures is not None
+    assert [np.shape(each) for each in pictures] == [(210, 160, 3)] * 2
+    told = pytest.raises(InvalidValueError, match="has no pictures: make games that have by")
+    with closing(make_vec("skillrl/Pong-v5", 2)) as envs, told:
+        envs.render()
 
 
 def test_the_specification_rebuilds_the_environment() -> None:

@@ -300,6 +300,17 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         self._observations[chosen] = rows.pop("observations")
         self._games.set_state(chosen, rows, self._observations)
 
+    def render(self) -> tuple[Any, ...] | None:
+        """Refused: see the error.
+
+        Raises:
+            InvalidValueError: always; it says how games are made that can be rendered.
+        """
+        raise InvalidValueError(
+            f"{self} has no pictures: make games that have by make_vec(..., "
+            "render_mode='rgb_array'), which steps them one after another."
+        )
+
     def close_extras(self, **kwargs: Any) -> None:
         """Release the threads, or end the processes."""
         self._games.close()
