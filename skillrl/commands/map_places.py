@@ -61,7 +61,7 @@ def map_places(
     write_json(run / "map.json", description)
     title = f"{library.recipe.env}, seed {library.seed}: {episodes} episodes each"
     path = run / "map.png"
-    plot_places(path, visited, pictures, title=title, ground=known(game.game).ground)
+    plot_places(path, visited, pictures, title=title, origin=known(game.game).origin)
     return path, visited
 
 

@@ -23,7 +23,7 @@ def plot_places(
     pictures: Mapping[int, NDArray[np.uint8]],
     *,
     title: str,
-    ground: int | None,
+    origin: tuple[int, int] | None,
 ) -> None:
     """Draw every room that a skill visited, with the places where it was: a panel for each.
 
@@ -32,8 +32,8 @@ def plot_places(
         visited: of each skill.
         pictures: of each room, uint8 ``(height, width, 3)``.
         title: above all.
-        ground: row of the picture that y = 0 stands for; None where it is not known, so that
-            places are drawn without the pictures.
+        origin: column and row of the picture that x = y = 0 stands for; None where it is not known,
+            so that places are drawn without the pictures.
     """
     panels = [(each, room, count) for each in visited for room, count in each.rooms.items()]
     columns = min(_COLUMNS, len(panels))
@@ -44,13 +44,15 @@ def plot_places(
     axes = np.atleast_1d(figure.subplots(rows, columns)).flatten()
     for axis, (each, room, count) in zip(axes, panels, strict=False):
         heading = f"{each.player}, room {room} ({count} of {each.episodes})"
-        axis.set(title=heading, xticks=[], yticks=[])
-        axis.title.set_fontsize("small")
-        if ground is not None:
-            axis.imshow(pictures[room] // 2)
+        axis.set_title(heading, fontsize="small")
         points = np.array([place for place in each.steps if place[0] == room])
-        across, up, steps = points[:, 1], points[:, 2], points[:, 3]
-        down = up if ground is None else ground - up
+        across, down, steps = points[:, 1], points[:, 2], points[:, 3]
+        if origin is None:
+            axis.set(xlabel="x of the console's memory", ylabel="y")
+        else:
+            axis.imshow(pictures[room] // 2)
+            axis.set(xticks=[], yticks=[])
+            across, down = origin[0] + across, origin[1] - down
         axis.scatter(across, down, 4 + 12 * np.sqrt(steps / steps.max()), "orange", alpha=0.8)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()

@@ -32,13 +32,14 @@ class Game:
         status: first and last row of the screen with the score, the time or the lives, in pixels
             of the console; None where they are unknown, and stay visible.
         memory: addresses of the console's memory, 0 … 127, by what is there.
-        ground: row of the screen that y = 0 stands for, where y grows upwards.
+        origin: column and row of the screen where x = y = 0 puts the middle of the figure; y grows
+            upwards.
         items: what the bits of the inventory stand for, from the lowest.
     """
 
     status: tuple[int, int] | None = None
     memory: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    ground: int | None = None
+    origin: tuple[int, int] | None = None
     items: tuple[str, ...] = ()
 
 
@@ -53,7 +54,7 @@ KNOWN: Mapping[str, Game] = MappingProxyType(
                 # y grows upwards; the lives are those that are left after the present one
                 {"room": 3, "x": 42, "y": 43, "level": 57, "lives": 58, "inventory": 65}
             ),
-            ground=314,
+            origin=(3, 318),
             items=("mallet", "key", "key", "key", "key", "sword", "sword", "torch"),
         ),
         "private_eye": Game(

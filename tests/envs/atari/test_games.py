@@ -89,6 +89,25 @@ def test_montezumas_memory() -> None:
             assert (a == b) == (one == other)
 
 
+def test_where_montezumas_figure_is_seen() -> None:
+    game = KNOWN["montezuma_revenge"]
+    assert game.origin is not None
+    ale = running("montezuma_revenge")
+    start = ale.cloneSystemState()
+    pictures = []
+    for x in (40, 110):  # both on the floor of the first room's highest storey
+        ale.restoreSystemState(start)
+        ale.setRAM(game.memory["x"], x)
+        ale.act(0)
+        assert ale.getRAM()[game.memory["x"]] == x
+        pictures.append(ale.getScreenRGB())
+    # Left of the middle the first picture alone has the figure.
+    changed = (pictures[0] != pictures[1]).any(-1)[:, :75]
+    middle = [(np.flatnonzero(changed.any(axis))[[0, -1]]).mean() for axis in (0, 1)]
+    expected = game.origin[0] + 40, game.origin[1] - int(ale.getRAM()[game.memory["y"]])
+    assert np.abs(np.subtract(middle, expected)).max() <= 2
+
+
 @pytest.mark.parametrize(
     ("game", "action", "name", "first", "last"),
     [
