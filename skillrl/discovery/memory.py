@@ -70,7 +70,8 @@ def memory_for(
     negatives = samples.num_envs * (samples.negative_steps + 1)
     positives = samples.num_envs * samples.positive_steps * samples.positive_repeats
     # What the archive is cut to holds no room for the present generation's yet.
-    archived = min(recipe.generations * samples.archived, samples.archive_size + samples.archived)
+    each = min(samples.archived, negatives)
+    archived = min(recipe.generations * each, samples.archive_size + each)
     starts = 0
     if state is not None:
         # From every tenth step, or the last one.

@@ -89,3 +89,7 @@ def test_the_archive_takes_no_more_than_is_said(tmp_path: Path) -> None:
         archive.restore(tmp_path / "archive.safetensors", generation + 1)
     assert memory_for(recipe, space).archive == 3 * 70 * 36
     assert max(rows) == 70
+    # A generation has no more than its negatives.
+    few = dataclasses.replace(samples, num_envs=2, negative_steps=4)
+    few_recipe = dataclasses.replace(recipe, samples=few)
+    assert memory_for(few_recipe, space).archive == 3 * 60 * 36
