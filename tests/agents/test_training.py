@@ -16,15 +16,13 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from echo import Echo
-from skillrl.agents import RecurrentPolicy, sequence_replay, training
+from skillrl.agents import sequence_replay, training
+from skillrl.agents.from_recipe import make_envs
 from skillrl.agents.normalizer import Normalizer
 from skillrl.agents.recipes import AgentName, TrainRecipe
 from skillrl.agents.training import (
     Status,
     Training,
-    make_agent,
-    make_envs,
-    policy_for,
     read_evaluations,
 )
 from skillrl.agents.zip_files import read_normalizer, read_zip_policy
@@ -247,32 +245,6 @@ def test_agents_learn_what_the_environment_rewards(tmp_path: Path) -> None:
     assert after.evaluations[-1].mean > max(4.0, before.evaluations[-1].mean + 2)
 
 
-def test_velocities_are_hidden() -> None:
-    recipe = TrainRecipe("CartPole-v1", mask_velocity=True)
-    env = make_envs(recipe, 2)
-    env.seed(0)
-    env.reset()
-    observations, *_ = env.step(np.array([0, 1]))
-    assert isinstance(observations, np.ndarray)
-    np.testing.assert_array_equal(observations[:, [1, 3]], 0)
-    assert (observations[:, [0, 2]] != 0).all()
-    env.close()
-
-
-def test_the_last_action_and_reward_are_shown() -> None:
-    # Without velocities, two of the four numbers are zeros; two actions and a reward follow.
-    recipe = TrainRecipe("CartPole-v1", mask_velocity=True, previous_action_reward=True)
-    env = make_envs(recipe, 2)
-    env.seed(0)
-    first = env.reset()
-    second, *_ = env.step(np.array([0, 1]))
-    assert isinstance(first, np.ndarray) and isinstance(second, np.ndarray)
-    assert (first[:, 4:] == 0).all()
-    np.testing.assert_array_equal(second[:, [1, 3]], 0)
-    np.testing.assert_array_equal(second[:, 4:], [[1, 0, 1], [0, 1, 1]])
-    env.close()
-
-
 def test_an_agent_that_is_told_the_last_action_and_reward_is_evaluated_with_them(
     tmp_path: Path,
 ) -> None:
@@ -282,33 +254,6 @@ def test_an_agent_that_is_told_the_last_action_and_reward_is_evaluated_with_them
     assert trained.agent.observation_space.shape == (4,)
     stored = read_normalizer(tmp_path / "agent.zip")
     assert stored is not None and stored.arrays["observation.mean"].shape == (4,)
-
-
-def test_defaults_of_environments() -> None:
-    numbers = {agent: TrainRecipe("X", agent).num_envs for agent in training.AGENTS}
-    assert numbers == {"recurrent-ppo": 8, "recurrent-sac": 1, "ppo": 8, "sac": 1, "skill-ppo": 16}
-    assert TrainRecipe("X", "sac", n_envs=3).num_envs == 3
-
-
-IMAGE = spaces.Box(0, 255, (64, 64, 3), np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("agent", "space", "name"),
-    [
-        ("ppo", Echo.observation_space, "MlpPolicy"),
-        ("recurrent-ppo", spaces.Discrete(3), "MlpLruPolicy"),
-        ("recurrent-ppo", IMAGE, "CnnLruPolicy"),
-        ("sac", spaces.Box(0, 255, (1, 40, 40), np.uint8), "CnnPolicy"),
-        ("ppo", spaces.Box(0, 255, (8, 8, 3), np.uint8), "MlpPolicy"),
-        ("recurrent-sac", spaces.Dict({"a": IMAGE}), "MultiInputLruPolicy"),
-        ("skill-ppo", IMAGE, "SkillPolicy"),
-    ],
-)
-def test_the_policy_suits_the_observations(
-    agent: AgentName, space: spaces.Space[Any], name: str
-) -> None:
-    assert policy_for(agent, space) == name
 
 
 @pytest.mark.parametrize(
@@ -340,15 +285,6 @@ def test_what_cannot_be_trained_is_told_of_before(
     assert [*tmp_path.iterdir()] == []
 
 
-def test_ppo_refuses_actions_that_do_not_begin_at_zero() -> None:
-    recipe = TrainRecipe("Echo-v0", "ppo")
-    env = make_envs(recipe, 1)
-    env.action_space = spaces.Discrete(3, start=1)
-    with pytest.raises(InvalidValueError, match=r"numbered from 0.*skill-ppo"):
-        make_agent(recipe, env, 0)
-    env.close()
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -377,13 +313,6 @@ def test_damaged_evaluations_are_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "evaluations.json").write_text(text)
     with pytest.raises(DamagedFileError, match=r"evaluations\.json"):
         read_evaluations(tmp_path)
-
-
-def test_recurrent_agents_are_recurrent(tmp_path: Path) -> None:
-    fresh = Training(PPO, tmp_path, 0)
-    assert isinstance(fresh.agent.policy, RecurrentPolicy)
-    assert fresh.agent.policy.net_arch == [8]
-    fresh.close()
 
 
 def test_what_a_replay_buffer_takes_is_known_before_the_training(
