@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -66,24 +68,7 @@ def sequence(
         file=sys.stderr,
         flush=True,
     )
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("update {task.completed:,} of {task.total:,}"),
-        BarColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}, right {task.fields[accuracy]:.1%}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
-        shown = progress.add_task("", total=recipe.updates, loss=float("nan"), accuracy=0.0)
-
-        def show(point: Point) -> None:
-            progress.update(shown, completed=point.update, loss=point.loss, accuracy=point.accuracy)
-            if progress.disable:
-                text = f"update {point.update:,}: loss {point.loss:.3f}, right"
-                print(f"{text} {point.accuracy:.1%}", file=sys.stderr, flush=True)
-            with progress_file.open("a", encoding="utf-8") as file:
-                file.write(f"{point.update},{point.loss:.6g},{point.accuracy:.6g}\n")
-
+    with _shown(recipe, progress_file) as show:
         try:
             outcome = train(network, task, recipe, show, checkpoint)
         except DivergedError:
@@ -114,6 +99,30 @@ def sequence(
     write_json(out / "result.json", result)
     checkpoint.unlink()
     return out, outcome
+
+
+@contextmanager
+def _shown(recipe: SequenceRecipe, progress_file: Path) -> Iterator[Callable[[Point], None]]:
+    """Draw a bar, or print lines where there is no terminal, and write each point into a file."""
+    columns = (
+        TextColumn("update {task.completed:,} of {task.total:,}"),
+        BarColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}, right {task.fields[accuracy]:.1%}"),
+        TimeRemainingColumn(),
+    )
+    console, hidden = Console(stderr=True), not sys.stderr.isatty()
+    with Progress(*columns, console=console, disable=hidden) as progress:
+        bar = progress.add_task("", total=recipe.updates, loss=float("nan"), accuracy=0.0)
+
+        def show(point: Point) -> None:
+            progress.update(bar, completed=point.update, loss=point.loss, accuracy=point.accuracy)
+            if hidden:
+                text = f"update {point.update:,}: loss {point.loss:.3f}, right"
+                print(f"{text} {point.accuracy:.1%}", file=sys.stderr, flush=True)
+            with progress_file.open("a", encoding="utf-8") as file:
+                file.write(f"{point.update},{point.loss:.6g},{point.accuracy:.6g}\n")
+
+        yield show
 
 
 def _check(out: Path, checkpoint: Path, resume: bool) -> None:
