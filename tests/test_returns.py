@@ -127,7 +127,7 @@ def test_staggered_environments_cut_their_first_episode_alone() -> None:
 def test_an_lstm_that_is_told_the_horizon_forgets_within_it() -> None:
     torch.manual_seed(0)
     lstm = torch.nn.LSTM(2, 400)
-    before = lstm.bias_ih_l0 + lstm.bias_hh_l0
+    before = lstm.get_parameter("bias_ih_l0") + lstm.get_parameter("bias_hh_l0")
     returns.remember(lstm, 300)
     parameters = lstm.state_dict()
     biases = parameters["bias_ih_l0"] + parameters["bias_hh_l0"]
