@@ -30,7 +30,6 @@ ATARI = tuple(f"{game.title().replace('_', '')}-v5" for game in available())
 def test_registering_leaves_gymnasiums_own_ids_alone() -> None:
     script = """
 import sys
-from contextlib import closing
 import gymnasium as gym
 before = {id: str(spec) for id, spec in gym.registry.items()}
 from skillrl.envs.registration import register_envs
