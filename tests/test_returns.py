@@ -56,6 +56,23 @@ def test_a_training_is_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         returns._run(("a pole, seed 1", dataclasses.replace(SHORT, seed=1), tmp_path))
 
 
+@pytest.mark.parametrize(("decayed", "last"), [(False, 0.01), (True, 0.005)])
+def test_learning_rates_fall_where_they_should(
+    decayed: bool, last: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[RecurrentPPO] = []
+
+    def agent(envs: Any, **settings: Any) -> RecurrentPPO:
+        made.append(RecurrentPPO("MlpLruPolicy", envs, **settings))
+        return made[-1]
+
+    monkeypatch.setitem(returns.AGENTS, SHORT.agent, agent)
+    settings = {**SHORT.settings, "learning_rate": 0.01}
+    returns.train(dataclasses.replace(SHORT, settings=settings, decayed=decayed))
+    rates = [made[0].lr_schedule(remaining) for remaining in (1.0, 0.5)]
+    assert rates == pytest.approx([0.01, last])
+
+
 def test_a_curve_has_the_mean_return_of_each_part() -> None:
     kept = returns._Returns()
     kept.episodes = [(1, 1.0), (5, 3.0), (6, 10.0), (100, 7.0), (103, 9.0)]
