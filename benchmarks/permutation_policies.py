@@ -16,6 +16,7 @@ without noise (of HalfCheetah the first 500 steps):
 A barrier is how far the return falls below the line between the ends, as a share of what the ends
 are better than random actions. The untrained policies of a pair are averaged, too: as they are,
 with what was done to the trained ones, and with what is drawn at random from the same symmetries.
+Of robots is told what each policy does, and which other is the closest: modes may be gaits.
 
     python benchmarks/permutation_policies.py                   50 minutes on two cores; resumes
     python benchmarks/permutation_policies.py --tasks PPO*      some of them, which are not recorded
@@ -46,13 +47,18 @@ from stable_baselines3.common.logger import Logger
 
 from barriers import INNER, SIDES, barrier_figures, between, heights_of, network, summary
 from record import OUTCOMES, once, passing_folder, record
+from skillrl.agents.policy_network import PolicyNetwork
 from skillrl.agents.recipes import AgentName, TrainRecipe
 from skillrl.agents.returns import Episodes
 from skillrl.agents.training import Training
 from skillrl.agents.zip_files import save_agent
 from skillrl.commands.policies import common_task, read_policies
 from skillrl.commands.train import write_recipe
+from skillrl.discovery.descriptors import describe, feet_of
 from skillrl.permutation import Transformation, interpolate
+
+# Episodes in which is seen what a robot does.
+ROBOTS = 10
 
 
 @dataclass(frozen=True)
@@ -212,11 +218,54 @@ def study(name: str, problem: Problem, runs: Path, outcomes: Path, pool: Pool) -
     return found
 
 
+@dataclass(frozen=True)
+class Acting:
+    """Acts as `describe` wants it."""
+
+    network: PolicyNetwork
+
+    def predict(self, observation: Any, state: Any, starts: Any, _: bool) -> tuple[np.ndarray, Any]:
+        """Return actions without noise, and the next state."""
+        return self.network.predict(observation, state, starts)
+
+
+def described(job: tuple[Problem, Path, int]) -> dict[str, Any] | None:
+    """What the robot of a trained seed does; None where there is no robot."""
+    problem, runs, seed = job
+    torch.set_num_threads(1)
+    (policy,) = read_policies([problem.folder(runs) / f"seed-{seed:03d}" / "agent.zip"])
+    task = common_task([policy])
+    acting: Any = Acting(policy.network)
+    steps = problem.limit or 1_000
+    found = describe(acting, task.env, task.env_kwargs, episodes=ROBOTS, steps=steps)
+    return None if found is None else {"name": found.name, **dataclasses.asdict(found)}
+
+
+def behaviours(
+    name: str, problem: Problem, runs: Path, outcomes: Path, pool: Pool
+) -> list[dict[str, Any]]:
+    """What the robots of all seeds do; nothing where there are none."""
+    if feet_of(problem.recipe.env, problem.recipe.env_kwargs) is None:
+        return []
+
+    def find() -> dict[str, Any]:
+        jobs = [(problem, runs, seed) for seed in range(problem.seeds)]
+        return {"behaviours": pool.map(described, jobs, chunksize=1)}
+
+    settings = {"problem": dataclasses.asdict(problem), "episodes": ROBOTS}
+    found: list[dict[str, Any]] = once(outcomes, f"{name}, behaviours", settings, find)[
+        "behaviours"
+    ]
+    return found
+
+
 # ---------------------------------------------------------------------------------------------
 # Figures
 
 
-def figures(problem: Problem, pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def figures(
+    problem: Problem, pairs: Sequence[Mapping[str, Any]], does: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Figures of the pairs of a problem; seeds that are no better than chance are left out."""
     random = pairs[0]["random"]
     returns: dict[int, float] = {}
@@ -232,6 +281,11 @@ def figures(problem: Problem, pairs: Sequence[Mapping[str, Any]]) -> dict[str, A
         "left out": [seed for seed in sorted(returns) if seed not in seeds],
         "pairs": pairs,
     }
+    if does:
+        found["behaviours"] = [
+            {"seed": seed, "return": returns[seed], **each, **closest(seed, pairs)}
+            for seed, each in enumerate(does)
+        ]
     kept = [pair for pair in pairs if {*pair["seeds"]} <= {*seeds}]
     if not kept:
         return found
@@ -267,6 +321,15 @@ def figures(problem: Problem, pairs: Sequence[Mapping[str, Any]]) -> dict[str, A
     }
 
 
+def closest(seed: int, pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The seed with the lowest barrier to one, matched by what units do and by weights."""
+    own = [pair for pair in pairs if seed in pair["seeds"]]
+    heights = heights_of(own, "by both")
+    best = int(np.argmin(heights))
+    (other,) = {*own[best]["seeds"]} - {seed}
+    return {"closest": other, "barrier": heights[best]}
+
+
 def better_than(random: float, pair: Mapping[str, Any]) -> float:
     """What the ends of a pair are better than random actions, on average."""
     ends = pair["paths"]["plain"]
@@ -288,7 +351,9 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
         tasks = {
             name: figures(
-                problem, study(name, problem, options.runs, options.outcomes, pool)["pairs"]
+                problem,
+                study(name, problem, options.runs, options.outcomes, pool)["pairs"],
+                behaviours(name, problem, options.runs, options.outcomes, pool),
             )
             for name, problem in problems.items()
         }

@@ -67,8 +67,18 @@ def permutation_policies(results: dict[str, Any]) -> str:
     """Barriers of the return between policies; averaged untrained ones."""
     sides = ("plain", "permutations", "signs and phases", "scales", "by both")
     untrained = ("ends", "plain", "permutations", "signs and phases", "drawn")
-    rows, connected, initial = [], [], []
+    rows, connected, initial, does = [], [], [], []
     for name, found in results["tasks"].items():
+        does += [
+            [
+                f"{name}, seed {each['seed']}",
+                f"{each['return']:,.0f}",
+                each["name"],
+                f"seed {each['closest']}",
+                f"{each['barrier']:.2f}",
+            ]
+            for each in found.get("behaviours", [])
+        ]
         if "barriers" not in found:
             rows.append([name, "no better than chance", *[""] * len(sides)])
             continue
@@ -83,6 +93,7 @@ def permutation_policies(results: dict[str, Any]) -> str:
         [
             table(["barrier of the return", "return", *sides], rows),
             table(["pairs with a barrier of at most 0.1", *sides], connected),
+            table(["policy", "return", "what it does", "closest", "barrier"], does),
             table(
                 ["untrained policies", *untrained[:1], *(f"mean, {n}" for n in untrained[1:])],
                 initial,
