@@ -16,7 +16,8 @@ without noise (of HalfCheetah the first 500 steps):
 A barrier is how far the return falls below the line between the ends, as a share of what the ends
 are better than random actions. The untrained policies of a pair are averaged, too: as they are,
 with what was done to the trained ones, and with what is drawn at random from the same symmetries.
-Of robots is told what each policy does, and which other is the closest: modes may be gaits.
+Of the robot is told what each policy does, and which other is the closest: modes may be gaits. The
+barriers between them are drawn beside the results.
 
     python benchmarks/permutation_policies.py                   50 minutes on two cores; resumes
     python benchmarks/permutation_policies.py --tasks PPO*      some of them, which are not recorded
@@ -45,8 +46,17 @@ import numpy as np
 import torch
 from stable_baselines3.common.logger import Logger
 
-from barriers import INNER, SIDES, barrier_figures, between, heights_of, network, summary
-from record import OUTCOMES, once, passing_folder, record
+from barriers import (
+    INNER,
+    SIDES,
+    THRESHOLD,
+    barrier_figures,
+    between,
+    heights_of,
+    network,
+    summary,
+)
+from record import OUTCOMES, RESULTS, once, passing_folder, record
 from skillrl.agents.policy_network import PolicyNetwork
 from skillrl.agents.recipes import AgentName, TrainRecipe
 from skillrl.agents.returns import Episodes
@@ -55,7 +65,9 @@ from skillrl.agents.zip_files import save_agent
 from skillrl.commands.policies import common_task, read_policies
 from skillrl.commands.train import write_recipe
 from skillrl.discovery.descriptors import describe, feet_of
-from skillrl.permutation import Transformation, interpolate
+from skillrl.permutation import Modes, Transformation, interpolate
+from skillrl.permutation.connectivity import clusters_of, tree
+from skillrl.report.barriers import plot_barriers
 
 # Episodes in which is seen what a robot does.
 ROBOTS = 10
@@ -264,7 +276,7 @@ def behaviours(
 
 
 def figures(
-    problem: Problem, pairs: Sequence[Mapping[str, Any]], does: Sequence[Mapping[str, Any]]
+    problem: Problem, pairs: Sequence[Mapping[str, Any]], does: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
     """Figures of the pairs of a problem; seeds that are no better than chance are left out."""
     random = pairs[0]["random"]
@@ -330,6 +342,42 @@ def closest(seed: int, pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"closest": other, "barrier": heights[best]}
 
 
+def draw(found: Mapping[str, Any], path: Path) -> None:
+    """Draw the barriers between a robot's policies, as they are and matched by both."""
+    does = found["behaviours"]
+    before, after = (barrier_matrix(found["pairs"], side) for side in ("plain", "by both"))
+    lower = np.minimum(before, after)
+    modes = Modes(
+        scores=[each["return"] for each in does],
+        alphas=[],
+        paths={},
+        before=before.tolist(),
+        after=after.tolist(),
+        threshold=THRESHOLD,
+        clusters=clusters_of(lower, THRESHOLD),
+        linkage=tree(lower).tolist(),
+        functional_distance=[],
+        parameter_distance=[],
+        aligned_parameter_distance=[],
+    )
+    ways = [
+        "on its back" if each["upside_down"] > 0.5 else f"{each['forward_velocity']:.1f} m/s"
+        for each in does
+    ]
+    labels = [f"{each['seed']}: {way}" for each, way in zip(does, ways, strict=True)]
+    plot_barriers(path, modes, labels)
+
+
+def barrier_matrix(pairs: Sequence[Mapping[str, Any]], side: str) -> np.ndarray:
+    """Barriers between all seeds, ``(seeds, seeds)``, symmetric."""
+    count = 1 + max(pair["seeds"][1] for pair in pairs)
+    found = np.zeros((count, count))
+    for pair, height in zip(pairs, heights_of(pairs, side), strict=True):
+        i, j = pair["seeds"]
+        found[i, j] = found[j, i] = height
+    return found
+
+
 def better_than(random: float, pair: Mapping[str, Any]) -> float:
     """What the ends of a pair are better than random actions, on average."""
     ends = pair["paths"]["plain"]
@@ -357,10 +405,13 @@ def main() -> None:
             )
             for name, problem in problems.items()
         }
+    recorded = not options.quick and options.tasks == "*"
+    if recorded:
+        draw(tasks["PPO, HalfCheetah"], RESULTS / "permutation_policies.png")
     record(
         "permutation_policies",
         {"tasks": tasks, "alphas": (0, *INNER, 1)},
-        quick=options.quick or options.tasks != "*",
+        quick=not recorded,
     )
 
 

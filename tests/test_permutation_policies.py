@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from scipy import stats
 
 from barriers import SIDES, barrier_figures, interquartile_mean, scalable, summary, weighted_mean
-from permutation_policies import PROBLEMS, figures
+from permutation_policies import PROBLEMS, barrier_matrix, draw, figures
 from permutation_skills import skill_figures
 from policies import network
 from tables import permutation
@@ -98,6 +99,31 @@ def test_figures_of_policies_by_hand() -> None:
     found = figures(PROBLEMS["SAC, Pendulum"], scaled)
     assert found["barriers"]["scales"]["mean"] == 0
     assert found["signs and phases minus scales"]["mean"] == 0.5
+
+
+def test_robots_are_described_beside_the_closest_other(tmp_path: Path) -> None:
+    returns = dict.fromkeys(range(4), 90.0)
+    # 0 and 2 are connected, and so are 1 and 3.
+    pairs = [
+        pair(i, j, {"plain": 10.0, "by both": 90.0 if (j - i) == 2 else 50.0}, returns)
+        for i, j in combinations(range(4), 2)
+    ]
+    does = [
+        {"name": f"{way} {seed}", "upside_down": seed / 4, "forward_velocity": 1.0}
+        for seed, way in enumerate(["runs", "hops"] * 2)
+    ]
+    found = figures(PROBLEMS["PPO, HalfCheetah"], pairs, does)
+    closest = [(each["seed"], each["closest"], each["barrier"]) for each in found["behaviours"]]
+    assert closest == [(0, 2, 0.0), (1, 3, 0.0), (2, 0, 0.0), (3, 1, 0.0)]
+    assert barrier_matrix(pairs, "by both")[1].tolist() == [0.5, 0, 0.5, 0]
+    table = permutation.permutation_policies({"tasks": {"cheetah": found}})
+    assert "| cheetah, seed 1 | 90 | hops 1 | seed 3 | 0.00 |" in table
+    # Without robots there is no such table.
+    alone = figures(PROBLEMS["PPO, CartPole"], pairs)
+    none = permutation.permutation_policies({"tasks": {"a": alone}})
+    assert "what it does" not in none
+    draw(found, tmp_path / "barriers.png")
+    assert (tmp_path / "barriers.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_units_behind_relu_can_be_scaled() -> None:

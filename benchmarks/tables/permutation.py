@@ -89,17 +89,13 @@ def permutation_policies(results: dict[str, Any]) -> str:
         )
         connected.append([name, *(_share(found, side) for side in sides)])
         initial.append([name, *(within(found["untrained"][side]) for side in untrained)])
-    return "\n".join(
-        [
-            table(["barrier of the return", "return", *sides], rows),
-            table(["pairs with a barrier of at most 0.1", *sides], connected),
-            table(["policy", "return", "what it does", "closest", "barrier"], does),
-            table(
-                ["untrained policies", *untrained[:1], *(f"mean, {n}" for n in untrained[1:])],
-                initial,
-            ),
-        ]
-    )
+    tables = [
+        (["barrier of the return", "return", *sides], rows),
+        (["pairs with a barrier of at most 0.1", *sides], connected),
+        (["policy", "return", "what it does", "closest", "barrier"], does),
+        (["untrained policies", "ends", *(f"mean, {name}" for name in untrained[1:])], initial),
+    ]
+    return "\n".join(table(header, of) for header, of in tables if of)
 
 
 def permutation_skills(results: dict[str, Any]) -> str:

@@ -152,10 +152,11 @@ class Align(Parsed):
     Normalisers of vectors are folded into the first layers; others are interpolated along with the
     parameters.
 
-    Writes modes.json (barriers, modes, distances of parameters and of behaviour), what is done to
-    each policy (alignments.safetensors), barriers.png, curves.png and, of three policies or more,
-    plane.png, for which 49 more networks are scored. Skills of several runs are paired by what they
-    see in their episodes, and scored on the mean of their rewards.
+    Every two policies are aligned for themselves. Writes modes.json (barriers, modes, distances of
+    parameters and of behaviour), barriers.png, curves.png, what brings all policies into shared
+    coordinates (alignments.safetensors) and, of three or more, the plane through the first three in
+    these (plane.png), for which 49 more networks are scored. Skills of several runs are paired by
+    what they see in their episodes, and scored on the mean of their rewards.
 
     Examples:
       skillrl align runs/pendulum-v1-ppo

@@ -36,7 +36,7 @@ from skillrl.commands.policies import (
 from skillrl.discovery.library import Skill, SkillLibrary
 from skillrl.discovery.pairing import Behaviour, pair_skills
 from skillrl.errors import InvalidValueError, NotEquivalentError
-from skillrl.permutation import align_many, interpolate, modes
+from skillrl.permutation import AlignedPairs, align_many, align_pairs, interpolate, modes
 from skillrl.permutation.connectivity import Matrix
 from skillrl.permutation.plane import Plane, plane
 from skillrl.permutation.recipes import Method
@@ -174,23 +174,23 @@ def _compare(group: _Group, env: str | None, settings: Settings, progress: bool)
                     f"({found.random:.4g}): barriers are a share of what policies are better by. "
                     f"Leave it out, or {how}."
                 )
-        alignments = align_many(
-            found.networks,
-            found.inputs,
-            method=settings.method,
-            signs=settings.signs,
-            scales=settings.scales,
-            phases=settings.signs,
-        )
-        pairs = len(paths) * (len(paths) - 1) // 2
-        total = len(paths) + 2 * pairs * (settings.points - 2)
+        symmetries: dict[str, Any] = {
+            "method": settings.method,
+            "signs": settings.signs,
+            "scales": settings.scales,
+            "phases": settings.signs,
+        }
+        # Two are closer when they are aligned for themselves than where all share coordinates.
+        pairs = align_pairs(found.networks, found.inputs, **symmetries)
+        shared = align_many(found.networks, found.inputs, **symmetries)
+        total = len(paths) + 2 * len(pairs.transformations) * (settings.points - 2)
         with_plane = settings.plane and len(paths) >= 3
         total += _PLANE_POINTS**2 if with_plane else 0
         with _counted(
             lambda each: episodes.mean_return(_policy(each)), total, group.folder.name, progress
         ) as score:
             result = modes(
-                alignments,
+                pairs,
                 score,
                 found.inputs,
                 threshold=settings.threshold,
@@ -198,21 +198,19 @@ def _compare(group: _Group, env: str | None, settings: Settings, progress: bool)
                 random=found.random,
                 forward=_actions,
             )
-            aligned = [alignments.apply(number) for number in range(len(paths))]
-            drawn = _plane(aligned[:3], score) if with_plane else None
-    groups = alignments.transformations[0].groups
+            drawn = _plane([*map(shared.apply, range(3))], score) if with_plane else None
+    groups = shared.transformations[0].groups
     idle = [
         {part.name: [*units] for part, units in zip(groups, each, strict=True) if units}
-        for each in alignments.idle
+        for each in shared.idle
     ]
     sizes = {part.name: part.size for part in groups}
-    midway: dict[str, Sequence[nn.Module]] = {"before": found.networks, "after": aligned}
     comparison = Comparison(
         *(names, paths, task, found.coordinates, found.errors, found.random, result),
-        {when: _action_kl(networks, found.inputs) for when, networks in midway.items()},
+        {when: _action_kl(pairs, when == "after", found.inputs) for when in ("before", "after")},
         *(sizes, idle, drawn, group.folder),
     )
-    alignments.save(group.folder / "alignments.safetensors")
+    shared.save(group.folder / "alignments.safetensors")
     write(comparison, asdict(settings), group.notes)
     return comparison
 
@@ -225,13 +223,15 @@ def _plane(networks: Sequence[nn.Module], score: Callable[[nn.Module], float]) -
         return None
 
 
-def _action_kl(networks: Sequence[nn.Module], inputs: PyTorchObs) -> Matrix | None:
+def _action_kl(pairs: AlignedPairs, aligned: bool, inputs: PyTorchObs) -> Matrix | None:
     """How far what is half-way between two policies does from what they do; None with use_sde."""
+    networks = pairs.networks
     found = np.zeros((len(networks), len(networks)))
     for i, j in combinations(range(len(networks)), 2):
-        a, b, middle = map(
-            _policy, (networks[i], networks[j], interpolate(networks[i], networks[j], 0.5))
-        )
+        first, second = networks[i], networks[j]
+        if aligned:
+            second = pairs.between(i, j).apply(second)
+        a, b, middle = map(_policy, (first, second, interpolate(first, second, 0.5)))
         try:
             found[i, j] = found[j, i] = action_kl(middle, [a, b], inputs)
         except InvalidValueError:

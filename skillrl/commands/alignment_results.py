@@ -2,7 +2,7 @@
 
 ::
 
-    runs/alignment/alignments.safetensors  what is done to each policy
+    runs/alignment/alignments.safetensors  what brings all into shared coordinates
                    barriers.png            before and after alignment, with a dendrogram
                    curves.png              what is earned on the paths between the policies
                    plane.png               and on the plane through the first three

@@ -12,6 +12,8 @@ from .interpolation import tuned_temperature as tuned_temperature
 from .interpolation import walk as walk
 from .many import Alignments as Alignments
 from .many import align_many as align_many
+from .pairs import AlignedPairs as AlignedPairs
+from .pairs import align_pairs as align_pairs
 from .symmetries import Group as Group
 from .symmetries import Symmetries as Symmetries
 from .symmetries import symmetry_groups as symmetry_groups

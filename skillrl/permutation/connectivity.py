@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,11 +16,22 @@ from torch.utils import _pytree as pytree
 
 from skillrl.errors import InvalidValueError
 from skillrl.permutation.interpolation import Path, Score, interpolate
-from skillrl.permutation.many import Alignments
 from skillrl.permutation.trace import Forward, call, copy_of, evaluate
+from skillrl.permutation.transformation import Transformation
 from skillrl.randomness import drawn_aside
 
 Matrix = list[list[float]]
+
+
+class Aligned(Protocol):
+    """Several networks that can be brought into the coordinates of each other."""
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The networks as they were."""
+
+    def between(self, target: int, source: int) -> Transformation:
+        """Return what brings one network into the coordinates of another."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,7 @@ class Modes:
         alphas: where the paths were scored.
         paths: scores along the path from network i to network j, by ``"i-j"``, before and after.
         before: barriers between the networks as they were.
-        after: barriers between the aligned networks.
+        after: barriers after the second network of each pair was aligned to the first.
         threshold: below which two networks count as connected.
         clusters: for each network, the number of its mode, from 0: networks that are connected by
             either path, directly or by way of others, have the same.
@@ -63,7 +74,7 @@ class Modes:
 
 
 def modes(
-    alignments: Alignments,
+    alignments: Aligned,
     score: Score,
     inputs: Any,
     *,
@@ -76,7 +87,8 @@ def modes(
     """Score the paths between all pairs of networks, before and after alignment.
 
     Args:
-        alignments: of the networks, by ``align_many``.
+        alignments: of the networks, by ``align_pairs``, or by ``align_many``, which leaves higher
+            barriers.
         score: from a network to a number, such as a mean return over the same episodes.
         inputs: on which outputs are compared.
         threshold: barriers up to this connect two networks.
@@ -91,22 +103,23 @@ def modes(
     if not threshold >= 0:
         raise InvalidValueError(f"threshold should be at least 0. Received {threshold}.")
     networks = alignments.networks
-    aligned = [alignments.apply(number) for number in range(len(networks))]
     scores = [float(score(network)) for network in networks]
     paths: dict[str, dict[str, list[float]]] = {"before": {}, "after": {}}
-    barriers = {key: np.zeros((len(networks), len(networks))) for key in paths}
+    barriers, distances = (
+        {key: np.zeros((len(networks), len(networks))) for key in paths} for _ in range(2)
+    )
     inner = [alpha for alpha in alphas if 0 < alpha < 1]
     places = (0.0, *inner, 1.0)
-    for (i, j), (key, each) in (
-        (pair, kind)
-        for pair in combinations(range(len(networks)), 2)
-        for kind in (("before", networks), ("after", aligned))
-    ):
-        # The scores of the ends are known: the networks are the same before and after.
-        between = (float(score(interpolate(each[i], each[j], alpha))) for alpha in inner)
-        path = Path(places, (scores[i], *between, scores[j]))
-        paths[key][f"{i}-{j}"] = list(path.scores)
-        barriers[key][i, j] = barriers[key][j, i] = path.barrier(losses=losses, random=random)
+    for i, j in combinations(range(len(networks)), 2):
+        first, second = networks[i], networks[j]
+        ends = {"before": second, "after": alignments.between(i, j).apply(second)}
+        for key, end in ends.items():
+            # The scores of the ends are known: the networks are the same before and after.
+            between = (float(score(interpolate(first, end, alpha))) for alpha in inner)
+            path = Path(places, (scores[i], *between, scores[j]))
+            paths[key][f"{i}-{j}"] = list(path.scores)
+            barriers[key][i, j] = barriers[key][j, i] = path.barrier(losses=losses, random=random)
+            distances[key][i, j] = distances[key][j, i] = _parameter_distance(first, end)
     # A path that needs no alignment connects as well.
     lower = np.minimum(barriers["before"], barriers["after"])
     return Modes(
@@ -117,10 +130,10 @@ def modes(
         after=barriers["after"].tolist(),
         threshold=threshold,
         clusters=clusters_of(lower, threshold),
-        linkage=_tree(lower).tolist(),
+        linkage=tree(lower).tolist(),
         functional_distance=_functional_distances(networks, inputs, forward),
-        parameter_distance=_parameter_distances(networks),
-        aligned_parameter_distance=_parameter_distances(aligned),
+        parameter_distance=distances["before"].tolist(),
+        aligned_parameter_distance=distances["after"].tolist(),
     )
 
 
@@ -134,13 +147,19 @@ def clusters_of(barriers: Matrix | np.ndarray, threshold: float) -> list[int]:
     >>> clusters_of([[0.0, 0.9, 0.1], [0.9, 0.0, 0.8], [0.1, 0.8, 0.0]], threshold=0.1)
     [0, 1, 0]
     """
-    found = fcluster(_tree(barriers), threshold, criterion="distance").tolist()
+    found = fcluster(tree(barriers), threshold, criterion="distance").tolist()
     numbers = {name: number for number, name in enumerate(dict.fromkeys(found))}
     return [numbers[name] for name in found]
 
 
-def _tree(barriers: Matrix | np.ndarray) -> np.ndarray:
-    """The hierarchy of single linkage: who is connected by way of others belongs together."""
+def tree(barriers: Matrix | np.ndarray) -> np.ndarray:
+    """Return the hierarchy of single linkage, as SciPy's ``linkage`` does.
+
+    Who is connected by way of others belongs together.
+
+    Args:
+        barriers: between all pairs of networks, ``(N, N)``, symmetric.
+    """
     return linkage(squareform(np.asarray(barriers), checks=False), method="single")
 
 
@@ -155,12 +174,12 @@ def _functional_distances(networks: Sequence[nn.Module], inputs: Any, forward: F
     return _relative_distances(torch.stack(outputs))
 
 
-def _parameter_distances(networks: Sequence[nn.Module]) -> Matrix:
+def _parameter_distance(*networks: nn.Module) -> float:
     rows = [
         torch.cat([parameter.detach().flatten().double() for parameter in network.parameters()])
         for network in networks
     ]
-    return _relative_distances(torch.stack(rows))
+    return _relative_distances(torch.stack(rows))[0][1]
 
 
 def _relative_distances(rows: Tensor) -> Matrix:

@@ -374,7 +374,7 @@ def test_the_order_of_a_copied_library_is_found(
         raise NotEquivalentError("It computes something else.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("skillrl.commands.align.align_many", unproven)
+        patch.setattr("skillrl.commands.align.align_pairs", unproven)
         with pytest.raises(InvalidValueError, match=r"pair-000: It computes .* pair-001: It"):
             align([tiny_run, other], out=tmp_path / "none", settings=QUICK, progress=False)
     # A pair may be named instead.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from skillrl.errors import InvalidValueError
-from skillrl.permutation import Transformation, align_many, interpolate, modes, symmetry_groups
+from skillrl.permutation import Transformation, align_pairs, interpolate, modes, symmetry_groups
 from skillrl.permutation.connectivity import clusters_of
 
 
@@ -39,7 +39,7 @@ def test_copies_are_one_mode_and_others_are_others() -> None:
         with torch.no_grad():
             return min(float((module(observations()) - each).square().mean()) for each in targets)
 
-    alignments = align_many(networks, observations())
+    alignments = align_pairs(networks, observations())
     found = modes(alignments, loss, observations(), threshold=1e-9, losses=True)
     assert found.clusters == [0, 1, 0, 1]
     assert found.scores == pytest.approx([0.0] * 4, abs=1e-12)
@@ -67,7 +67,7 @@ def test_a_path_that_needs_no_alignment_connects_as_well() -> None:
     def score(module: nn.Module) -> float:
         return float(any(torch.equal(module.get_parameter("0.weight"), each) for each in good))
 
-    alignments = align_many(pair, observations())
+    alignments = align_pairs(pair, observations())
     found = modes(alignments, score, observations(), threshold=0.1, alphas=alphas)
     assert (found.before[0][1], found.after[0][1]) == (0.0, 1.0)
     assert found.clusters == [0, 0]
@@ -75,7 +75,7 @@ def test_a_path_that_needs_no_alignment_connects_as_well() -> None:
 
 
 def test_a_threshold_is_not_negative() -> None:
-    alignments = align_many([network(0, 1.0), network(1, 1.0)], observations())
+    alignments = align_pairs([network(0, 1.0), network(1, 1.0)], observations())
     with pytest.raises(InvalidValueError, match="threshold"):
         modes(alignments, lambda _: 0.0, observations(), threshold=-1)
 
