@@ -25,6 +25,7 @@ from skillrl.discovery import run as runs
 from skillrl.discovery.events import (
     Event,
     OnEvent,
+    Preparing,
     RewardFitted,
     RunStarted,
     SkillFinished,
@@ -181,6 +182,11 @@ class Status:
         return ", ".join(parts)
 
 
+def preparing(event: Preparing) -> str:
+    """Return a line on what comes before a skill's training."""
+    return f"skill {event.generation}: {event.what}"
+
+
 def fitted(event: RewardFitted, recipe: Recipe) -> str:
     """Return a line on a reward that was fitted, or drawn at random."""
     head = f"skill {event.generation}" + (f", attempt {event.attempt + 1}" if event.attempt else "")
@@ -228,11 +234,12 @@ def _lines(recipe: Recipe) -> OnEvent:
             line = str(event.memory)
         elif isinstance(event, SkillFinished):
             line = finished(event)
+        elif isinstance(event, RewardFitted):
+            status.after(event, now)
+            line = fitted(event, recipe)
         else:
-            line = status.after(event, now)
-            if isinstance(event, RewardFitted):
-                line = fitted(event, recipe)
-            elif now - printed < LINE_INTERVAL:
+            line = preparing(event) if isinstance(event, Preparing) else status.after(event, now)
+            if now - printed < LINE_INTERVAL:
                 return
         printed = now
         print(line, file=sys.stderr, flush=True)
@@ -257,6 +264,9 @@ def _bar(recipe: Recipe) -> Iterator[OnEvent]:
                 last = event.skill.index == recipe.generations - 1
                 what = "finished" if last else "on to the next skill"
                 progress.update(task, completed=0, description=what)
+                return
+            if isinstance(event, Preparing):
+                progress.update(task, completed=0, description=preparing(event))
                 return
             line = status.after(event, time.monotonic())
             if isinstance(event, RewardFitted):

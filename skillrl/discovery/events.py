@@ -19,6 +19,16 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
+class Preparing:
+    """Samples of a skill are gathered, or its reward is fitted, which takes minutes from pixels."""
+
+    generation: int
+    """The skill's number, from 0."""
+    what: str
+    """In words."""
+
+
+@dataclass(frozen=True)
 class RewardFitted:
     """A new reward was fitted; training of its skill begins."""
 
@@ -52,5 +62,5 @@ class SkillFinished:
     skill: Skill
 
 
-Event = RunStarted | RewardFitted | Trained | SkillFinished
+Event = RunStarted | Preparing | RewardFitted | Trained | SkillFinished
 OnEvent = Callable[[Event], None]

@@ -27,7 +27,14 @@ from skillrl.discovery.archive import Archive
 from skillrl.discovery.asking import asked_for, component_of, lasting, told_apart_by
 from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from skillrl.discovery.evaluation import Evaluation
-from skillrl.discovery.events import OnEvent, RewardFitted, RunStarted, SkillFinished, Trained
+from skillrl.discovery.events import (
+    OnEvent,
+    Preparing,
+    RewardFitted,
+    RunStarted,
+    SkillFinished,
+    Trained,
+)
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
 from skillrl.discovery.memory import Memory, memory_for
@@ -272,6 +279,7 @@ class Discovery:
         With the latter the number of the exploration that reached each observation.
         """
         started = time.monotonic()
+        self.on_event(Preparing(self.generation, "gathering samples"))
         samples, envs = self.recipe.samples, self.sample_env
         # What the parent's own reward, which is not fitted to anything else yet, says of its way.
         score = self._parents_score() if samples.earned > 0 else None
@@ -328,6 +336,7 @@ class Discovery:
     def fit_reward(self, negatives: np.ndarray, positives: np.ndarray, others: np.ndarray) -> None:
         """Train the reward network on, to ask for the positives and for nothing seen before."""
         started = time.monotonic()
+        self.on_event(Preparing(self.generation, "fitting its reward"))
         fit = self.recipe.reward
         separation = fit_reward(
             self.reward,

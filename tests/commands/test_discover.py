@@ -19,7 +19,13 @@ from skillrl import cli
 from skillrl.commands import discover as command
 from skillrl.commands.discover import Status, command_to_look, discover, resume_command
 from skillrl.discovery import run as runs
-from skillrl.discovery.events import RewardFitted, RunStarted, SkillFinished, Trained
+from skillrl.discovery.events import (
+    Preparing,
+    RewardFitted,
+    RunStarted,
+    SkillFinished,
+    Trained,
+)
 from skillrl.discovery.library import SkillLibrary, load_skill
 from skillrl.discovery.memory import Memory
 from skillrl.discovery.recipes import recipe_for
@@ -249,6 +255,12 @@ def test_without_a_terminal_a_line_is_printed_every_half_minute(
         on_event(Trained(0, second, 1.0))
     steps = re.findall(r"(\d+) of 512 steps", capsys.readouterr().err)
     assert steps == ["30", "60", "90"]
+    # What is prepared is told as rarely.
+    now = 100.0
+    on_event(Preparing(1, "gathering samples"))
+    now = 150.0
+    on_event(Preparing(1, "fitting its reward"))
+    assert capsys.readouterr().err == "skill 1: fitting its reward\n"
 
 
 def test_every_reward_is_reported_before_training(
@@ -293,6 +305,7 @@ def test_a_terminal_gets_a_bar_and_the_finished_skills_above_it(
     monkeypatch.setenv("COLUMNS", "120")
     with command._show(tiny_recipe, progress=True) as on_event:
         on_event(RunStarted(Memory(rollouts=2**20, archive=0, samples=2**22, starts=0)))
+        on_event(Preparing(0, "fitting its reward"))
         on_event(RewardFitted(0, SEPARATION, 0.0))
         on_event(Trained(0, 256, 0.02))
         on_event(SkillFinished(load_skill(tiny_run / "skills/000")))

@@ -18,7 +18,7 @@ import torch
 from runs import Killed, assert_same_skills, kill_at, skills, small
 from skillrl.agents import SkillPolicy, SkillPPO
 from skillrl.discovery import evaluation, loop, progress, training
-from skillrl.discovery.events import Event, RewardFitted, SkillFinished, Trained
+from skillrl.discovery.events import Event, Preparing, RewardFitted, SkillFinished, Trained
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.run import discover
 from skillrl.discovery.settings import GuideRecipe, Recipe, RestartRecipe
@@ -87,7 +87,12 @@ def test_events_come_in_the_order_of_the_method(tmp_path: Path) -> None:
     seen: list[Event] = []
     discover(MAZE, tmp_path / "run", on_event=seen.append)
     names = [key.__name__ for key, _ in itertools.groupby(seen, type)]
-    assert names == ["RunStarted", *["RewardFitted", "Trained", "SkillFinished"] * 2]
+    assert names == [
+        "RunStarted",
+        *["Preparing", "RewardFitted", "Trained", "SkillFinished"] * 2,
+    ]
+    asked = [event.what for event in seen if isinstance(event, Preparing)]
+    assert asked == ["gathering samples", "fitting its reward"] * 2
     steps = [event.steps for event in seen if isinstance(event, Trained)]
     assert steps == [128, 256, 384] * 2
 
@@ -234,7 +239,8 @@ def test_a_reward_that_is_never_met_is_given_up_for_another_one(
     assert [e.attempt for e in seen if isinstance(e, RewardFitted)] == [0, 1, 2] * 2
     # Twice given up after two rollouts of ten; the third reward is kept.
     names = [key.__name__ for key, _ in itertools.groupby(seen, type)]
-    assert names == ["RunStarted", *[*["RewardFitted", "Trained"] * 3, "SkillFinished"] * 2]
+    attempt = ["Preparing", "RewardFitted", "Trained"]
+    assert names == ["RunStarted", *[*attempt * 3, "SkillFinished"] * 2]
     assert [skill.record.steps for skill in library] == [14 * 128] * 2
     # Each time 6 environments follow the policy for 20 steps, and explore twice for 5.
     assert library[0].record.sample_steps == 3 * 6 * (20 + 2 * 5)
