@@ -51,7 +51,7 @@ def variant(problem: Problem, rule: str = "online", refresh: str = "sweep") -> T
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under 60 seconds, nothing recorded")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--outcomes", type=Path, default=OUTCOMES / "rules_in_ppo")
     options = parser.parse_args()
