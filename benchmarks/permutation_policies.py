@@ -65,8 +65,7 @@ from skillrl.agents.zip_files import save_agent
 from skillrl.commands.policies import common_task, read_policies
 from skillrl.commands.train import write_recipe
 from skillrl.discovery.descriptors import describe, feet_of
-from skillrl.permutation import Modes, Transformation, interpolate
-from skillrl.permutation.connectivity import clusters_of, tree
+from skillrl.permutation import Transformation, interpolate
 from skillrl.report.barriers import plot_barriers
 
 # Episodes in which is seen what a robot does.
@@ -241,8 +240,8 @@ class Acting:
         return self.network.predict(observation, state, starts)
 
 
-def described(job: tuple[Problem, Path, int]) -> dict[str, Any] | None:
-    """What the robot of a trained seed does; None where there is no robot."""
+def described(job: tuple[Problem, Path, int]) -> dict[str, Any]:
+    """What the robot of a trained seed does."""
     problem, runs, seed = job
     torch.set_num_threads(1)
     (policy,) = read_policies([problem.folder(runs) / f"seed-{seed:03d}" / "agent.zip"])
@@ -250,7 +249,8 @@ def described(job: tuple[Problem, Path, int]) -> dict[str, Any] | None:
     acting: Any = Acting(policy.network)
     steps = problem.limit or 1_000
     found = describe(acting, task.env, task.env_kwargs, episodes=ROBOTS, steps=steps)
-    return None if found is None else {"name": found.name, **dataclasses.asdict(found)}
+    assert found is not None
+    return {"name": found.name, **dataclasses.asdict(found)}
 
 
 def behaviours(
@@ -346,26 +346,12 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
     """Draw the barriers between a robot's policies, as they are and matched by both."""
     does = found["behaviours"]
     before, after = (barrier_matrix(found["pairs"], side) for side in ("plain", "by both"))
-    lower = np.minimum(before, after)
-    modes = Modes(
-        scores=[each["return"] for each in does],
-        alphas=[],
-        paths={},
-        before=before.tolist(),
-        after=after.tolist(),
-        threshold=THRESHOLD,
-        clusters=clusters_of(lower, THRESHOLD),
-        linkage=tree(lower).tolist(),
-        functional_distance=[],
-        parameter_distance=[],
-        aligned_parameter_distance=[],
-    )
     ways = [
         "on its back" if each["upside_down"] > 0.5 else f"{each['forward_velocity']:.1f} m/s"
         for each in does
     ]
     labels = [f"{each['seed']}: {way}" for each, way in zip(does, ways, strict=True)]
-    plot_barriers(path, modes, labels)
+    plot_barriers(path, before.tolist(), after.tolist(), THRESHOLD, labels)
 
 
 def barrier_matrix(pairs: Sequence[Mapping[str, Any]], side: str) -> np.ndarray:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +206,7 @@ def _compare(group: _Group, env: str | None, settings: Settings, progress: bool)
     sizes = {part.name: part.size for part in groups}
     comparison = Comparison(
         *(names, paths, task, found.coordinates, found.errors, found.random, result),
-        {when: _action_kl(pairs, when == "after", found.inputs) for when in ("before", "after")},
+        _action_kl(pairs, found.inputs),
         *(sizes, idle, drawn, group.folder),
     )
     shared.save(group.folder / "alignments.safetensors")
@@ -223,20 +222,19 @@ def _plane(networks: Sequence[nn.Module], score: Callable[[nn.Module], float]) -
         return None
 
 
-def _action_kl(pairs: AlignedPairs, aligned: bool, inputs: PyTorchObs) -> Matrix | None:
+def _action_kl(pairs: AlignedPairs, inputs: PyTorchObs) -> dict[str, Matrix | None]:
     """How far what is half-way between two policies does from what they do; None with use_sde."""
-    networks = pairs.networks
-    found = np.zeros((len(networks), len(networks)))
-    for i, j in combinations(range(len(networks)), 2):
-        first, second = networks[i], networks[j]
-        if aligned:
-            second = pairs.between(i, j).apply(second)
-        a, b, middle = map(_policy, (first, second, interpolate(first, second, 0.5)))
-        try:
-            found[i, j] = found[j, i] = action_kl(middle, [a, b], inputs)
-        except InvalidValueError:
-            return None
-    return found.tolist()
+    count = len(pairs.networks)
+    found = {when: np.zeros((count, count)) for when in ("before", "after")}
+    for (i, j), transformation in pairs.transformations.items():
+        first, second = pairs.networks[i], pairs.networks[j]
+        for when, end in (("before", second), ("after", transformation.apply(second))):
+            a, b, middle = map(_policy, (first, end, interpolate(first, end, 0.5)))
+            try:
+                found[when][i, j] = found[when][j, i] = action_kl(middle, [a, b], inputs)
+            except InvalidValueError:
+                return dict.fromkeys(found)
+    return {when: each.tolist() for when, each in found.items()}
 
 
 def _policy(network: nn.Module) -> PolicyNetwork:

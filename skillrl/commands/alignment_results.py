@@ -87,7 +87,7 @@ def write(comparison: Comparison, settings: Mapping[str, Any], notes: Mapping[st
         notes: what else is to be known of these policies, as JSON.
     """
     folder, names, modes = comparison.folder, comparison.names, comparison.modes
-    plot_barriers(folder / "barriers.png", modes, names)
+    plot_barriers(folder / "barriers.png", modes.before, modes.after, modes.threshold, names)
     plot_returns(folder / "curves.png", modes, names, comparison.random)
     if comparison.plane is not None:
         plot_plane(folder / "plane.png", comparison.plane, names[:3])

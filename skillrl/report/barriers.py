@@ -13,6 +13,7 @@ from scipy.cluster.hierarchy import dendrogram
 
 from skillrl.files import write_atomically
 from skillrl.permutation import Modes
+from skillrl.permutation.connectivity import Matrix, tree
 from skillrl.permutation.plane import Plane
 
 # Characters of a name that have room.
@@ -21,25 +22,29 @@ _LONGEST = 16
 _WRITTEN = 12
 
 
-def plot_barriers(path: Path, modes: Modes, labels: Sequence[str]) -> None:
+def plot_barriers(
+    path: Path, before: Matrix, after: Matrix, threshold: float, labels: Sequence[str]
+) -> None:
     """Draw the barriers before and after alignment, in the order of a dendrogram beside them.
 
     Args:
         path: the file, ``*.png``.
-        modes: of the networks.
-        labels: their names.
+        before: barriers between the networks as they were, ``(N, N)``, symmetric.
+        after: barriers between the aligned networks, ``(N, N)``, symmetric.
+        threshold: barriers up to this connect two networks.
+        labels: names of the networks.
     """
     labels, count = _short(labels), len(labels)
     size = min(max(2.0 + 0.45 * count, 3.5), 9.0)
     figure = _figure(2.6 * size, size)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 0.45))
-    tree = dendrogram(np.array(modes.linkage), no_plot=True)
-    order = tree["leaves"]
+    drawn = dendrogram(tree(np.minimum(before, after)), no_plot=True)
+    order = drawn["leaves"]
     names = [labels[number] for number in order]
-    top = max(np.max(modes.before), np.max(modes.after), modes.threshold, 1e-6)
+    top = max(np.max(before), np.max(after), threshold, 1e-6)
     for axes, title, matrix in (
-        (left, "before alignment", modes.before),
-        (middle, "after alignment", modes.after),
+        (left, "before alignment", before),
+        (middle, "after alignment", after),
     ):
         values = np.array(matrix)[np.ix_(order, order)]
         image = axes.imshow(values, vmin=0, vmax=top, cmap="magma_r")
@@ -53,12 +58,12 @@ def plot_barriers(path: Path, modes: Modes, labels: Sequence[str]) -> None:
                 colour = "white" if dark else "black"
                 axes.text(column, row, text, ha="center", va="center", color=colour, size=8)
     figure.colorbar(image, ax=[left, middle], label="barrier", shrink=0.8)
-    for heights, leaves in zip(tree["dcoord"], tree["icoord"], strict=True):
+    for heights, leaves in zip(drawn["dcoord"], drawn["icoord"], strict=True):
         # The leaves are at 5, 15, … as SciPy counts; here they stand beside the rows.
-        connected = max(heights) <= modes.threshold
+        connected = max(heights) <= threshold
         rows = (np.array(leaves) - 5) / 10
         right.plot(heights, rows, color="tab:orange" if connected else "grey")
-    right.axvline(modes.threshold, color="grey", linestyle="--", linewidth=1)
+    right.axvline(threshold, color="grey", linestyle="--", linewidth=1)
     right.set(title="connected at", xlabel="barrier", yticks=[], ylim=(count - 0.5, -0.5))
     right.set_xlim(-0.02 * top, 1.05 * top)
     right.spines[["left", "right", "top"]].set_visible(False)

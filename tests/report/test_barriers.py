@@ -39,7 +39,7 @@ def colours(path: Path) -> int:
 
 
 def test_figures_are_drawn(modes: Modes, tmp_path: Path) -> None:
-    plot_barriers(tmp_path / "barriers.png", modes, LABELS)
+    plot_barriers(tmp_path / "barriers.png", modes.before, modes.after, 0.1, LABELS)
     plot_returns(tmp_path / "curves.png", modes, LABELS, random=0.0)
     corners = [[0.0, 0.0], [1.0, 0.0], [0.5, 1.0]]
     grid = Plane(corners, [0.0, 0.5, 1.0], [0.0, 1.0], [[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]])
@@ -64,6 +64,6 @@ def test_the_matrix_is_in_the_order_of_the_tree(
         return own(self, values, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Axes, "imshow", imshow)
-    plot_barriers(tmp_path / "barriers.png", modes, LABELS)
+    plot_barriers(tmp_path / "barriers.png", modes.before, modes.after, 0.1, LABELS)
     # Who is connected stands side by side.
     assert drawn[1][0, 1] == 0.02 or drawn[1][1, 2] == 0.02
