@@ -52,6 +52,7 @@ class Discover(Parsed):
       skillrl discover HalfCheetah-v5 --run runs/cheetah-3 --resume
       skillrl discover montezuma
       skillrl discover MyRobot-v0 --import my_package --agent.learning-rate 1e-4
+      skillrl discover MyRobot-v0 --import my_package --agent recurrent-ppo --memory.state-size 32
       skillrl discover Ant-v5 --help      (the recipe of Ant-v5)
     """
 
