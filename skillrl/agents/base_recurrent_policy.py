@@ -28,8 +28,10 @@ class BaseRecurrentPolicy(BasePolicy):
             ``"online"``, ``"truncated"``, ``"one_step"``, ``"spatial"`` or ``"bptt"``; of a GRU
             ``"snap1"``, ``"truncated"`` or ``"bptt"``. None for the first of these.
         encoder: units of the layers in front of each recurrence; may be none.
-        cell_kwargs: other arguments of the recurrent layers: ``r_min``, ``r_max``, ``max_phase``
-            and ``horizon`` of all but the GRU, ``gain`` of the LRU, ``activation`` of trace units.
+        cell_kwargs: other arguments of the recurrent layers: of all but the GRU ``horizon``
+            or ``r_min`` and ``r_max`` (horizons from 1 to 100 steps if none is given), and
+            ``min_phase`` and ``max_phase`` (from 0.1 if none is given); ``gain`` of the LRU,
+            ``activation`` of trace units.
         kwargs: as ``args``.
 
     Raises:

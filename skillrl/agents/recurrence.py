@@ -35,6 +35,12 @@ CELLS: dict[str, type[RecurrentLayer]] = {
     "gru": GRU,
 }
 
+# How long units remember at first, and how fast their states turn, of all cells that have these.
+# What an agent has to remember lasts for any time from a step to an episode, and rarely repeats: on
+# logarithmic scales there are units for all of it, while of those of the LRU's own beginning hardly
+# one counts over tens of steps.
+SPREAD: dict[str, Any] = {"horizon": (1, 100), "min_phase": 0.1}
+_IN_THEIR_PLACE = {"horizon": {"r_min", "r_max"}, "min_phase": {"max_phase"}}
 
 # What sb3-contrib's recurrent policies call what these have; None for what they have not.
 _OTHER_NAMES = {
@@ -163,7 +169,7 @@ class Recurrence(nn.Module):
         cell: ``"lru"``, ``"linear-rtu"``, ``"nonlinear-rtu"`` or ``"gru"``.
         state_size: units of the recurrent layer.
         rule: its learning rule; None for the first that it has.
-        cell_kwargs: its other arguments, such as ``r_min`` or ``horizon``.
+        cell_kwargs: its other arguments, such as ``horizon``, in the place of those in ``SPREAD``.
 
     Raises:
         InvalidValueError: if an argument is out of range, or the cell does not have the rule.
@@ -195,7 +201,14 @@ class Recurrence(nn.Module):
             f"The cell {cell!r}",
             "cell_kwargs",
         )
-        self.layer = kind(input_size, state_size, rule=rule or kind.rules[0], **cell_kwargs)
+        spread = {
+            name: value
+            for name, value in SPREAD.items()
+            if name in parameters_of(kind) and not cell_kwargs.keys() & _IN_THEIR_PLACE[name]
+        }
+        self.layer = kind(
+            input_size, state_size, rule=rule or kind.rules[0], **{**spread, **cell_kwargs}
+        )
         self.output_size = self.layer.output_size
 
     def forward(

@@ -16,7 +16,7 @@ from skillrl.errors import InvalidValueError
 from skillrl.recurrent.carry import Carry
 from skillrl.recurrent.diagonal import DiagonalLayer
 from skillrl.recurrent.layer import Expanded, RecurrentLayer
-from skillrl.recurrent.lru import complement, eigenvalues, spread
+from skillrl.recurrent.lru import Horizon, complement, eigenvalues, spread
 from skillrl.recurrent.recipes import Rule
 
 Activation = Literal["relu", "tanh"]
@@ -37,7 +37,8 @@ class LinearRTU(DiagonalLayer):
         r_min: smallest |λ| at first.
         r_max: largest |λ| at first.
         max_phase: largest phase of λ at first.
-        horizon: steps that the states should outlive, in the place of ``r_min``.
+        horizon: steps that the states should outlive, or a pair; as in ``LRU``.
+        min_phase: smallest phase of λ at first; as in ``LRU``.
 
     >>> outputs, carry = LinearRTU(3, 8)(torch.randn(16, 4, 3))
     >>> outputs.shape
@@ -54,11 +55,14 @@ class LinearRTU(DiagonalLayer):
         r_min: float = 0.0,
         r_max: float = 1.0,
         max_phase: float = 2 * math.pi,
-        horizon: float | None = None,
+        horizon: Horizon | None = None,
+        min_phase: float = 0.0,
     ) -> None:
         super().__init__(input_size, state_size, 2 * state_size, rule)
         self.activation = _known(activation)
-        self.nu_log, self.theta_log = spread(state_size, r_min, r_max, max_phase, horizon)
+        self.nu_log, self.theta_log = spread(
+            state_size, r_min, r_max, max_phase, horizon, min_phase
+        )
 
     def decay(self) -> Tensor:
         """Return λ, ``(state_size, 2)``."""
@@ -86,7 +90,8 @@ class NonlinearRTU(RecurrentLayer):
         r_min: smallest |λ| at first.
         r_max: largest |λ| at first.
         max_phase: largest phase of λ at first.
-        horizon: steps that the states should outlive, in the place of ``r_min``.
+        horizon: steps that the states should outlive, or a pair; as in ``LRU``.
+        min_phase: smallest phase of λ at first; as in ``LRU``.
 
     >>> outputs, carry = NonlinearRTU(3, 8)(torch.randn(16, 4, 3))
     >>> outputs.shape
@@ -105,11 +110,14 @@ class NonlinearRTU(RecurrentLayer):
         r_min: float = 0.0,
         r_max: float = 1.0,
         max_phase: float = 2 * math.pi,
-        horizon: float | None = None,
+        horizon: Horizon | None = None,
+        min_phase: float = 0.0,
     ) -> None:
         super().__init__(input_size, state_size, 2 * state_size, rule)
         self.activation = _known(activation)
-        self.nu_log, self.theta_log = spread(state_size, r_min, r_max, max_phase, horizon)
+        self.nu_log, self.theta_log = spread(
+            state_size, r_min, r_max, max_phase, horizon, min_phase
+        )
         scale = (2 * input_size) ** -0.5
         self.input_weight = nn.Parameter(torch.randn(input_size, 2, state_size) * scale)
 

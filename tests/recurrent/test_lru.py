@@ -81,6 +81,20 @@ def test_with_a_horizon_all_states_outlive_the_delay(horizon: int) -> None:
     assert left.min() > math.exp(-1) - 1e-9
 
 
+def test_horizons_and_phases_on_logarithmic_scales() -> None:
+    decay = torch.view_as_complex(LRU(2, 4_000, horizon=(2, 200), min_phase=0.01).decay())
+    # The times in which 1/e is left: as many from 2 to 20 as from 20 to 200.
+    times = -1 / decay.abs().log()
+    assert times.min() > 2 - 1e-9 and times.max() < 200 + 1e-9
+    assert (times < 20).double().mean().item() == pytest.approx(0.5, abs=0.03)
+    phases = decay.angle() % (2 * math.pi)
+    assert phases.min() > 0.01 - 1e-9
+    middle = math.sqrt(0.01 * 2 * math.pi)
+    assert (phases < middle).double().mean().item() == pytest.approx(0.5, abs=0.03)
+    alike = torch.view_as_complex(LRU(2, 50, horizon=[10, 10]).decay())
+    torch.testing.assert_close(alike.abs(), torch.full((50,), math.exp(-0.1)))
+
+
 def test_states_at_the_unit_circle_are_finite_in_float32() -> None:
     torch.set_default_dtype(torch.float32)
     layer = LRU(2, 100_000, r_min=0.0, r_max=1.0)
@@ -117,7 +131,13 @@ def test_without_gradients_no_sensitivities_are_computed() -> None:
         ({"r_min": 0.9, "r_max": 0.5}, "r_min=0.9, r_max=0.5"),
         ({"r_max": 1.5}, "r_max=1.5"),
         ({"max_phase": 0.0}, "max_phase should be in (0, 2π]. Received 0.0"),
+        ({"min_phase": -0.1}, "min_phase should be in [0, max_phase). Received -0.1"),
+        ({"min_phase": 1.0, "max_phase": 1.0}, "Received 1.0, and 1.0"),
         ({"horizon": 0.5}, "horizon=0.5"),
+        ({"horizon": (0.5, 10)}, "from the shortest to the longest. Received (0.5, 10)"),
+        ({"horizon": (10, 5)}, "Received (10, 5)"),
+        ({"horizon": [10]}, "Received [10]"),
+        ({"horizon": (1, 10), "r_max": 0.9}, "r_min=0.0 and r_max=0.9"),
         ({"gain": 0.0}, "gain should be positive"),
         ({"horizon": 10, "r_min": 0.5}, "in the place of r_min"),
         ({"horizon": 1_000, "r_max": 0.9}, "for a horizon of 1000 steps"),
