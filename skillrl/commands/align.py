@@ -238,7 +238,7 @@ def _action_kl(pairs: AlignedPairs, inputs: PyTorchObs) -> dict[str, Matrix | No
 
 
 def _policy(network: nn.Module) -> PolicyNetwork:
-    """What is made of policies by transforming and interpolating is a policy."""
+    """What is made of policies by transforming and interpolating is one, for the type checker."""
     assert isinstance(network, PolicyNetwork)
     return network
 
@@ -335,6 +335,7 @@ def _counted(
         task, done = shown.add_task(what, total=total), 0
 
         def scored(network: nn.Module) -> float:
+            """Score a network, and show that one more is."""
             nonlocal done
             value = score(network)
             done += 1

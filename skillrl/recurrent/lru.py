@@ -30,13 +30,13 @@ class LRU(DiagonalLayer):
         rule: learning rule: online, truncated, one_step, spatial or bptt.
         r_min: smallest |λ| at first, in [0, r_max).
         r_max: largest |λ| at first, in (r_min, 1].
+        min_phase: smallest phase of λ at first, in [0, max_phase). From 0 phases are spread evenly,
+            from above 0 evenly on a logarithmic scale.
         max_phase: largest phase of λ at first, in (0, 2π].
         horizon: steps that the states should outlive, in the place of ``r_min``: at first every
             state keeps at least 1/e of what came in that long ago. With a pair, in the place of
             ``r_max``, too, they keep 1/e for different times, evenly spread from the first number
             of steps to the second on a logarithmic scale.
-        min_phase: smallest phase at first, in [0, max_phase). From 0 they are spread evenly, from
-            above 0 evenly on a logarithmic scale.
         gain: γ at first; None for √(1 − |λ|²), with which the states of noise have the size of the
             noise. That makes what a single input leaves behind the smaller the longer it lasts; 1
             keeps it as large as it came in.
@@ -59,16 +59,16 @@ class LRU(DiagonalLayer):
         rule: Rule = "online",
         r_min: float = 0.0,
         r_max: float = 1.0,
+        min_phase: float = 0.0,
         max_phase: float = 2 * math.pi,
         horizon: Horizon | None = None,
-        min_phase: float = 0.0,
         gain: float | None = None,
     ) -> None:
         super().__init__(input_size, state_size, input_size, rule)
         if gain is not None and not 0 < gain < math.inf:
             raise InvalidValueError(f"gain should be positive. Received {gain}.")
         self.nu_log, self.theta_log = spread(
-            state_size, r_min, r_max, max_phase, horizon, min_phase
+            state_size, r_min, r_max, min_phase, max_phase, horizon
         )
         gains = complement(self.nu_log.detach())
         self.gamma_log = nn.Parameter((gains if gain is None else gains.fill_(gain)).log())
@@ -113,9 +113,9 @@ def spread(
     state_size: int,
     r_min: float,
     r_max: float,
+    min_phase: float,
     max_phase: float,
     horizon: Horizon | None,
-    min_phase: float,
 ) -> tuple[nn.Parameter, nn.Parameter]:
     """Draw ν and θ of λ, as ``LRU`` describes; |λ|² is uniform on [r_min², r_max²].
 

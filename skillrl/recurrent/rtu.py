@@ -36,9 +36,9 @@ class LinearRTU(DiagonalLayer):
         activation: f, ``"relu"`` or ``"tanh"``.
         r_min: smallest |λ| at first.
         r_max: largest |λ| at first.
+        min_phase: smallest phase of λ at first; as in ``LRU``.
         max_phase: largest phase of λ at first.
         horizon: steps that the states should outlive, or a pair; as in ``LRU``.
-        min_phase: smallest phase of λ at first; as in ``LRU``.
 
     >>> outputs, carry = LinearRTU(3, 8)(torch.randn(16, 4, 3))
     >>> outputs.shape
@@ -54,14 +54,14 @@ class LinearRTU(DiagonalLayer):
         activation: Activation = "relu",
         r_min: float = 0.0,
         r_max: float = 1.0,
+        min_phase: float = 0.0,
         max_phase: float = 2 * math.pi,
         horizon: Horizon | None = None,
-        min_phase: float = 0.0,
     ) -> None:
         super().__init__(input_size, state_size, 2 * state_size, rule)
         self.activation = _known(activation)
         self.nu_log, self.theta_log = spread(
-            state_size, r_min, r_max, max_phase, horizon, min_phase
+            state_size, r_min, r_max, min_phase, max_phase, horizon
         )
 
     def decay(self) -> Tensor:
@@ -89,9 +89,9 @@ class NonlinearRTU(RecurrentLayer):
         activation: f, ``"relu"`` or ``"tanh"``.
         r_min: smallest |λ| at first.
         r_max: largest |λ| at first.
+        min_phase: smallest phase of λ at first; as in ``LRU``.
         max_phase: largest phase of λ at first.
         horizon: steps that the states should outlive, or a pair; as in ``LRU``.
-        min_phase: smallest phase of λ at first; as in ``LRU``.
 
     >>> outputs, carry = NonlinearRTU(3, 8)(torch.randn(16, 4, 3))
     >>> outputs.shape
@@ -109,14 +109,14 @@ class NonlinearRTU(RecurrentLayer):
         activation: Activation = "tanh",
         r_min: float = 0.0,
         r_max: float = 1.0,
+        min_phase: float = 0.0,
         max_phase: float = 2 * math.pi,
         horizon: Horizon | None = None,
-        min_phase: float = 0.0,
     ) -> None:
         super().__init__(input_size, state_size, 2 * state_size, rule)
         self.activation = _known(activation)
         self.nu_log, self.theta_log = spread(
-            state_size, r_min, r_max, max_phase, horizon, min_phase
+            state_size, r_min, r_max, min_phase, max_phase, horizon
         )
         scale = (2 * input_size) ** -0.5
         self.input_weight = nn.Parameter(torch.randn(input_size, 2, state_size) * scale)
