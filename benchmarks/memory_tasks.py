@@ -6,9 +6,10 @@ POPGym, and T-mazes; in these our agent with the rule "truncated", too, which ha
 32 steps. On each task all agents have the same environments, rollouts, batches, epochs, discount, λ
 and entropy coefficient, and 64 recurrent units, which are 128 numbers of state; in T-mazes learning
 rates fall to zero, and units remember from the beginning for up to three times the corridor's
-length (an LSTM's by the forget gates of chrono initialisation). Each has its own better learning
-rate of two, found by a shorter training with another seed. Returns are those of the trained policy
-without exploration.
+length (an LSTM's by the forget gates of chrono initialisation); there our agent's memory is an LRU
+with a gain of its own, elsewhere the linear trace unit that it has by itself. Each has its own
+better learning rate of two, found by a shorter training with another seed. Returns are those of the
+trained policy without exploration.
 
     python benchmarks/memory_tasks.py                    4 to 5 hours on two cores; resumes
     python benchmarks/memory_tasks.py --tasks T-maze*    some of them, which are not recorded
@@ -109,11 +110,12 @@ def contenders(problem: Problem) -> dict[str, Training]:
     common = {name: getattr(problem, name) for name in names} | {"learning_rate": RATES[0]}
     adam = {"optimizer_kwargs": {"eps": 1e-5, "fused": True}}
     horizon = {} if problem.horizon is None else {"horizon": problem.horizon}
-    # By the usual gain the more of what comes in is kept out, the longer it is remembered.
-    cell = {**horizon, "gain": GAIN} if horizon else {}
+    # By the usual gain, a trace unit's only one, the more of what comes in is kept out, the longer
+    # it is remembered.
+    cell = {"cell": "lru", "cell_kwargs": {**horizon, "gain": GAIN}} if horizon else {}
 
     def ours(rule: str) -> dict[str, Any]:
-        memory = {"state_size": UNITS, "rule": rule, "cell_kwargs": cell, **adam}
+        memory = {"state_size": UNITS, "rule": rule, **cell, **adam}
         return {"chunk": CHUNK, "refresh": "sweep", "policy_kwargs": memory}
 
     lstm = {"policy_kwargs": {"lstm_hidden_size": UNITS, **adam}, **horizon}

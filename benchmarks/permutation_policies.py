@@ -135,6 +135,7 @@ PROBLEMS = {
             mask_velocity=True,
             normalize=True,
             agent_kwargs={"n_steps": 128, "batch_size": 512, "chunk": 32, "learning_rate": 1e-3},
+            policy_kwargs={"cell": "lru"},  # whose states may be turned
         )
     ),
 }

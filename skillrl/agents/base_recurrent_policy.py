@@ -22,7 +22,10 @@ class BaseRecurrentPolicy(BasePolicy):
 
     Args:
         args: those of the Stable-Baselines3 policy that a subclass names as its next base.
-        cell: ``"lru"``, ``"linear-rtu"``, ``"nonlinear-rtu"`` or ``"gru"``.
+        cell: ``"linear-rtu"``, ``"lru"``, ``"nonlinear-rtu"`` or ``"gru"``. The first two are linear
+            recurrent units with the same states. Of the first the networks behind it see the
+            states themselves, from which agents learn faster; the second may take in as much as
+            its ``gain`` says, which helps where something has to be kept for very long.
         state_size: units of each recurrent layer.
         rule: their learning rule, as described at ``skillrl.recurrent.RecurrentLayer``:
             ``"online"``, ``"truncated"``, ``"one_step"``, ``"spatial"`` or ``"bptt"``; of a GRU
@@ -44,7 +47,7 @@ class BaseRecurrentPolicy(BasePolicy):
     def __init__(
         self,
         *args: Any,
-        cell: str = "lru",
+        cell: str = "linear-rtu",
         state_size: int = 64,
         rule: Rule | None = None,
         encoder: tuple[int, ...] = (64,),

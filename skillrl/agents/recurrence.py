@@ -29,8 +29,8 @@ from skillrl.recurrent import (
 from skillrl.recurrent.layer import Step
 
 CELLS: dict[str, type[RecurrentLayer]] = {
-    "lru": LRU,
     "linear-rtu": LinearRTU,
+    "lru": LRU,
     "nonlinear-rtu": NonlinearRTU,
     "gru": GRU,
 }
@@ -166,7 +166,7 @@ class Recurrence(nn.Module):
         encoder: units of the encoder's layers; none for features as they are, under which nothing
             that is learnt lies.
         activation: non-linearity of the encoder.
-        cell: ``"lru"``, ``"linear-rtu"``, ``"nonlinear-rtu"`` or ``"gru"``.
+        cell: ``"linear-rtu"``, ``"lru"``, ``"nonlinear-rtu"`` or ``"gru"``.
         state_size: units of the recurrent layer.
         rule: its learning rule; None for the first that it has.
         cell_kwargs: its other arguments, such as ``horizon``, in the place of those in ``SPREAD``.

@@ -29,9 +29,8 @@ class BaseRecurrentSkillPolicy(BaseSkillPolicy, BaseRecurrentPolicy):
         lr_schedule: learning rate as a function of the remaining progress.
         hidden: units of the layers behind the recurrences, for actor and critics each.
         activation: non-linearity: ``"silu"``, ``"tanh"`` or ``"relu"``.
-        cell: kind of the recurrent layers; see ``BaseRecurrentPolicy``.
         encoder: units of the layers in front of the recurrences.
-        kwargs: other arguments of ``BaseRecurrentPolicy``, such as ``state_size``.
+        kwargs: other arguments of ``BaseRecurrentPolicy``, such as ``cell`` and ``state_size``.
 
     Raises:
         InvalidValueError: if a space or a value is not supported.
@@ -45,7 +44,6 @@ class BaseRecurrentSkillPolicy(BaseSkillPolicy, BaseRecurrentPolicy):
         hidden: tuple[int, ...] = (128,),
         activation: str = "silu",
         *,
-        cell: str = "lru",
         encoder: tuple[int, ...] = (128,),
         **kwargs: Any,
     ) -> None:
@@ -59,7 +57,6 @@ class BaseRecurrentSkillPolicy(BaseSkillPolicy, BaseRecurrentPolicy):
             activation_fn=ACTIVATIONS[activation],
             features_extractor_class=features_for(observation_space),
             normalize_images=False,  # the extractor does so itself
-            cell=cell,
             encoder=encoder,
             **kwargs,
         )

@@ -215,8 +215,8 @@ class MemoryRecipe(_Checked):
     `agent.hidden` are the layers behind it. It learns online, a GRU by SnAp-1.
     """
 
-    cell: Literal["lru", "linear-rtu", "nonlinear-rtu", "gru"] = "lru"
-    """Kind of the recurrent layers: linear recurrent unit, recurrent trace units, or a GRU."""
+    cell: Literal["linear-rtu", "lru", "nonlinear-rtu", "gru"] = "linear-rtu"
+    """Kind of the recurrent layers: recurrent trace units, linear recurrent units, or a GRU."""
     state_size: int = _at_least(1, 64)
     """Units of a recurrent layer."""
     encoder: tuple[int, ...] = (128,)
