@@ -2,14 +2,14 @@
 
 This package's RecurrentPPO (online, carries swept anew each epoch), sb3-contrib's (LSTM), and
 Stable-Baselines3's PPO without memory, on control tasks whose velocities are hidden, three games of
-POPGym, and T-mazes; in these our agent with the rule "truncated", too, which has the same chunks of
-32 steps. On each task all agents have the same environments, rollouts, batches, epochs, discount, λ
-and entropy coefficient, and 64 recurrent units, which are 128 numbers of state; in T-mazes learning
-rates fall to zero, and units remember from the beginning for up to three times the corridor's
-length (an LSTM's by the forget gates of chrono initialisation); there our agent's memory is an LRU
-with a gain of its own, elsewhere the linear trace unit that it has by itself. Each has its own
-better learning rate of two, found by a shorter training with another seed. Returns are those of the
-trained policy without exploration.
+POPGym, and T-mazes. Our agent's memory is the linear trace unit that it has by itself, and an LRU
+to compare with; in T-mazes an LRU with a gain of its own, and there the rule is "truncated", too,
+with the same chunks of 32 steps. On each task all agents have the same environments, rollouts,
+batches, epochs, discount, λ and entropy coefficient, and 64 recurrent units, which are 128 numbers
+of state; in T-mazes learning rates fall to zero, and units remember from the beginning for up to
+three times the corridor's length (an LSTM's by the forget gates of chrono initialisation). Each has
+its own better learning rate of two, found by a shorter training with another seed. Returns are
+those of the trained policy without exploration.
 
     python benchmarks/memory_tasks.py                    4 to 5 hours on two cores; resumes
     python benchmarks/memory_tasks.py --tasks T-maze*    some of them, which are not recorded
@@ -112,18 +112,20 @@ def contenders(problem: Problem) -> dict[str, Training]:
     horizon = {} if problem.horizon is None else {"horizon": problem.horizon}
     # By the usual gain, a trace unit's only one, the more of what comes in is kept out, the longer
     # it is remembered.
-    cell = {"cell": "lru", "cell_kwargs": {**horizon, "gain": GAIN}} if horizon else {}
+    lasting = {"cell": "lru", "cell_kwargs": {**horizon, "gain": GAIN}} if horizon else {}
 
-    def ours(rule: str) -> dict[str, Any]:
-        memory = {"state_size": UNITS, "rule": rule, **cell, **adam}
+    def ours(rule: str = "online", **cell: Any) -> dict[str, Any]:
+        memory = {"state_size": UNITS, "rule": rule, **(cell or lasting), **adam}
         return {"chunk": CHUNK, "refresh": "sweep", "policy_kwargs": memory}
 
     lstm = {"policy_kwargs": {"lstm_hidden_size": UNITS, **adam}, **horizon}
     agents: dict[str, tuple[str, dict[str, Any]]] = {
-        "skillrl": ("skillrl RecurrentPPO", ours("online")),
+        "skillrl": ("skillrl RecurrentPPO", ours()),
         "sb3-contrib": ("sb3-contrib RecurrentPPO", lstm),
         "memoryless": ("PPO", {"policy_kwargs": adam}),
     }
+    if not lasting:
+        agents["lru"] = ("skillrl RecurrentPPO", ours(cell="lru"))
     if problem.truncated:
         agents["truncated"] = ("skillrl RecurrentPPO", ours("truncated"))
     return {

@@ -125,7 +125,7 @@ def test_all_agents_have_the_same_settings_on_a_task() -> None:
         assert len({(t.steps, t.num_envs, t.episodes) for t in agents.values()}) == 1
         adam = [each.settings["policy_kwargs"]["optimizer_kwargs"] for each in agents.values()]
         assert all(each == adam[0] and each["fused"] for each in adam)
-        told = agents["skillrl"].settings["policy_kwargs"]["cell_kwargs"]
+        told = agents["skillrl"].settings["policy_kwargs"].get("cell_kwargs", {})
         assert told.get("horizon") == agents["sb3-contrib"].settings.get("horizon")
 
 

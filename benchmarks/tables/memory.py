@@ -142,6 +142,7 @@ def memory_tasks(results: dict[str, Any]) -> str:
         "skillrl": "skillrl",
         "sb3-contrib": "sb3-contrib, LSTM",
         "memoryless": "PPO without memory",
+        "lru": "skillrl, LRU",
         "truncated": "skillrl, truncated",
     }
     rows = [
