@@ -22,10 +22,10 @@ class BaseRecurrentPolicy(BasePolicy):
 
     Args:
         args: those of the Stable-Baselines3 policy that a subclass names as its next base.
-        cell: ``"linear-rtu"``, ``"lru"``, ``"nonlinear-rtu"`` or ``"gru"``. The first two are linear
-            recurrent units with the same states. Of the first the networks behind it see the
-            states themselves, from which agents learn faster; the second may take in as much as
-            its ``gain`` says, which helps where something has to be kept for very long.
+        cell: ``"linear-rtu"``, ``"lru"``, ``"nonlinear-rtu"`` or ``"gru"``. The first two have
+            linear recurrences of one kind. The networks behind the first see its states, through
+            relu, where those behind an LRU see mixtures of them: agents learn faster. An LRU
+            takes in as much as its ``gain`` says, which helps where something lasts for very long.
         state_size: units of each recurrent layer.
         rule: their learning rule, as described at ``skillrl.recurrent.RecurrentLayer``:
             ``"online"``, ``"truncated"``, ``"one_step"``, ``"spatial"`` or ``"bptt"``; of a GRU
