@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -239,8 +239,7 @@ def _action_kl(pairs: AlignedPairs, inputs: PyTorchObs) -> dict[str, Matrix | No
 
 def _policy(network: nn.Module) -> PolicyNetwork:
     """What is made of policies by transforming and interpolating is one, for the type checker."""
-    assert isinstance(network, PolicyNetwork)
-    return network
+    return cast(PolicyNetwork, network)
 
 
 def _actions(network: nn.Module, observations: Any) -> torch.Tensor:
