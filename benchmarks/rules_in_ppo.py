@@ -6,7 +6,7 @@ or left as they were: on CartPole without velocities, POPGym's RepeatPrevious, a
 cells. Chunks have 16 steps; all else is as in ``memory_tasks.py``, with one learning rate and other
 seeds.
 
-    python benchmarks/rules_in_ppo.py            about an hour on two cores; resumes
+    python benchmarks/rules_in_ppo.py            45 minutes on two cores; resumes
     python benchmarks/rules_in_ppo.py --quick    under 60 seconds
 """
 
