@@ -83,8 +83,10 @@ def write_tensors(
 ) -> None:
     """Write named tensors and a JSON description into one safetensors file, atomically."""
     plain = {
+        name: torch.as_tensor(np.require(tensor, requirements="C"))
+        if isinstance(tensor, np.ndarray)
         # A clone: safetensors refuses tensors that share memory, and views of larger ones.
-        name: torch.as_tensor(tensor).detach().cpu().clone(memory_format=torch.contiguous_format)
+        else tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
     metadata = {DESCRIPTION: json.dumps(description or {})}

@@ -303,12 +303,10 @@ class SkillPPO(OnPolicySkillAgent, PPO):
         batch would move the parameters as far as the others by very few.
         """
         order = torch.randperm(len(data[0]))
-        # Shuffled once an epoch: the batches are then views.
-        shuffled = [tensor[order] for tensor in data]
         count = max(1, math.ceil(len(order) / self.batch_size))
-        for batch in zip(*(tensor.tensor_split(count) for tensor in shuffled), strict=True):
-            if len(batch[0]) >= 2:
-                yield batch
+        for rows in order.tensor_split(count):
+            if len(rows) >= 2:
+                yield tuple(tensor[rows] for tensor in data)
 
     def _compute_gradients(
         self,

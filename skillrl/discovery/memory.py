@@ -22,8 +22,8 @@ class Memory:
     """
 
     rollouts: int
-    """What the agent learns from: a rollout as it is, without what was guided, and shuffled; or,
-    of SAC, the replay buffer, and twice more while it is saved."""
+    """What the agent learns from: a rollout as it is, without what was guided, and a batch; or, of
+    SAC, the replay buffer, and twice more while it is saved."""
     archive: int
     """Negatives of earlier skills, when there is no more room: as they are, and twice more while
     they are saved."""
@@ -63,7 +63,7 @@ def memory_for(
     """
     one = int(np.prod(space.shape)) * np.dtype(space.dtype).itemsize
     agent, samples = recipe.agent, recipe.samples
-    rollouts = 3 * agent.n_steps * agent.num_envs
+    rollouts = 2 * agent.n_steps * agent.num_envs + agent.batch_size
     if recipe.algorithm in OFF_POLICY:
         # Each transition with what it led to.
         rollouts = 3 * 2 * recipe.replay.buffer_size

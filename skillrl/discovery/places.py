@@ -116,7 +116,8 @@ def places(
                     if terminated or truncated:
                         break
                 rooms.update(entered)
-                items.update(name for bit, name in enumerate(names) if taken >> bit & 1)
+                # A set: there are several keys, and it is episodes that are counted.
+                items.update({name for bit, name in enumerate(names) if taken >> bit & 1})
     finally:
         env.close()
     where = tuple(sorted((*place, count) for place, count in visits.items()))

@@ -64,12 +64,8 @@ def converged(recipe: Recipe, progress: Progress, steps: int) -> bool:
     """
     rollout = recipe.agent.num_envs * recipe.agent.n_steps
     window = math.ceil(recipe.patience * recipe.steps_per_skill / rollout)
-    helped = max(
-        recipe.guide.until if recipe.guide.max_steps > 0 else 0.0,
-        recipe.restarts.until if recipe.restarts.share > 0 else 0.0,
-    )
     # Only what was earned without help counts.
-    own = steps - helped_until(recipe, progress, helped)
+    own = steps - _alone_from(recipe, progress)
     rewards = progress.rewards[-2 * window :]
     if recipe.patience == 0 or own < 2 * window * rollout or len(rewards) < 2 * window:
         return False
@@ -92,6 +88,13 @@ def helped_until(recipe: Recipe, progress: Progress, share: float) -> int:
     return before + math.ceil(share * recipe.extension)
 
 
+def _alone_from(recipe: Recipe, progress: Progress) -> int:
+    """Return the steps from which on all episodes begin without the help of guide or restarts."""
+    guide, restarts = recipe.guide, recipe.restarts
+    shares = [guide.until] * (guide.max_steps > 0) + [restarts.until] * (restarts.share > 0)
+    return max((helped_until(recipe, progress, share) for share in shares), default=0)
+
+
 def ending(recipe: Recipe, progress: Progress) -> tuple[int, int]:
     """Return the steps after which the agent's noise begins to shrink, and its training ends."""
     steps = recipe.steps_per_skill + progress.extensions * recipe.extension
@@ -103,7 +106,13 @@ def ending(recipe: Recipe, progress: Progress) -> tuple[int, int]:
 
 def too_little(recipe: Recipe, progress: Progress) -> bool:
     """Whether training that would end now is to go on, because too little, yet some, is earned."""
-    last = progress.rewards[-math.ceil(len(progress.rewards) / 10) :]
+    rollouts = len(progress.rewards)
+    alone = rollouts - _alone_from(recipe, progress) / (
+        recipe.agent.num_envs * recipe.agent.n_steps
+    )
+    # The last tenth, but only of the last half of what was trained without help: in the first half
+    # go on the episodes that were begun with it.
+    last = progress.rewards[-max(1, math.ceil(min(rollouts / 10, alone / 2))) :]
     return (
         progress.extensions < recipe.extensions
         and progress.ending_from is None

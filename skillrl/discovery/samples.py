@@ -16,7 +16,7 @@ from skillrl.envs.wrapping import TransparentVectorWrapper
 
 # Share of what exploration reached that counts at least, however little it has earned: a reward
 # fitted to a handful of observations asks for these alone.
-ENOUGH = 0.05
+ENOUGH = 0.01
 # A reward cannot be fitted to fewer.
 FEWEST = 2
 
@@ -125,7 +125,7 @@ def gather_positives(
 
     Exploration is repeated from the same states where the environments can restore them, and
     otherwise after following the policy anew. What was reached counts once its episode has earned
-    ``recipe.earned``, or as much as a twentieth of all has; the last ``recipe.before_end``
+    ``recipe.earned``, or as much as a hundredth of all has; the last ``recipe.before_end``
     observations before an episode terminates do not.
 
     Args:

@@ -92,7 +92,7 @@ class SampleRecipe(_Checked):
     earned: float = _at_least(0.0, 0.0)
     """What an episode must have earned, in steps of full reward, for what exploration reaches from
     then on to count, so that positives lie beyond what the skill is for; where too few earn as
-    much, what the best twentieth has earned will do. 0 lets all count."""
+    much, what the best hundredth has earned will do. 0 lets all count."""
     before_end: int = _at_least(0, 0)
     """Observations before an exploration's episode terminates that do not count: in a game, a fall
     is lost before it has ended."""

@@ -295,7 +295,7 @@ def _first_picture(env: gym.Env[Any, Any]) -> bytes:
 
 
 def _picture(env: gym.Env[Any, Any]) -> bytes:
-    """Return the environment's picture as a JPEG file, no larger than ``_MAX_SIDE``."""
+    """Return the environment's picture as a JPEG file, no wider than ``_MAX_SIDE``."""
     array = env.render()
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim not in (2, 3):
         raise InvalidValueError(

@@ -12,6 +12,7 @@ from skillrl.commands.map_places import map_places, table
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.places import places
 from skillrl.discovery.recipes import recipe_for
+from skillrl.envs.atari import AtariEnv
 from skillrl.envs.atari.replay import replay
 from skillrl.errors import InvalidValueError
 from skillrl.files import read_json
@@ -49,6 +50,15 @@ def test_places_are_those_of_the_same_actions_played_again(library: SkillLibrary
     assert found.cells == len({(x // 8, y // 8) for _, x, y in counts}) < len(counts)
     assert found.rooms == {1: 1} and found.items == {} and found.score == 0
     np.testing.assert_array_equal(pictures[1], again.frames[1])
+
+
+def test_an_episode_with_two_keys_counts_once(
+    library: SkillLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes = iter([{"room": 1, "x": 77, "y": 235, "inventory": bits} for bits in (0, 0b10, 0b1110)])
+    monkeypatch.setattr(AtariEnv, "probe", lambda game: next(probes))
+    found, _ = places(library, 0, episodes=1, steps=2)
+    assert found.items == {"key": 1}
 
 
 def test_a_map_is_drawn_of_all_skills(library: SkillLibrary) -> None:

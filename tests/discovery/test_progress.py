@@ -107,6 +107,27 @@ def test_training_goes_on_while_too_little_is_earned(
     assert ending(recipe, progress) == (begin + 640 * extensions, end + 640 * extensions)
 
 
+@pytest.mark.parametrize(
+    ("rewards", "expected"),
+    [
+        # Of twenty rollouts sixteen are guided: of the last four the last two count.
+        ((0.0,) * 18 + (2.4, 2.4), True),
+        ((0.0,) * 18 + (2.6, 2.6), False),
+        ((2.6,) * 18 + (2.4, 2.4), True),
+    ],
+)
+def test_what_guided_episodes_earn_ends_no_training(
+    rewards: tuple[float, ...], expected: bool
+) -> None:
+    guide = dataclasses.replace(RECIPE.guide, max_steps=10, until=0.8)
+    recipe = dataclasses.replace(RECIPE, guide=guide, extensions=2, extend_below=0.5)
+    assert too_little(recipe, Progress(0, 0, rewards=rewards)) is expected
+    # Nine tenths guided, of forty: four are left, of which two count, not the last tenth.
+    guide = dataclasses.replace(guide, until=0.9)
+    recipe = dataclasses.replace(recipe, guide=guide, steps_per_skill=40 * 8 * 16)
+    assert too_little(recipe, Progress(0, 0, rewards=(0.0,) * 36 + (5.0, 5.0, 1.0, 1.0)))
+
+
 def test_extensions_are_guided_as_well() -> None:
     recipe = dataclasses.replace(RECIPE, steps_per_skill=1_000, extensions=2, extension=500)
     until = [helped_until(recipe, Progress(0, 0, extensions=n), 0.6) for n in range(3)]
