@@ -1,11 +1,11 @@
 """Environment steps per second of recurrent PPO, end to end, against sb3-contrib's RecurrentPPO.
 
 HalfCheetah and CartPole without velocities, 8 and 64 environments; actor and critic with a
-recurrence each of 64 units, which are 128 numbers of state (of an LSTM two for each, of an LRU a
-complex one), equal rollouts, batches, epochs and networks behind the recurrence, and one kernel for
-all parameters (fused Adam). All sides step the same environments, this package's where it has its
-own, with the better number of torch threads for each; they run in turn, and the ratio is that of
-the medians.
+recurrence each of 64 units, which are 128 numbers of state (of an LSTM two for each, of a linear
+trace unit a complex one), equal rollouts, batches, epochs and networks behind the recurrence, and
+one kernel for all parameters (fused Adam). All sides step the same environments, this package's
+where it has its own, with the better number of torch threads for each; they run in turn, and the
+ratio is that of the medians.
 
 Each side learns from a rollout before it is timed, and then from eight: 1,024 steps of each
 environment. Where an episode starts within a chunk, sb3-contrib walks along it step by step. In

@@ -237,7 +237,12 @@ ARCHITECTURES: dict[str, Architecture] = {
     "recurrent-gru": Architecture(lambda: _recurrent("gru"), sequences, chunk),
     "recurrent-sac-actor": Architecture(
         lambda: RecurrentSACPolicy(
-            BOX, ACTIONS, _policy, net_arch=[9], state_size=7, encoder=(6,), rule="bptt"
+            *(BOX, ACTIONS, _policy),
+            net_arch=[9],
+            cell="lru",
+            state_size=7,
+            encoder=(6,),
+            rule="bptt",
         ),
         sequences,
         actor_chunk,

@@ -116,6 +116,12 @@ class BaseRecurrentPolicy(BasePolicy):
             InvalidValueError: if the state is that of another batch or network.
         """
         self.set_training_mode(False)
+        given: object = observation
+        if isinstance(given, tuple):
+            raise InvalidValueError(
+                "predict takes observations alone. Received a tuple: a Gymnasium environment's "
+                "reset returns observation and info."
+            )
         observations, vectorised = self.obs_to_tensor(observation)
         seen = next(iter(observations.values())) if isinstance(observations, dict) else observations
         carry = self._actor_carry(state, len(seen), seen.device)
@@ -140,8 +146,12 @@ class BaseRecurrentPolicy(BasePolicy):
                 f"For {batch_size} observation(s) the state has the shapes {shapes}. Received "
                 f"{received}: give back what the last call of predict returned, or None."
             )
-        values = (torch.as_tensor(value, device=device) for value in state)
-        return Carry(dict(zip(carry, values, strict=True)))
+        return Carry(
+            {
+                key: torch.as_tensor(value, dtype=carry[key].dtype, device=device)
+                for key, value in zip(carry, state, strict=True)
+            }
+        )
 
 
 def _initial_carry(

@@ -16,6 +16,7 @@ from torch import nn
 
 from skillrl.agents.arguments import check_known, parameters_of
 from skillrl.agents.recipes import OFF_POLICY, AgentName, TrainRecipe
+from skillrl.agents.recurrence import check_policy
 from skillrl.agents.recurrent_ppo import RecurrentPPO
 from skillrl.agents.recurrent_sac import RecurrentSAC
 from skillrl.agents.sequence_replay import check_memory, transition_bytes
@@ -93,6 +94,8 @@ def make_agent(recipe: TrainRecipe, env: VecEnv, seed: int) -> BaseAlgorithm:
     name = policy_for(recipe.agent, env.observation_space)
     policy = kind.policy_aliases[name]
     _check_known(recipe.agent_kwargs, kind, _DECIDED, f"the agent {recipe.agent}", "agent_kwargs")
+    if recipe.agent in ("recurrent-ppo", "recurrent-sac"):  # it knows arguments of cells, too
+        check_policy(name, kind.policy_aliases, env.observation_space, recipe.policy_kwargs)
     _check_known(
         recipe.policy_kwargs, policy, _DECIDED_OF_POLICIES, f"the policy {name}", "policy_kwargs"
     )

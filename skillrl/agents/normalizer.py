@@ -35,7 +35,7 @@ class Normalizer:
     @classmethod
     def of(cls, env: VecNormalize) -> Normalizer:
         """Return the present statistics of ``env``."""
-        arrays = {"clip": np.asarray(env.clip_obs), "epsilon": np.asarray(env.epsilon)}
+        arrays = {"clip": np.array(env.clip_obs, float), "epsilon": np.array(env.epsilon, float)}
         for name, statistics in _statistics(env).items():
             arrays[f"{name}.mean"] = np.array(statistics.mean)
             arrays[f"{name}.var"] = np.array(statistics.var)
@@ -106,8 +106,11 @@ class Normalizer:
             wanted = {f"{key}.{part}" for key in normalizer.keys for part in ("var", "count")}
             if not {"clip", "epsilon", *wanted} <= found.keys():
                 raise ValueError("arrays are missing")
+            # Nothing may be clipped.
             if not all(
-                value.dtype.kind == "f" and np.isfinite(value).all() for value in found.values()
+                value.dtype.kind == "f"
+                and (np.isfinite(value).all() or (name == "clip" and np.all(value == np.inf)))
+                for name, value in found.items()
             ):
                 raise ValueError("an array holds other things than finite numbers")
         except (EOFError, OSError, ValueError, BadZipFile) as error:

@@ -12,10 +12,11 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn, Schedule
 from stable_baselines3.common.utils import obs_as_tensor, polyak_update
+from stable_baselines3.common.vec_env import VecEnv
 
-from skillrl.agents.recurrence import check_kind, check_policy, environment_for
+from skillrl.agents.recurrence import check_kind, check_policy, environment_for, wrapped
 from skillrl.agents.recurrent_sac_policy import (
     CnnLruSACPolicy,
     MultiInputLruSACPolicy,
@@ -128,6 +129,11 @@ class RecurrentSAC(SAC):
             **kwargs,
         )
 
+    @staticmethod
+    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        # Of `set_env` and `load`, too.
+        return wrapped(env, verbose, monitor_wrapper)
+
     def _setup_model(self) -> None:
         # Here, because `load` may change what was saved.
         positive_int("chunk", self.chunk)
@@ -154,6 +160,14 @@ class RecurrentSAC(SAC):
         self.learning_starts = max(self.learning_starts, (length + 1) * self.n_envs)
         if self.verbose:
             print(f"The replay buffer takes up to {self.replay_buffer.nbytes / 2**30:.2f} GiB.")
+
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """Take steps and remember them; see Stable-Baselines3's ``OffPolicyAlgorithm``."""
+        rollout = super().collect_rollouts(*args, **kwargs)
+        if not rollout.continue_training:
+            # A callback stopped after a step that is not stored: `learn` is to begin new episodes.
+            self._last_obs = None
+        return rollout
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1

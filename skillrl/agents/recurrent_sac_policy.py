@@ -189,6 +189,12 @@ class RecurrentSACPolicy(BaseRecurrentPolicy, SACPolicy):
         actions = self.actor.act(found["actor"][0], deterministic)
         return actions, Carry.stack({name: after for name, (_, after) in found.items()})
 
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse what SB3's policies without memory do: see ``act``."""
+        raise InvalidValueError(
+            "A recurrent policy needs to know what came before: use predict or act."
+        )
+
     def environment_actions(self, actions: Tensor) -> np.ndarray:
         """Return what an environment is given for actions in [−1, 1], ``(batch, size)``."""
         chosen = actions.cpu().numpy().reshape((-1, *(self.action_space.shape or ())))

@@ -66,8 +66,7 @@ class BaseRecurrentSkillPolicy(BaseSkillPolicy, BaseRecurrentPolicy):
         return {
             "hidden": list(self.hidden),
             "activation": self.activation,
-            "cell": self._memory["cell"],
-            "state_size": self._memory["state_size"],
+            **self._memory,
             "encoder": list(self._memory["encoder"]),
         }
 
@@ -79,6 +78,10 @@ class RecurrentSkillPolicy(SquashedActor, BaseRecurrentSkillPolicy, RecurrentPol
     """
 
     format = "recurrent-skill-policy"
+
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's arguments besides the spaces, as JSON values."""
+        return {**super().settings(), "shared_recurrence": self.shared_recurrence}
 
     def _build(self, lr_schedule: Schedule) -> None:
         self._build_mlp_extractor()

@@ -243,8 +243,9 @@ class OffPolicySkillAgent(SkillAgent, SAC):
         """Take steps and remember them; see Stable-Baselines3's ``OffPolicyAlgorithm``."""
         self._earned: list[np.ndarray] = []
         rollout = super().collect_rollouts(*args, **kwargs)
-        self.mean_reward = float(np.mean(self._earned))
-        self.logger.record("rollout/mean_reward", self.mean_reward)
+        if self._earned:  # a callback may have stopped at the first step
+            self.mean_reward = float(np.mean(self._earned))
+            self.logger.record("rollout/mean_reward", self.mean_reward)
         return rollout
 
     def _collect(self, callback: BaseCallback) -> None:

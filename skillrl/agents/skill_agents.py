@@ -62,8 +62,9 @@ class RecurrentSkillPPO(OnPolicySkillAgent, RecurrentPPO):
         self._anneal()
         self._earned: list[np.ndarray] = []
         goes_on = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
-        self.mean_reward = float(np.mean(self._earned))
-        self.logger.record("rollout/mean_reward", self.mean_reward)
+        if self._earned:  # a callback may have stopped at the first step
+            self.mean_reward = float(np.mean(self._earned))
+            self.logger.record("rollout/mean_reward", self.mean_reward)
         return goes_on
 
     def _learnt_rewards(self, rewards: np.ndarray) -> np.ndarray:

@@ -87,7 +87,7 @@ def restore_agent(agent: BaseAlgorithm, path: Path) -> None:
     try:
         agent.set_parameters(parameters)
         for name, value in variables.items():
-            recursive_setattr(agent, f"{name}.data", value.data)
+            recursive_setattr(agent, f"{name}.data", value.data.to(agent.device))
         for name in _COUNTERS:
             if name in data:
                 setattr(agent, name, int(data[name]))

@@ -102,8 +102,9 @@ MAZE = Recipe(
     ),
 )
 
-# The paper's settings where nothing else is said, but for fewer steps of training, which goes on where
-# little is earned, and a bounded archive; episodes end after 500 steps or with the first life lost.
+# The paper's settings where nothing else is said, but for fewer steps of training, which goes on
+# where little is earned, and a bounded archive; episodes end after 500 steps or with the first life
+# lost.
 MONTEZUMA = Recipe(
     env="skillrl/MontezumaRevenge-v5",
     env_kwargs={"max_episode_steps": 500},

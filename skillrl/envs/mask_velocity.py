@@ -50,8 +50,9 @@ def velocity_components(env_id: str, **arguments: Any) -> np.ndarray:
     [8, 9, 10]
     """
     name = env_id.rpartition("/")[2].rpartition(":")[2]
-    if name.rpartition("-v")[0] in VELOCITIES:
-        return np.array(VELOCITIES[name.rpartition("-v")[0]])
+    name = name.rpartition("-v")[0] or name
+    if name in VELOCITIES:
+        return np.array(VELOCITIES[name])
     try:
         env = make_single(env_id, **arguments)
     except (gym.error.Error, InvalidValueError) as error:

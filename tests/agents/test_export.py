@@ -58,9 +58,9 @@ POLICIES = {
     "recurrent-skill": (RecurrentSkillPolicy, VECTOR, BOUNDED, {"hidden": (8,)}),
     "recurrent-skill-discrete": (RecurrentSkillPolicy, VECTOR, spaces.Discrete(3), {"cell": "gru"}),
     "recurrent-skill-sac": (RecurrentSkillSACPolicy, VECTOR, BOUNDED, {"hidden": (8,)}),
-    "lru": (RecurrentPolicy, VECTOR, BOUNDED, {"state_size": 6}),
-    "lru-parts": (RecurrentPolicy, VECTOR, PARTS, {"state_size": 6}),
-    "lru-dict": (MultiInputLruPolicy, DICT, BOUNDED, {"state_size": 6}),
+    "lru": (RecurrentPolicy, VECTOR, BOUNDED, {"cell": "lru", "state_size": 6}),
+    "recurrent-parts": (RecurrentPolicy, VECTOR, PARTS, {"state_size": 6}),
+    "recurrent-dict": (MultiInputLruPolicy, DICT, BOUNDED, {"state_size": 6}),
     "linear-rtu": (RecurrentPolicy, VECTOR, BOUNDED, {"cell": "linear-rtu", "encoder": ()}),
     "nonlinear-rtu": (
         RecurrentPolicy,

@@ -1,5 +1,6 @@
 """What a recipe describes is what is made."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -82,4 +83,7 @@ def test_recurrent_agents_are_recurrent() -> None:
     agent = make_agent(recipe, env, 0)
     assert isinstance(agent.policy, RecurrentPolicy)
     assert agent.policy.net_arch == [8]
+    other = dataclasses.replace(recipe, policy_kwargs={"horizon": 5})
+    with pytest.raises(InvalidValueError, match="'horizon' is an argument of the cell"):
+        make_agent(other, env, 0)
     env.close()

@@ -86,6 +86,16 @@ def test_statistics_go_on_where_they_were(space: spaces.Space) -> None:
     np.testing.assert_equal(Normalizer.of(env).arrays, before)
 
 
+@pytest.mark.parametrize("clip", [5, np.inf])
+def test_it_is_the_same_after_saving(clip: float, tmp_path: Path) -> None:
+    env = normalized(BOX, 3)
+    env.clip_obs = clip
+    Normalizer.of(env).save(tmp_path / "normalizer.npz")
+    with (tmp_path / "normalizer.npz").open("rb") as file:
+        read = Normalizer.read(file, "normalizer.npz")
+    np.testing.assert_equal(read.arrays, Normalizer.of(env).arrays)
+
+
 @pytest.mark.parametrize("what", ["text", "array", "missing", "objects", "infinite", "cut"])
 def test_a_damaged_file_is_refused(what: str, tmp_path: Path) -> None:
     file = io.BytesIO()

@@ -170,8 +170,13 @@ def test_predict_remembers_by_its_state_and_forgets_where_episodes_start() -> No
     assert alone is not None and len(alone[0]) == 1
     # Acting asks the actor alone.
     assert [part.shape for part in after] == [(3, 6, 2)]
+    # As JSON and other libraries have numbers.
+    _, doubled = ppo.predict(second, state=tuple(part.astype(float) for part in state or ()))
+    np.testing.assert_array_equal(doubled, after)
     with pytest.raises(InvalidValueError, match="For 2 observation"):
         ppo.predict(first[:2], state=state)
+    with pytest.raises(InvalidValueError, match=r"Received a tuple: .* reset returns"):
+        ppo.predict(gym.make("CartPole-v1").reset())  # type: ignore[arg-type]
 
 
 class Everything(gym.Env[Any, Any]):
@@ -324,7 +329,7 @@ def test_a_policy_that_does_not_suit_the_observations_is_refused(
         agent(env, policy=policy)
 
 
-def test_a_vector_environment_of_gymnasium_is_as_good() -> None:
+def test_a_vector_environment_of_gymnasium_is_as_good(tmp_path: Path) -> None:
     def learnt(env: Any) -> torch.Tensor:
         ppo = agent(env)
         ppo.learn(64)
@@ -334,6 +339,11 @@ def test_a_vector_environment_of_gymnasium_is_as_good() -> None:
         return make_vec("CartPole-v1", 2, autoreset_mode=mode)
 
     assert torch.equal(learnt(make("SameStep")), learnt(SB3VecEnv(make("SameStep"))))
+    ppo = agent(make("SameStep"))
+    ppo.set_env(make("SameStep"))
+    ppo.save(tmp_path / "agent")
+    loaded = RecurrentPPO.load(tmp_path / "agent", env=make("SameStep"), device="cpu")
+    loaded.learn(64)
     with pytest.raises(InvalidValueError, match="SameStep"):
         learnt(make("NextStep"))
 

@@ -167,6 +167,21 @@ def test_saving_loading_and_going_on_equals_never_having_stopped(tmp_path: Path)
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
+def test_after_a_stop_new_episodes_begin() -> None:
+    sac, seen = agent(learning_starts=1_000), []
+
+    def watch(known: dict[str, Any], _: Any) -> bool:
+        seen.append(known["new_obs"])
+        return len(seen) != 4  # in the last step of an episode, which is not stored
+
+    sac.learn(1_000, callback=watch)
+    sac.learn(8, callback=watch, reset_num_timesteps=False)
+    buffer = sac.replay_buffer
+    assert buffer is not None and buffer.pos == 3 + 4
+    assert buffer._data["starts"][:7, 0].tolist() == [True, False, False, True] + 3 * [False]
+    assert buffer._data["cuts"][:7, 0].tolist() == [False, False, True] + 3 * [False] + [True]
+
+
 class Ending(Echo):
     """Some episodes end by themselves, others are cut."""
 
@@ -304,6 +319,8 @@ def test_discrete_actions_and_unsupported_arguments() -> None:
         RecurrentSAC("MlpLruPolicy", "CartPole-v1")
     with pytest.raises(InvalidValueError, match=r"policy is 'MlpLruPolicy'\. Received 'MlpPolicy'"):
         RecurrentSAC("MlpPolicy", "Pendulum-v1")
+    with pytest.raises(InvalidValueError, match="what came before"):
+        agent().policy(torch.zeros(1, 2))
     with pytest.raises(InvalidValueError, match=r"takes no n_steps, use_sde\."):
         agent(use_sde=True, n_steps=3, optimize_memory_usage=False)
     refused: list[tuple[str, Any]] = [

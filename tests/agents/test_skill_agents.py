@@ -60,6 +60,15 @@ def test_an_agent_learns_is_saved_and_goes_on(
     assert loaded.num_timesteps == 128
 
 
+@pytest.mark.parametrize(("kind", "settings"), KINDS[1:])
+def test_a_callback_may_stop_at_the_first_step(kind: Any, settings: dict[str, Any]) -> None:
+    agent = kind("SkillPolicy", paying(2.0), seed=0, device="cpu", **settings)
+    agent.learn(64, callback=lambda *_: False)
+    assert agent.num_timesteps == 2
+    agent.learn(64)
+    assert agent.mean_reward == pytest.approx(2.0)
+
+
 # Bytes: two observations of three numbers, an action, and a reward, an end and a time limit …
 WITHOUT_MEMORY = 4_000 * (2 * 12 + 4 + 3 * 4)
 # … or a reward and three bools; every 16 steps the states of three layers, 64 complex numbers each.

@@ -17,6 +17,7 @@ from skillrl.agents import (
     SkillSACPolicy,
     load_policy,
 )
+from skillrl.agents.base_recurrent_policy import BaseRecurrentPolicy
 from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.files import read_tensors, write_tensors
 
@@ -80,6 +81,18 @@ def test_every_cell_is_saved(kind: type[BaseSkillPolicy], cell: str, tmp_path: P
     policy.save(tmp_path / "policy.safetensors")
     loaded = load_policy(tmp_path / "policy.safetensors")
     np.testing.assert_array_equal(played(policy, observed()), played(loaded, observed()))
+
+
+@pytest.mark.parametrize("kind", [RecurrentSkillPolicy, RecurrentSkillSACPolicy])
+def test_all_of_a_memory_is_saved(kind: type[BaseSkillPolicy], tmp_path: Path) -> None:
+    cell = {"activation": "tanh", "horizon": (2, 30)}
+    shared = {"shared_recurrence": True} if kind is RecurrentSkillPolicy else {}
+    policy = make(kind, cell_kwargs=cell, rule="truncated", **shared)
+    policy.save(tmp_path / "policy.safetensors")
+    loaded = load_policy(tmp_path / "policy.safetensors")
+    np.testing.assert_array_equal(played(policy, observed()), played(loaded, observed()))
+    assert isinstance(loaded, BaseRecurrentPolicy)
+    assert {each.layer.rule for each in loaded._each().values()} == {"truncated"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
