@@ -142,7 +142,7 @@ def test_tables_of_returns_have_a_row_for_each_task() -> None:
 
 
 def test_tables_of_agents_with_memory_say_what_they_are_means_of() -> None:
-    shares = ("live", "share of target", "information: angle")
+    shares = ("live", "share of target", "information: position")
     agent = {
         "seeds": [0, 1, 2, 3, 4],
         "recipe": {"agent": {"gamma": 0.99, "gae_lambda": 0.95}},

@@ -138,7 +138,7 @@ def masked(results: dict[str, Any]) -> str:
     columns = (
         ("live", "live", ".0%"),
         ("share of target", "reward, of the target", ".0%"),
-        ("information: angle", "MI angle", ".2f"),
+        ("information: position", "MI position", ".2f"),
     )
     rows = []
     for name, figures in results["agents"].items():
