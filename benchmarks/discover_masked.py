@@ -1,9 +1,10 @@
 """Discovery where velocities are hidden: an agent with a memory against one without.
 
 CartPole shows where the cart is and how the pole leans, and no velocities, without which the pole
-cannot be held. Recorded of several seeds: the share of live skills, what skills earn of their target
-on average, and how much the cart's position tells about the skill (mutual information, in nats) in
-the last 100 of 500 steps in 10 environments, whose episodes begin anew where the pole falls.
+cannot be held. Recorded of several seeds: the share of live skills, what skills earn of their
+target on average, and how much the cart's position tells about the skill (mutual information, in
+nats) in the last 100 of 500 steps in 10 environments, whose episodes begin anew where the pole
+falls.
 
 python benchmarks/discover_masked.py                            resumes where it was stopped
 python benchmarks/discover_masked.py --seeds 5 --skills 6 --runs runs/masked
