@@ -6,7 +6,7 @@ target on average, and how much the cart's position tells about the skill (mutua
 nats) in the last 100 of 500 steps in 10 environments, whose episodes begin anew where the pole
 falls.
 
-python benchmarks/discover_masked.py                            resumes where it was stopped
+python benchmarks/discover_masked.py                            20 minutes on two cores; resumes
 python benchmarks/discover_masked.py --seeds 5 --skills 6 --runs runs/masked
 python benchmarks/discover_masked.py --quick                    under 60 seconds
 """
