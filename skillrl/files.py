@@ -82,17 +82,19 @@ def write_tensors(
     description: Mapping[str, Any] | None = None,
 ) -> None:
     """Write named tensors and a JSON description into one safetensors file, atomically."""
-    plain = {
-        name: torch.as_tensor(np.require(tensor, requirements="C"))
-        if isinstance(tensor, np.ndarray)
-        # A clone: safetensors refuses tensors that share memory, and views of larger ones.
-        else tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
+    plain = {name: _plain(tensor) for name, tensor in tensors.items()}
     metadata = {DESCRIPTION: json.dumps(description or {})}
     # Not `save_file`, whose error on a full disk is no OSError.
     content = save(plain, metadata)
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def _plain(tensor: torch.Tensor | np.ndarray) -> torch.Tensor:
+    """A tensor as safetensors takes it; arrays, which may be large, are not copied."""
+    if isinstance(tensor, np.ndarray):
+        return torch.as_tensor(np.require(tensor, requirements="C"))
+    # A clone: safetensors refuses tensors that share memory, and views of larger ones.
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -320,3 +320,17 @@ def test_moments_are_those_of_the_same_parameters() -> None:
     for sizes, message in (((2,), "other parameters"), ((3, 2), "the shapes")):
         with pytest.raises(ValueError, match=message):
             load_moments(adam(*sizes), kept)
+
+
+def test_arrays_are_not_copied_before_they_are_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array, seen = np.arange(6.0).reshape(2, 3), []
+
+    def kept(tensors: dict[str, torch.Tensor], metadata: Any) -> bytes:
+        seen.append(tensors["whole"].numpy())
+        return b""
+
+    monkeypatch.setattr("skillrl.files.save", kept)
+    write_tensors(tmp_path / "arrays", {"whole": array, "turned": array.T})
+    assert np.shares_memory(seen[0], array)

@@ -113,7 +113,8 @@ class BaseRecurrentPolicy(BasePolicy):
             deterministic: whether to act without noise.
 
         Raises:
-            InvalidValueError: if the state is that of another batch or network.
+            InvalidValueError: if the state is that of another batch or network, or the observation
+                a tuple.
         """
         self.set_training_mode(False)
         given: object = observation

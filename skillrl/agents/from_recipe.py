@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 from torch import nn
 
 from skillrl.agents.arguments import check_known, parameters_of
+from skillrl.agents.base_recurrent_policy import BaseRecurrentPolicy
 from skillrl.agents.recipes import OFF_POLICY, AgentName, TrainRecipe
 from skillrl.agents.recurrence import check_policy
 from skillrl.agents.recurrent_ppo import RecurrentPPO
@@ -94,7 +95,7 @@ def make_agent(recipe: TrainRecipe, env: VecEnv, seed: int) -> BaseAlgorithm:
     name = policy_for(recipe.agent, env.observation_space)
     policy = kind.policy_aliases[name]
     _check_known(recipe.agent_kwargs, kind, _DECIDED, f"the agent {recipe.agent}", "agent_kwargs")
-    if recipe.agent in ("recurrent-ppo", "recurrent-sac"):  # it knows arguments of cells, too
+    if issubclass(policy, BaseRecurrentPolicy):  # says which arguments are those of the cell
         check_policy(name, kind.policy_aliases, env.observation_space, recipe.policy_kwargs)
     _check_known(
         recipe.policy_kwargs, policy, _DECIDED_OF_POLICIES, f"the policy {name}", "policy_kwargs"

@@ -8,11 +8,10 @@ from typing import Any, cast
 import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
-from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs
-from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from skillrl.agents.arguments import check_known, parameters_of
@@ -61,12 +60,6 @@ def environment_for(env: Any, verbose: int) -> GymEnv | None:
         verbose: 1 to say what is made.
     """
     return SB3VecEnv(env) if isinstance(env, VectorEnv) else maybe_make_env(env, verbose)
-
-
-def wrapped(env: Any, verbose: int, monitor_wrapper: bool) -> VecEnv:
-    """Return what ``BaseAlgorithm._wrap_env`` does, of Gymnasium's vector environments as well."""
-    env = SB3VecEnv(env) if isinstance(env, VectorEnv) else env
-    return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
 
 def check_policy(

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from skillrl.agents.recurrence import check_kind, check_policy, environment_for, wrapped
+from skillrl.agents.recurrence import check_kind, check_policy, environment_for
 from skillrl.agents.recurrent_policy import CnnLruPolicy, MultiInputLruPolicy, RecurrentPolicy
 from skillrl.agents.spaces import check_bounded, check_observations
 from skillrl.envs.arguments import positive_int
@@ -147,7 +147,7 @@ class RecurrentPPO(PPO):
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         # Of `set_env` and `load`, too.
-        return wrapped(env, verbose, monitor_wrapper)
+        return PPO._wrap_env(environment_for(env, verbose), verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:
         # Once more, because `load` may change what was saved.

@@ -16,7 +16,7 @@ from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn, Schedul
 from stable_baselines3.common.utils import obs_as_tensor, polyak_update
 from stable_baselines3.common.vec_env import VecEnv
 
-from skillrl.agents.recurrence import check_kind, check_policy, environment_for, wrapped
+from skillrl.agents.recurrence import check_kind, check_policy, environment_for
 from skillrl.agents.recurrent_sac_policy import (
     CnnLruSACPolicy,
     MultiInputLruSACPolicy,
@@ -132,7 +132,7 @@ class RecurrentSAC(SAC):
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         # Of `set_env` and `load`, too.
-        return wrapped(env, verbose, monitor_wrapper)
+        return SAC._wrap_env(environment_for(env, verbose), verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:
         # Here, because `load` may change what was saved.

@@ -205,6 +205,7 @@ class _Unpickler(pickle.Unpickler):
     )
 
     def find_class(self, module: str, name: str) -> Any:
+        """Return a class that is known, or a stand-in of what is of no use."""
         if module.startswith("numpy.random"):
             return _Ignored
         # As NumPy 1 called it.

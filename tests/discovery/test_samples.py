@@ -146,6 +146,22 @@ def test_positives_follow_episodes_that_have_earned_enough(
         assert np.bincount(explorations, minlength=4).tolist() == counted
 
 
+def test_a_few_that_have_earned_enough_are_enough(lines: MakeLines) -> None:
+    # Environment i walks to i + 3, explores to i + 43, and earns 1 where it is beyond 45.5: the last
+    # one 7, the one before it 6. Of 15 of 400 observations the episode has earned 2.5.
+    def score(seen: np.ndarray) -> np.ndarray:
+        return (seen[:, 0] > 45.5).astype(float)
+
+    recipe = SampleRecipe(
+        num_envs=10, negative_steps=3, positive_steps=40, positive_repeats=1,
+        exploration_std=0.01, earned=2.5,
+    )
+    env = lines(10)
+    followed = gather_negatives(env, walker(1.0), recipe, 20, score)
+    _, explorations = gather_positives(env, walker(1.0), recipe, followed, 20, score)
+    assert np.bincount(explorations, minlength=10).tolist() == 5 * [0] + [1, 2, 3, 4, 5]
+
+
 def test_what_earlier_episodes_earned_does_not_count(lines: MakeLines) -> None:
     recipe = dataclasses.replace(RECIPE, negative_steps=7)
     env = lines(4, limit=3)
