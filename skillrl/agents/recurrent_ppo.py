@@ -147,7 +147,8 @@ class RecurrentPPO(PPO):
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         # Of `set_env` and `load`, too.
-        return PPO._wrap_env(environment_for(env, verbose), verbose, monitor_wrapper)
+        known: Any = environment_for(env, verbose)
+        return PPO._wrap_env(known, verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:
         # Once more, because `load` may change what was saved.

@@ -132,7 +132,8 @@ class RecurrentSAC(SAC):
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         # Of `set_env` and `load`, too.
-        return SAC._wrap_env(environment_for(env, verbose), verbose, monitor_wrapper)
+        known: Any = environment_for(env, verbose)
+        return SAC._wrap_env(known, verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:
         # Here, because `load` may change what was saved.

@@ -147,14 +147,18 @@ def test_positives_follow_episodes_that_have_earned_enough(
 
 
 def test_a_few_that_have_earned_enough_are_enough(lines: MakeLines) -> None:
-    # Environment i walks to i + 3, explores to i + 43, and earns 1 where it is beyond 45.5: the last
-    # one 7, the one before it 6. Of 15 of 400 observations the episode has earned 2.5.
+    # Environment i walks to i + 3, explores to i + 43, and earns 1 where it is beyond 45.5: the
+    # last one 7, the one before it 6. Of 15 of 400 observations the episode has earned 2.5.
     def score(seen: np.ndarray) -> np.ndarray:
         return (seen[:, 0] > 45.5).astype(float)
 
     recipe = SampleRecipe(
-        num_envs=10, negative_steps=3, positive_steps=40, positive_repeats=1,
-        exploration_std=0.01, earned=2.5,
+        num_envs=10,
+        negative_steps=3,
+        positive_steps=40,
+        positive_repeats=1,
+        exploration_std=0.01,
+        earned=2.5,
     )
     env = lines(10)
     followed = gather_negatives(env, walker(1.0), recipe, 20, score)
