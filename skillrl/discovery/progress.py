@@ -106,10 +106,8 @@ def ending(recipe: Recipe, progress: Progress) -> tuple[int, int]:
 
 def too_little(recipe: Recipe, progress: Progress) -> bool:
     """Whether training that would end now is to go on, because too little, yet some, is earned."""
-    rollouts = len(progress.rewards)
-    alone = rollouts - _alone_from(recipe, progress) / (
-        recipe.agent.num_envs * recipe.agent.n_steps
-    )
+    rollout, rollouts = recipe.agent.num_envs * recipe.agent.n_steps, len(progress.rewards)
+    alone = rollouts - _alone_from(recipe, progress) / rollout
     # The last tenth, but only of the last half of what was trained without help: in the first half
     # go on the episodes that were begun with it.
     last = progress.rewards[-max(1, math.ceil(min(rollouts / 10, alone / 2))) :]
