@@ -82,19 +82,21 @@ def write_tensors(
     description: Mapping[str, Any] | None = None,
 ) -> None:
     """Write named tensors and a JSON description into one safetensors file, atomically."""
-    plain = {name: _plain(tensor) for name, tensor in tensors.items()}
+    plain: dict[str, torch.Tensor] = {}
+    owned: set[int] = set()
+    for name, values in tensors.items():
+        tensor = torch.as_tensor(values).detach().cpu().contiguous()
+        memory = tensor.untyped_storage()
+        # Safetensors refuses tensors that share memory, and views of larger ones. Others are not
+        # copied: an archive of images is large.
+        if memory.data_ptr() in owned or memory.nbytes() != tensor.nbytes:
+            tensor = tensor.clone()
+        owned.add(memory.data_ptr())
+        plain[name] = tensor
     metadata = {DESCRIPTION: json.dumps(description or {})}
     # Not `save_file`, whose error on a full disk is no OSError.
     content = save(plain, metadata)
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
-
-
-def _plain(tensor: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """A tensor as safetensors takes it; arrays, which may be large, are not copied."""
-    if isinstance(tensor, np.ndarray):
-        return torch.as_tensor(np.require(tensor, requirements="C"))
-    # A clone: safetensors refuses tensors that share memory, and views of larger ones.
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
