@@ -43,8 +43,8 @@ lint: .venv/installed-dev
 	$(BIN)/mypy $(CODE)
 
 format: .venv/installed-dev
-	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
 
 tables: .venv/installed-dev
 	$(BIN)/python benchmarks/result_tables.py

@@ -325,8 +325,13 @@ def test_moments_are_those_of_the_same_parameters() -> None:
 def test_tensors_that_share_memory_are_saved_each_by_itself(tmp_path: Path) -> None:
     array, tensor = np.arange(6.0).reshape(2, 3), torch.arange(4.0)
     tensors: dict[str, np.ndarray | torch.Tensor] = {
-        "a": array, "b": array, "turned": array.T, "part": array[1:],
-        "c": tensor, "d": tensor, "view": tensor[1:],
+        "a": array,
+        "b": array,
+        "turned": array.T,
+        "part": array[1:],
+        "c": tensor,
+        "d": tensor,
+        "view": tensor[1:],
     }
     write_tensors(tmp_path / "tensors", tensors)
     read, _ = read_tensors(tmp_path / "tensors")
