@@ -28,7 +28,8 @@ class Memory:
     """Negatives of earlier skills, when there is no more room: as they are, and twice more while
     they are saved."""
     samples: int
-    """Negatives and positives of one generation, the latter twice while they are sorted."""
+    """Negatives and positives of one generation, the latter twice while they are sorted, and what
+    was seen where exploration sets out."""
     starts: int
     """Saved states that episodes restart from, twice while they are collected."""
 
@@ -67,6 +68,7 @@ def memory_for(
     if recipe.algorithm in OFF_POLICY:
         # Each transition with what it led to.
         rollouts = 3 * 2 * recipe.replay.buffer_size
+    moments = samples.positive_repeats if samples.explores_from == "way" else 1
     negatives = samples.num_envs * (samples.negative_steps + 1)
     positives = samples.num_envs * samples.positive_steps * samples.positive_repeats
     # What the archive is cut to holds no room for the present generation's yet.
@@ -79,6 +81,6 @@ def memory_for(
     return Memory(
         rollouts=one * rollouts,
         archive=one * 3 * archived,
-        samples=one * (negatives + 2 * positives),
+        samples=one * (negatives + moments * samples.num_envs + 2 * positives),
         starts=starts,
     )

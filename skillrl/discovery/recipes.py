@@ -120,9 +120,10 @@ MONTEZUMA = Recipe(
     reward=RewardRecipe(target=0.05, hidden=256, steps=500, batch_size=729, weight_decay=1e-5),
     samples=SampleRecipe(
         num_envs=32,
-        negative_steps=451,
+        negative_steps=500,
         positive_steps=49,
         positive_repeats=10,
+        explores_from="way",
         earned=20.0,
         # Most deaths are falls, which take so long.
         before_end=15,

@@ -35,21 +35,30 @@ class CountedSteps(TransparentVectorWrapper):
         return self.env.step(actions)
 
 
-class Followed(NamedTuple):
-    """What following a policy led through and to."""
+class Moment(NamedTuple):
+    """Where environments are at some moment of following a policy."""
 
-    visited: np.ndarray
-    """All observations, ``(n, *shape)``; none where they were not kept."""
-    last: np.ndarray
+    observations: np.ndarray
     """The last ones, ``(num_envs, *shape)``, from which the environments go on."""
     earned: np.ndarray
     """What the present episodes have earned so far, in targets, ``(num_envs,)``."""
     starts: np.ndarray
     """Where an episode begins with the last observation, ``(num_envs,)``."""
-    lasts: int
-    """Steps that the longest tenth of the episodes reach, those not over yet included."""
     memory: Memory
     """What the policy remembers before it sees the last observations."""
+    state: dict[str, np.ndarray] | None
+    """That of the environments; None where they cannot tell it."""
+
+
+class Followed(NamedTuple):
+    """What following a policy led through and to."""
+
+    visited: np.ndarray
+    """All observations, ``(n, *shape)``; none where they were not kept."""
+    lasts: int
+    """Steps that the longest tenth of the episodes reach, those not over yet included."""
+    moments: tuple[Moment, ...]
+    """From where is explored, in turn. The environments are where the policy left them."""
 
 
 def gather_negatives(
@@ -60,10 +69,12 @@ def gather_negatives(
     score: Score | None = None,
     *,
     keep: bool = True,
+    until: int | None = None,
 ) -> Followed:
     """Follow ``policy`` for ``negative_steps`` from ordinary resets.
 
-    Somewhat shorter, where the time limit would leave too little of the last episode to explore.
+    Somewhat shorter, where the time limit would leave too little of the last episode to explore
+    from its end.
 
     Where it is evaluated without its noise, it acts with it in half of the environments, as it was
     trained, and without in the other half: neither way of doing the skill is to be asked for again.
@@ -74,7 +85,8 @@ def gather_negatives(
         recipe: of the samples.
         seed: of the environments.
         score: what observations earn; None for nothing.
-        keep: whether to return the observations on the way, or the end alone.
+        keep: whether to return the observations on the way.
+        until: the step to end with, for the moment that it leads to alone; None for all steps.
     """
     observations, _ = env.reset(seed=seed)
     half = env.num_envs // 2 if policy.noiseless else env.num_envs
@@ -86,12 +98,14 @@ def gather_negatives(
             return first
         return np.concatenate([first, noiseless(observations[half:], starts[half:])])
 
-    steps = _following_steps(recipe, episode_limit(env))
+    moments_at, steps = _moments(recipe, episode_limit(env))
+    if until is not None:
+        moments_at, steps = [until], until
     # Of images these are the most memory of a generation: in one piece from the beginning.
     visited = np.empty((steps + 1 if keep else 0, *observations.shape), observations.dtype)
     visited[:1] = observations
     starts, earned = np.ones(env.num_envs, bool), np.zeros(env.num_envs)
-    lengths, ended = np.zeros(env.num_envs, np.int64), []
+    lengths, ended, moments = np.zeros(env.num_envs, np.int64), [], []
     for step in range(steps):
         observations, _, terminations, truncations, infos = env.step(act(observations, starts))
         starts = terminations | truncations
@@ -102,13 +116,12 @@ def gather_negatives(
         lengths[starts] = 0
         if score is not None:
             earned = np.where(starts, 0.0, earned + score(seen))
+        if step + 1 in moments_at:
+            memory = _together(noisy.memory, noiseless.memory)
+            state = env.get_state() if hasattr(env, "get_state") else None
+            moments.append(Moment(observations, earned, starts, memory, state))
     lasts = int(np.quantile(np.concatenate([*ended, lengths]), 0.9))
-    memory = noisy.memory
-    if noisy.memory is not None and noiseless.memory is not None:
-        pairs = zip(noisy.memory, noiseless.memory, strict=True)
-        memory = tuple(np.concatenate(pair) for pair in pairs)
-    shape = observations.shape[1:]
-    return Followed(visited.reshape(-1, *shape), observations, earned, starts, lasts, memory)
+    return Followed(visited.reshape(-1, *observations.shape[1:]), lasts, tuple(moments))
 
 
 def gather_positives(
@@ -119,12 +132,12 @@ def gather_positives(
     seed: int,
     score: Score | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Explore from where ``gather_negatives`` left the environments, until an episode ends.
+    """Explore from where ``gather_negatives`` led the environments, until an episode ends.
 
     A policy with a memory explores with what it remembers of the way there.
 
-    Exploration is repeated from the same states where the environments can restore them, and
-    otherwise after following the policy anew. What was reached counts once its episode has earned
+    Exploration sets out from the same states where the environments can restore them, and otherwise
+    after following the policy anew. What was reached counts once its episode has earned
     ``recipe.earned``, or as much as a hundredth of all has; the last ``recipe.before_end``
     observations before an episode terminates do not.
 
@@ -140,17 +153,21 @@ def gather_positives(
         The observations reached, ``(n, *shape)``, and the number of the exploration, of which there
         are ``num_envs * positive_repeats``, that reached each of them, ``(n,)``.
     """
-    state = env.get_state() if hasattr(env, "get_state") else None
+    moments_at, followed_steps = _moments(recipe, episode_limit(env))
     reached, explorations, earnings, left = [], [], [], []
     for repeat in range(recipe.positive_repeats):
-        if repeat > 0 and state is not None:
-            env.set_state(state)  # type: ignore[attr-defined]
-        elif repeat > 0:
-            another = seed + repeat * env.num_envs
-            followed = gather_negatives(env, policy, recipe, another, score, keep=False)
-        act = explore(policy, recipe, env.single_action_space, followed.memory)
-        observations, earned = followed.last, followed.earned
-        alive, starts = np.ones(env.num_envs, bool), followed.starts
+        number = repeat % len(followed.moments)
+        moment = followed.moments[number]
+        there = repeat == 0 and moments_at[number] == followed_steps
+        if moment.state is not None and not there:
+            env.set_state(moment.state)  # type: ignore[attr-defined]
+        elif not there:
+            another, until = seed + repeat * env.num_envs, moments_at[number]
+            anew = gather_negatives(env, policy, recipe, another, score, keep=False, until=until)
+            (moment,) = anew.moments
+        act = explore(policy, recipe, env.single_action_space, moment.memory)
+        observations, earned = moment.observations, moment.earned
+        alive, starts = np.ones(env.num_envs, bool), moment.starts
         terminated_at, steps = np.full(env.num_envs, np.inf), []
         for step in range(recipe.positive_steps):
             observations, _, terminations, truncations, _ = env.step(act(observations, starts))
@@ -200,14 +217,25 @@ def gather_states(
     return {name: np.concatenate([state[name] for state in saved]) for name in saved[0]}
 
 
-def _following_steps(recipe: SampleRecipe, limit: int | None) -> int:
-    """The most steps, up to ``negative_steps``, that leave an episode room to explore."""
+def _moments(recipe: SampleRecipe, limit: int | None) -> tuple[list[int], int]:
+    """Steps after which exploration sets out, and those for which a policy is followed in all."""
+    if recipe.explores_from == "way":
+        last = recipe.negative_steps - recipe.positive_steps
+        moments = np.linspace(0, last, recipe.positive_repeats + 1)[1:]
+        return [*np.unique(np.ceil(moments).astype(int))], recipe.negative_steps
     steps = recipe.negative_steps
-    if limit is None or recipe.positive_steps >= limit:
-        return steps
-    while steps > 1 and not 0 < steps % limit <= limit - recipe.positive_steps:
-        steps -= 1
-    return steps
+    # So that an episode has room to explore.
+    if limit is not None and recipe.positive_steps < limit:
+        while steps > 1 and not 0 < steps % limit <= limit - recipe.positive_steps:
+            steps -= 1
+    return [steps], steps
+
+
+def _together(first: Memory, second: Memory) -> Memory:
+    """What is remembered in the first environments and in the others, if there are any."""
+    if first is None or second is None:
+        return first
+    return tuple(np.concatenate(pair) for pair in zip(first, second, strict=True))
 
 
 def _final_observations(observations: np.ndarray, infos: dict[str, Any]) -> np.ndarray:

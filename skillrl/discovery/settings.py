@@ -89,6 +89,12 @@ class SampleRecipe(_Checked):
     """Steps of exploration that follow the finished skill: their observations are the positives."""
     positive_repeats: int = _at_least(1, 8)
     """Times that every environment gathers positives."""
+    explores_from: Literal["end", "way"] = "end"
+    """Where exploration sets out. "end": from where the finished skill is after `negative_steps`,
+    as in the paper. "way": in each repeat from a later moment on the way there, the last of which
+    comes `positive_steps` before the end, so that negatives, too, show each time of an episode that
+    positives do. Where observations tell the time, a reward would ask for what is late. In
+    Montezuma's Revenge a skull rolls to and fro and never looks the same at two times."""
     earned: float = _at_least(0.0, 0.0)
     """What an episode must have earned, in steps of full reward, for what exploration reaches from
     then on to count, so that positives lie beyond what the skill is for; where too few earn as
@@ -128,6 +134,14 @@ class SampleRecipe(_Checked):
     """Negatives of each finished skill that the archive keeps; 0 keeps none."""
     archive_size: int = _at_least(0, 500_000)
     """Negatives that the archive keeps in all: beyond, each skill's are cut to the same number."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.explores_from == "way" and self.negative_steps <= self.positive_steps:
+            raise InvalidValueError(
+                f"negative_steps should be more than positive_steps, {self.positive_steps}, where "
+                f"exploration sets out from the way. Received {self.negative_steps}."
+            )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from skillrl.discovery.following import episode_limit
 from skillrl.discovery.samples import gather_negatives, gather_positives
 from skillrl.discovery.settings import SampleRecipe
 from skillrl.envs import MazeVectorEnv
+from skillrl.errors import InvalidValueError
 from walkers import maze_policy, walker
 
 MakeLines = Callable[..., SyncVectorEnv]
@@ -20,21 +21,21 @@ RECIPE = SampleRecipe(num_envs=4, negative_steps=3, positive_steps=4, positive_r
 
 
 def test_negatives_are_all_that_the_policy_visits(lines: MakeLines) -> None:
-    visited, last, *_ = gather_negatives(lines(4), walker(1.0), RECIPE, seed=20)
+    visited, _, (end,) = gather_negatives(lines(4), walker(1.0), RECIPE, seed=20)
     # Environment i starts at i and walks three steps of 1; the start is visited too.
     expected = [[i + step, step] for step in range(4) for i in range(4)]
     np.testing.assert_allclose(visited, expected, atol=1e-5)
-    np.testing.assert_allclose(last, [[i + 3, 3] for i in range(4)], atol=1e-5)
+    np.testing.assert_allclose(end.observations, [[i + 3, 3] for i in range(4)], atol=1e-5)
 
 
 def test_negatives_hold_what_an_episode_ended_with(lines: MakeLines) -> None:
     recipe = dataclasses.replace(RECIPE, negative_steps=7)
-    visited, last, *_ = gather_negatives(lines(4, limit=3), walker(1.0), recipe, seed=20)
+    visited, _, (end,) = gather_negatives(lines(4, limit=3), walker(1.0), recipe, seed=20)
     steps = visited[:, 1].reshape(8, 4)
     assert steps[:, 0].tolist() == [0, 1, 2, 3, 1, 2, 3, 1]
     assert visited[:, 0].reshape(8, 4)[3].tolist() == pytest.approx([3, 4, 5, 6])
     # The environments themselves have gone on to their third episode.
-    assert last[:, 1].tolist() == [1] * 4
+    assert end.observations[:, 1].tolist() == [1] * 4
 
 
 def test_half_of_the_negatives_are_without_noise(lines: MakeLines) -> None:
@@ -104,7 +105,7 @@ def test_exploration_remembers_the_way_to_where_it_begins(
     env, policy = lines(4, **ends), walker(1.0)
     policy.__class__ = Counter
     followed = gather_negatives(env, policy, recipe, seed=20)
-    assert followed.starts.tolist() == [False] * 3 + ["end" in ends]
+    assert followed.moments[0].starts.tolist() == [False] * 3 + ["end" in ends]
     gather_positives(env, policy, recipe, followed, seed=20)
 
 
@@ -141,7 +142,7 @@ def test_positives_follow_episodes_that_have_earned_enough(
         recipe = dataclasses.replace(recipe, earned=earned)
         env = lines(4)
         followed = gather_negatives(env, walker(1.0), recipe, 20, score)
-        assert followed.earned.tolist() == [0, 1, 2, 3]
+        assert followed.moments[0].earned.tolist() == [0, 1, 2, 3]
         _, explorations = gather_positives(env, walker(1.0), recipe, followed, 20, score)
         assert np.bincount(explorations, minlength=4).tolist() == counted
 
@@ -171,7 +172,7 @@ def test_what_earlier_episodes_earned_does_not_count(lines: MakeLines) -> None:
     env = lines(4, limit=3)
     followed = gather_negatives(env, walker(1.0), recipe, 20, lambda seen: np.ones(len(seen)))
     # Two episodes of three steps are over, and one step of the third is done.
-    assert followed.earned.tolist() == [1] * 4
+    assert followed.moments[0].earned.tolist() == [1] * 4
     assert followed.lasts == 3
 
 
@@ -197,13 +198,67 @@ def test_exploration_is_repeated_from_the_same_states_where_they_can_be_restored
     assert positives.shape == (3 * 6 * 50, 2)
     # The policy was followed once only.
     assert len(env.steps) == 9 + 3 * 6
+    end = followed.moments[0].observations
     repeats = [env.steps[9 + 6 * repeat] for repeat in range(3)]
     for position, _ in repeats:
-        np.testing.assert_array_equal(position, followed.last)
-    assert len(np.unique(followed.last, axis=0)) > 5
+        np.testing.assert_array_equal(position, end)
+    assert len(np.unique(end, axis=0)) > 5
     # Each repeat tries something else.
     assert not np.array_equal(repeats[0][1], repeats[1][1])
     assert not np.array_equal(repeats[1][1], repeats[2][1])
+
+
+def test_exploration_may_set_out_from_moments_on_the_way(lines: MakeLines) -> None:
+    recipe = dataclasses.replace(
+        RECIPE,
+        explores_from="way",
+        negative_steps=10,
+        positive_steps=4,
+        positive_repeats=3,
+        earned=4.0,
+    )
+    env = lines(4)
+    followed = gather_negatives(env, walker(1.0), recipe, 20, _one)
+    assert len(followed.visited) == 11 * 4
+    # The last of them leaves four of the ten steps.
+    assert [moment.observations[0, 1] for moment in followed.moments] == [2, 4, 6]
+    positives, explorations = gather_positives(env, walker(1.0), recipe, followed, 20, _one)
+    for repeat, begin in enumerate((2, 4, 6)):
+        mine = positives[explorations == 4 * repeat]
+        # Those count from which on four steps have been taken, and earned 1 each.
+        assert mine[:, 1].tolist() == [step for step in range(begin + 1, begin + 5) if step >= 4]
+        # Without saved states each begins anew, with seeds of its own: 20, 24 and 28.
+        assert (np.abs(mine[:, 0] - (20 + 4 * repeat) % 10 - begin) <= mine[:, 1] - begin).all()
+
+
+def _one(seen: np.ndarray) -> np.ndarray:
+    return np.ones(len(seen))
+
+
+def test_the_way_is_followed_once_where_states_can_be_restored() -> None:
+    env = Recorded(50)
+    recipe = SampleRecipe(
+        num_envs=50,
+        negative_steps=12,
+        positive_steps=6,
+        positive_repeats=3,
+        explores_from="way",
+        exploration="uniform",
+    )
+    followed = gather_negatives(env, maze_policy(), recipe, seed=0)
+    gather_positives(env, maze_policy(), recipe, followed, seed=0)
+    assert len(env.steps) == 12 + 3 * 6
+    for repeat, moment in enumerate(followed.moments):
+        # Where the policy was after 2, 4 and 6 steps.
+        for begun in (2 * repeat + 2, 12 + 6 * repeat):
+            np.testing.assert_array_equal(env.steps[begun][0], moment.observations)
+
+
+@pytest.mark.parametrize("steps", [40, 39])
+def test_a_way_is_longer_than_what_is_explored_from_it(steps: int) -> None:
+    with pytest.raises(InvalidValueError, match=f"more than positive_steps.*40.*Received {steps}"):
+        SampleRecipe(explores_from="way", negative_steps=steps, positive_steps=40)
+    assert SampleRecipe(negative_steps=steps, positive_steps=40).explores_from == "end"
 
 
 def test_samples_depend_on_torchs_seed_alone(lines: MakeLines) -> None:
