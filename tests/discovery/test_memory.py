@@ -29,7 +29,7 @@ def test_montezumas_revenge_worked_by_hand() -> None:
     # 501 observations of 32 games, those of ten moments once more, and ten times 49 twice.
     assert memory.samples == (501 * 32 + 10 * 32 + 2 * 490 * 32) * ONE
     assert str(memory) == (
-        "memory at most: rollouts 249 MiB, archive 4,240 MiB when full, samples 1,285 MiB"
+        "memory at most: rollouts 228 MiB, archive 4,240 MiB when full, samples 1,285 MiB"
     )
     # Ten generations do not fill the archive.
     assert memory_for(MONTEZUMA, PICTURES).archive == 3 * 10 * 2_500 * ONE
