@@ -38,6 +38,8 @@ class CountedSteps(TransparentVectorWrapper):
 class Moment(NamedTuple):
     """Where environments are at some moment of following a policy."""
 
+    step: int
+    """Steps for which the policy was followed."""
     observations: np.ndarray
     """The last ones, ``(num_envs, *shape)``, from which the environments go on."""
     earned: np.ndarray
@@ -119,7 +121,7 @@ def gather_negatives(
         if step + 1 in moments_at:
             memory = _together(noisy.memory, noiseless.memory)
             state = env.get_state() if hasattr(env, "get_state") else None
-            moments.append(Moment(observations, earned, starts, memory, state))
+            moments.append(Moment(step + 1, observations, earned, starts, memory, state))
     lasts = int(np.quantile(np.concatenate([*ended, lengths]), 0.9))
     return Followed(visited.reshape(-1, *observations.shape[1:]), lasts, tuple(moments))
 
@@ -153,16 +155,14 @@ def gather_positives(
         The observations reached, ``(n, *shape)``, and the number of the exploration, of which there
         are ``num_envs * positive_repeats``, that reached each of them, ``(n,)``.
     """
-    moments_at, followed_steps = _moments(recipe, episode_limit(env))
     reached, explorations, earnings, left = [], [], [], []
     for repeat in range(recipe.positive_repeats):
-        number = repeat % len(followed.moments)
-        moment = followed.moments[number]
-        there = repeat == 0 and moments_at[number] == followed_steps
+        moment = followed.moments[repeat % len(followed.moments)]
+        there = repeat == 0 and recipe.explores_from == "end"
         if moment.state is not None and not there:
             env.set_state(moment.state)  # type: ignore[attr-defined]
         elif not there:
-            another, until = seed + repeat * env.num_envs, moments_at[number]
+            another, until = seed + repeat * env.num_envs, moment.step
             anew = gather_negatives(env, policy, recipe, another, score, keep=False, until=until)
             (moment,) = anew.moments
         act = explore(policy, recipe, env.single_action_space, moment.memory)
