@@ -34,7 +34,8 @@ def asked_for(
     """Choose what a reward is to ask for of what exploration reached.
 
     Args:
-        kind: one of ``SampleRecipe.asks_for``.
+        kind: one of ``SampleRecipe.asks_for``; ``"new cells"`` are chosen by what was seen before,
+            which is not asked for here: see ``cells.unseen``.
         points: observations, ``(n, ...)``, those of an exploration in their order; vectors should
             be standardised.
         explorations: the exploration that each belongs to, ``(n,)``.
@@ -46,7 +47,7 @@ def asked_for(
         Which observations are asked for, ``(n,)``, and a name for it: the kind, or a direction such
         as ``"+8"``, for more of component 8.
     """
-    if len(points) < 2 or kind == "all":
+    if len(points) < 2 or kind in ("all", "new cells"):
         return np.ones(len(points), bool), "all"
     # Who falls goes far and is lively, but not for long.
     among = lasting(explorations)

@@ -21,9 +21,7 @@ def explore(
 ) -> Act:
     """Act with much more noise than the policy: in its actions or its weights, or at random."""
     if recipe.exploration == "uniform" or isinstance(space, spaces.Discrete):
-        # Seeded from torch's generator, the one source of randomness of a run.
-        space.seed(int(torch.randint(2**31, ())))
-        return lambda observations, starts=None: np.stack([space.sample() for _ in observations])
+        return uniform(space, recipe.exploration_hold)
 
     if recipe.exploration == "parameter-noise":
         return disturbed(policy, recipe.exploration_std, memory)
@@ -33,6 +31,27 @@ def explore(
     def act(observations: np.ndarray, starts: np.ndarray | None = None) -> np.ndarray:
         with policy.widened(recipe.exploration_std):
             return follows(observations, starts)
+
+    return act
+
+
+def uniform(space: spaces.Space[Any], hold: float = 1.0) -> Act:
+    """Act at random, in each environment with one action for ``hold`` steps on average.
+
+    Source of actions that are held: Dabney et al. 2021 (arXiv 2006.01782).
+    """
+    # Seeded from torch's generator, the one source of randomness of a run.
+    space.seed(int(torch.randint(2**31, ())))
+    actions: np.ndarray | None = None
+
+    def act(observations: np.ndarray, starts: np.ndarray | None = None) -> np.ndarray:
+        nonlocal actions
+        drawn = np.stack([space.sample() for _ in observations])
+        if actions is not None and hold > 1:
+            anew = torch.rand(len(drawn)).numpy() * hold < 1
+            drawn[~anew] = actions[~anew]
+        actions = drawn
+        return drawn
 
     return act
 

@@ -25,6 +25,7 @@ from gymnasium import spaces
 from skillrl.agents import OnPolicySkillAgent, load_policy
 from skillrl.discovery.archive import Archive
 from skillrl.discovery.asking import asked_for, component_of, lasting, told_apart_by
+from skillrl.discovery.cells import unseen
 from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from skillrl.discovery.evaluation import Evaluation
 from skillrl.discovery.events import (
@@ -48,6 +49,8 @@ from skillrl.discovery.progress import (
     untouched,
 )
 from skillrl.discovery.samples import (
+    ENOUGH,
+    FEWEST,
     CountedSteps,
     Score,
     gather_negatives,
@@ -159,7 +162,7 @@ class Discovery:
     def ask_for_something_new(self) -> None:
         """Fit a reward to what lies beyond the parent, and let the agent begin to train on it."""
         negatives, reached, explorations = self.gather_samples()
-        positives, others = self.choose(reached, explorations)
+        positives, others = self.choose(negatives, reached, explorations)
         self.stop_if_asked()
         self.fit_reward(negatives, positives, others)
         self.archive_negatives(negatives)
@@ -301,7 +304,7 @@ class Discovery:
         return negatives, reached, explorations
 
     def choose(
-        self, reached: np.ndarray, explorations: np.ndarray
+        self, negatives: np.ndarray, reached: np.ndarray, explorations: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Choose what the new reward is to ask for of what was reached; the rest is other ways."""
         started = time.monotonic()
@@ -314,6 +317,11 @@ class Discovery:
         earlier = [self.library[index].record.asked or "" for index in range(self.generation)]
         earlier += self.progress.given_up
         wanted, asked = asked_for(kind, seen, explorations, samples, rng, earlier)
+        if kind == "new cells" and self.reward.kind != "vector":
+            before = (negatives, self.archive.observations)
+            new = unseen(reached, before, self.reward.channels_last)
+            if new.sum() >= max(FEWEST, ENOUGH * len(new)):
+                wanted, asked = new, kind
         positives, others = reached, reached[~wanted]
         if len(others):  # images are not copied in vain
             positives = reached[wanted]

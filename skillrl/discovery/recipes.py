@@ -110,10 +110,9 @@ MONTEZUMA = Recipe(
     env_kwargs={"max_episode_steps": 500},
     steps_per_skill=150_000,
     extension=75_000,
-    extensions=2,
-    # Far skills earn at an episode's end only: enough is some more than the 20 steps of full reward
-    # of 500 with which the next skill's positives count.
-    extend_below=0.1,
+    extensions=4,
+    # As much as makes a skill live.
+    extend_below=0.2,
     patience=0.0,
     attempts=1,
     # As many steps as in the paper, each of a third of its 729 observations.
@@ -130,6 +129,8 @@ MONTEZUMA = Recipe(
         # Most deaths are falls, which take so long.
         before_end=15,
         exploration="uniform",
+        exploration_hold=3.0,
+        asks_for=("new cells",),
         archived=2_500,
         archive_size=50_000,
     ),

@@ -108,18 +108,25 @@ class SampleRecipe(_Checked):
     environment by another copy of the policy, whose last layer's weights are disturbed, so that the
     way it moves is its own and can be learnt. "uniform": with uniformly random actions, as discrete
     actions always are."""
+    exploration_hold: float = _in(1.0, 1_000.0, 1.0)
+    """Steps for which a uniformly random action is held, on average; 1 in the paper. Numbers of
+    steps are geometrically distributed. The longer, the farther exploration goes from where it set
+    out."""
     exploration_std: float = _in(0.01, 100.0, 1.0)
     """Standard deviation (before the tanh) of what scaled or parameter noise does to an action."""
-    asks_for: tuple[Literal["all", "ways", "lively ways", "directions", "velocities"], ...] = (
-        "all",
-    )
+    asks_for: tuple[
+        Literal["all", "new cells", "ways", "lively ways", "directions", "velocities"], ...
+    ] = ("all",)
     """What a reward asks for of what exploration reached; skills take it in turn. "all": all of it,
-    as in the paper. The others choose among the explorations that lasted: those that no end of an
-    episode cut short, or the quarter that was cut short last. "ways": one cluster of explorations,
-    sorted by what each saw on average, and none of the others: a way of lying, standing or running,
-    where all together are often the same. "lively ways": the same among the liveliest explorations
-    only, so that skills move. "directions": more or less of one component of the observation than
-    most explorations have, whatever the others are; each in turn, those of motion before those of
+    as in the paper. "new cells": images that, shrunk to 12 by 12 squares of 16 shades, look like
+    nothing that the last skill or the archive shows, or positions on a grid that neither has; and
+    so not another posture in a place that is known. Of vectors, or where hardly any is new, all.
+    The others choose among the explorations that lasted: those that no end of an episode cut short,
+    or the quarter that was cut short last. "ways": one cluster of explorations, sorted by what each
+    saw on average, and none of the others: a way of lying, standing or running, where all together
+    are often the same. "lively ways": the same among the liveliest explorations only, so that
+    skills move. "directions": more or less of one component of the observation than most
+    explorations have, whatever the others are; each in turn, those of motion before those of
     posture. "velocities": the same, without what turns back at once, such as the rate at which the
     body rolls, so that most skills go somewhere. Observations that are no vectors have ways in the
     place of both."""

@@ -25,6 +25,19 @@ def test_uniform_exploration_takes_all_actions_alike() -> None:
     assert np.histogram(values, 4, (-1, 1))[0] == pytest.approx([1_250] * 4, abs=130)
 
 
+@pytest.mark.parametrize("hold", [1.0, 4.0])
+def test_random_actions_are_held_for_as_long_as_the_recipe_says(hold: float) -> None:
+    torch.manual_seed(0)
+    recipe = SampleRecipe(exploration="uniform", exploration_hold=hold)
+    act = explore(maze_policy(), recipe, spaces.Discrete(1_000_000))
+    # Of so many actions none is drawn twice in a row.
+    actions = np.stack([act(np.ones((100, 2), np.int64)) for _ in range(400)])
+    changes = (np.diff(actions, axis=0) != 0).mean()
+    assert changes == pytest.approx(1 / hold, abs=0.01)
+    # Each environment has its own.
+    assert len(np.unique(actions[0])) == 100
+
+
 def test_discrete_actions_are_explored_uniformly_in_any_recipe() -> None:
     act = explore(maze_policy(), SampleRecipe(), spaces.Discrete(5))
     assert set(act(np.ones((100, 2), np.int64)).tolist()) == {0, 1, 2, 3, 4}

@@ -379,7 +379,7 @@ def test_a_saved_skill_acts_as_the_trained_one_did(tmp_path: Path) -> None:
     discovery = loop.Discovery(library, recipe, lambda event: None, lambda: False)
     discovery.begin(0)
     negatives, reached, explorations = discovery.gather_samples()
-    discovery.fit_reward(negatives, *discovery.choose(reached, explorations))
+    discovery.fit_reward(negatives, *discovery.choose(negatives, reached, explorations))
     discovery.transfer()
     discovery.train()
     discovery.finish_skill()
@@ -687,20 +687,50 @@ def test_a_reward_asks_for_one_way_and_not_for_the_others(
     np.testing.assert_array_equal(np.sort(together, 0), np.sort(everything, 0))
 
 
+def test_new_cells_of_a_maze_are_those_where_the_last_skill_never_was(tmp_path: Path) -> None:
+    samples = dataclasses.replace(MAZE.samples, asks_for=("new cells",))
+    recipe = dataclasses.replace(MAZE, generations=2, samples=samples)
+    library = SkillLibrary.create(tmp_path / "run", recipe, seed=0)
+    discovery = loop.Discovery(library, recipe, lambda event: None, lambda: False)
+    discovery.begin(0)
+    positions = np.array([[row, column] for row in range(1, 9) for column in range(1, 9)])
+    west, north = positions[positions[:, 1] < 4], positions[positions[:, 0] < 3]
+    discovery.archive_negatives(north)
+    wanted, rest = discovery.choose(west, positions, np.arange(64))
+    assert discovery.progress.asked == "new cells"
+    known = (positions[:, 1] < 4) | (positions[:, 0] < 3)
+    np.testing.assert_array_equal(wanted, positions[~known])
+    np.testing.assert_array_equal(rest, positions[known])
+    # Where hardly anything is new, all is asked for.
+    wanted, rest = discovery.choose(west, west[:10], np.arange(10))
+    discovery.close()
+    assert discovery.progress.asked == "all"
+    assert len(wanted) == 10
+    assert len(rest) == 0
+
+
+def test_vectors_have_no_cells(tmp_path: Path) -> None:
+    samples = dataclasses.replace(CHEETAH.samples, asks_for=("new cells",))
+    library = discover(
+        dataclasses.replace(CHEETAH, generations=1, samples=samples), tmp_path / "run", seed=3
+    )
+    assert library[0].record.asked == "all"
+
+
 def test_what_ends_in_a_fall_is_another_way_whatever_is_asked_for(tmp_path: Path) -> None:
     samples = dataclasses.replace(CHEETAH.samples, asks_for=("directions",))
     recipe = dataclasses.replace(CHEETAH, generations=1, samples=samples)
     library = SkillLibrary.create(tmp_path / "run", recipe, seed=0)
     discovery = loop.Discovery(library, recipe, lambda event: None, lambda: False)
     discovery.begin(0)
-    _, reached, _ = discovery.gather_samples()
+    negatives, reached, _ = discovery.gather_samples()
     # Twenty explorations of ten steps, of which every second one falls after five.
     rows = np.random.default_rng(0).integers(len(reached), size=200)
     steps, explorations = np.repeat(np.arange(10), 20), np.tile(np.arange(20), 10)
     fell = explorations % 2 == 1
     kept = ~fell | (steps < 5)
     reached, explorations, fell = reached[rows][kept], explorations[kept], fell[kept]
-    positives, others = discovery.choose(reached, explorations)
+    positives, others = discovery.choose(negatives, reached, explorations)
     discovery.close()
     asked = int((discovery.progress.asked or "")[1:])
     untouched = 1 if asked == 0 else 0
