@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from skillrl.agents import BaseSkillPolicy
 from skillrl.discovery.exploration import explore
@@ -138,10 +139,11 @@ def gather_positives(
 
     A policy with a memory explores with what it remembers of the way there.
 
-    Exploration sets out from the same states where the environments can restore them, and otherwise
-    after following the policy anew. What was reached counts once its episode has earned
-    ``recipe.earned``, or as much as a hundredth of all has; the last ``recipe.before_end``
-    observations before an episode terminates do not.
+    Exploration sets out from the same states where the environments can restore them, on the way
+    from those alone whose episodes have earned ``recipe.earned``, and otherwise after following the
+    policy anew. What was reached counts once its episode has earned as much, or as much as a
+    hundredth of all has; the last ``recipe.before_end`` observations before an episode terminates
+    do not.
 
     Args:
         env: environments in which the policy was followed.
@@ -156,8 +158,11 @@ def gather_positives(
         are ``num_envs * positive_repeats``, that reached each of them, ``(n,)``.
     """
     reached, explorations, earnings, left = [], [], [], []
+    moments = followed.moments
+    if recipe.explores_from == "way" and recipe.earned > 0:
+        moments = _earned(moments, recipe)
     for repeat in range(recipe.positive_repeats):
-        moment = followed.moments[repeat % len(followed.moments)]
+        moment = moments[repeat % len(moments)]
         there = repeat == 0 and recipe.explores_from == "end"
         if moment.state is not None and not there:
             env.set_state(moment.state)  # type: ignore[attr-defined]
@@ -229,6 +234,37 @@ def _moments(recipe: SampleRecipe, limit: int | None) -> tuple[list[int], int]:
         while steps > 1 and not 0 < steps % limit <= limit - recipe.positive_steps:
             steps -= 1
     return [steps], steps
+
+
+def _earned(moments: tuple[Moment, ...], recipe: SampleRecipe) -> tuple[Moment, ...]:
+    """Moments of environments drawn from those that have earned enough, whenever that was.
+
+    The given ones if none has, or if states cannot be restored.
+    """
+    enough = np.concatenate([moment.earned for moment in moments]) >= recipe.earned
+    if moments[0].state is None or not enough.any():
+        return moments
+    rows = np.flatnonzero(enough)
+    drawn = torch.randint(len(rows), (recipe.positive_repeats, len(moments[0].earned))).numpy()
+    return tuple(_some(moments, rows[each]) for each in drawn)
+
+
+def _some(moments: tuple[Moment, ...], rows: np.ndarray) -> Moment:
+    """The environments with these numbers, counted through all moments, as one moment."""
+
+    def pick(parts: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate(parts)[rows]
+
+    memories = [moment.memory for moment in moments if moment.memory is not None]
+    states = [moment.state for moment in moments if moment.state is not None]
+    return Moment(
+        moments[-1].step,
+        pick([moment.observations for moment in moments]),
+        pick([moment.earned for moment in moments]),
+        pick([moment.starts for moment in moments]),
+        tuple(map(pick, zip(*memories, strict=True))) if memories else None,
+        {name: pick([state[name] for state in states]) for name in states[0]} if states else None,
+    )
 
 
 def _together(first: Memory, second: Memory) -> Memory:

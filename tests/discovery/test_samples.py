@@ -254,6 +254,34 @@ def test_the_way_is_followed_once_where_states_can_be_restored() -> None:
             np.testing.assert_array_equal(env.steps[begun][0], moment.observations)
 
 
+def test_all_explorations_set_out_from_where_enough_was_earned() -> None:
+    env = Recorded(50)
+    recipe = SampleRecipe(
+        num_envs=50,
+        negative_steps=12,
+        positive_steps=6,
+        positive_repeats=3,
+        explores_from="way",
+        earned=3.0,
+        exploration="uniform",
+    )
+    rich = np.arange(50) < 5
+
+    def score(seen: np.ndarray) -> np.ndarray:
+        return rich.astype(float)
+
+    followed = gather_negatives(env, maze_policy(), recipe, 0, score)
+    _positives, explorations = gather_positives(env, maze_policy(), recipe, followed, 0, score)
+    # After 4 and 6 steps five environments have earned 3, after 2 steps none has.
+    starts = np.concatenate([moment.observations[rich] for moment in followed.moments[1:]])
+    possible = {tuple(position) for position in starts}
+    begun = [env.steps[12 + 6 * repeat][0] for repeat in range(3)]
+    assert {tuple(position) for position in np.concatenate(begun)} == possible
+    # Not one exploration is in vain, and no two repeats are alike.
+    assert len(np.unique(explorations)) == 150
+    assert not np.array_equal(begun[0], begun[1])
+
+
 @pytest.mark.parametrize("steps", [40, 39])
 def test_a_way_is_longer_than_what_is_explored_from_it(steps: int) -> None:
     with pytest.raises(InvalidValueError, match=f"more than positive_steps.*40.*Received {steps}"):
