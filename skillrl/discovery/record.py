@@ -24,9 +24,9 @@ class Record:
     env_kwargs: dict[str, Any]
     """Keyword arguments of the environment."""
     asked: str | None
-    """What its reward asked for of what exploration reached: "all", "new cells", one of the "ways" or
-    "lively ways", or a direction, such as "+8" for more of the observation's component 8; None where no
-    exploration led to it."""
+    """What its reward asked for of what exploration reached: "all", "new cells", one of the "ways"
+    or "lively ways", or a direction, such as "+8" for more of the observation's component 8; None
+    where no exploration led to it."""
     parent: int | None
     """Number of the skill that it started from; None for the untrained policy."""
     steps: int
