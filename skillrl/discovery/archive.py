@@ -29,11 +29,23 @@ class Archive:
         self.observations = np.empty((0, *shape), dtype)
         self._generations = np.empty(0, np.int64)
 
-    def add(self, observations: np.ndarray, generation: int, rng: np.random.Generator) -> None:
-        """Keep a random sample of ``observations``, the negatives of ``generation``."""
+    def add(
+        self,
+        observations: np.ndarray,
+        generation: int,
+        rng: np.random.Generator,
+        first: np.ndarray | None = None,
+    ) -> None:
+        """Keep a random sample of ``observations``, the negatives of ``generation``.
+
+        Those in the rows ``first`` come before the others, as many of them as have room.
+        """
         kept = min(len(observations), self.per_generation, self.size)
         # In random order: the first ones of a generation are a sample of it.
-        observations = observations[rng.choice(len(observations), kept, replace=False)]
+        rows = rng.permutation(len(observations))
+        if first is not None:
+            rows = rows[np.argsort(~np.isin(rows, first), kind="stable")]
+        observations = observations[rows[:kept]]
         self.observations = np.concatenate([self.observations, observations])
         new = np.full(len(observations), generation)
         self._generations = np.concatenate([self._generations, new])

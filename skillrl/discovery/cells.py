@@ -36,6 +36,25 @@ def unseen(
     return np.array([cell not in known for cell in _cells(observations, channels_last)], bool)
 
 
+def one_of_each(
+    observations: np.ndarray, seen: Iterable[np.ndarray], channels_last: bool = False
+) -> np.ndarray:
+    """Find one observation of each cell into which nothing fell that was seen before.
+
+    Args:
+        observations: see ``unseen``, as are the others.
+        seen: groups of the like.
+        channels_last: whether the images' channels come last.
+
+    Returns:
+        Their rows.
+    """
+    known = {cell for group in seen for cell in _cells(group, channels_last)}
+    # The last of equal keys stays.
+    rows = {cell: row for row, cell in enumerate(_cells(observations, channels_last))}
+    return np.array([row for cell, row in rows.items() if cell not in known], int)
+
+
 def _cells(observations: np.ndarray, channels_last: bool) -> list[bytes]:
     if observations.ndim != 4:
         return [row.tobytes() for row in observations]

@@ -25,7 +25,7 @@ from gymnasium import spaces
 from skillrl.agents import OnPolicySkillAgent, load_policy
 from skillrl.discovery.archive import Archive
 from skillrl.discovery.asking import asked_for, component_of, lasting, told_apart_by
-from skillrl.discovery.cells import unseen
+from skillrl.discovery.cells import one_of_each, unseen
 from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from skillrl.discovery.evaluation import Evaluation
 from skillrl.discovery.events import (
@@ -317,7 +317,7 @@ class Discovery:
         earlier = [self.library[index].record.asked or "" for index in range(self.generation)]
         earlier += self.progress.given_up
         wanted, asked = asked_for(kind, seen, explorations, samples, rng, earlier)
-        if kind == "new cells" and self.reward.kind != "vector":
+        if kind == "new cells" and self._has_cells:
             before = (negatives, self.archive.observations)
             new = unseen(reached, before, self.reward.channels_last)
             if new.sum() >= max(FEWEST, ENOUGH * len(new)):
@@ -333,6 +333,11 @@ class Discovery:
         self.progress.asked = asked
         self.progress.seconds += time.monotonic() - started
         return positives, others
+
+    @property
+    def _has_cells(self) -> bool:
+        """Whether some skills ask for new cells, and observations have any."""
+        return "new cells" in self.recipe.samples.asks_for and self.reward.kind != "vector"
 
     def _parents_score(self) -> Score | None:
         """What observations earn of the parent's reward, in targets; None if it has none."""
@@ -365,7 +370,11 @@ class Discovery:
     def archive_negatives(self, negatives: np.ndarray) -> None:
         """Keep some of the negatives for the fits of all later generations."""
         rng = np.random.default_rng(self._seed("archive"))
-        self.archive.add(negatives, self.generation, rng)
+        rows = None
+        if self._has_cells:
+            before = (self.archive.observations,)
+            rows = one_of_each(negatives, before, self.reward.channels_last)
+        self.archive.add(negatives, self.generation, rng, rows)
         self.archive.save(self.library.path / "archive.safetensors")
 
     def transfer(self) -> None:

@@ -51,6 +51,19 @@ def test_the_sample_is_drawn_from_all_observations() -> None:
     assert (np.abs(counts - 75) < 4 * 7.5).all()
 
 
+@pytest.mark.parametrize("count", [4, 30])
+def test_some_observations_come_before_the_others(count: int) -> None:
+    archive, rng = new_archive(), np.random.default_rng(0)
+    first = np.arange(60, 60 + count)
+    archive.add(negatives(0, 100), 0, rng, first)
+    rows = archive.observations[:, 1].astype(int)
+    assert len(np.unique(rows)) == 10
+    assert set(rows[:count]) <= set(first)
+    if count < 10:
+        assert set(first) <= set(rows)
+        assert not set(rows[count:]) & set(first)
+
+
 def test_where_there_is_no_more_room_all_generations_are_cut_alike(tmp_path: Path) -> None:
     path = tmp_path / "archive.safetensors"
     archive, seen = new_archive(10, size=24), []

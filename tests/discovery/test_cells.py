@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from skillrl.discovery.cells import unseen
+from skillrl.discovery.cells import one_of_each, unseen
 
 
 def room(x: int, y: int, shade: int = 255) -> np.ndarray:
@@ -53,3 +53,12 @@ def test_positions_are_their_own_cells() -> None:
         True,
         False,
     ]
+
+
+def test_one_of_each_new_cell() -> None:
+    pictures = np.stack([room(14, 56), room(28, 56), room(28, 56, 254), room(35, 56), room(28, 56)])
+    rows = one_of_each(pictures, (SEEN,))
+    assert len(rows) == 2
+    assert 3 in rows
+    assert {1, 2, 4} & set(rows.tolist())
+    assert len(one_of_each(pictures, (SEEN, pictures))) == 0
