@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skillrl.errors import DamagedFileError
 from skillrl.files import read_tensors, write_tensors
@@ -18,7 +19,7 @@ class Archive:
         dtype: of the observations.
         per_generation: observations kept of each generation, as long as there is room.
         size: observations kept in all. Where there are more generations than have room, all are
-            cut to the same number, at random.
+            cut to the same number, those that came first in a sample being kept.
     """
 
     def __init__(
@@ -34,17 +35,17 @@ class Archive:
         observations: np.ndarray,
         generation: int,
         rng: np.random.Generator,
-        first: np.ndarray | None = None,
+        first: ArrayLike = (),
     ) -> None:
-        """Keep a random sample of ``observations``, the negatives of ``generation``.
+        """Keep a sample of ``observations``, the negatives of ``generation``.
 
-        Those in the rows ``first`` come before the others, as many of them as have room.
+        It is random, but that those in the rows ``first`` come before the others, as many of them
+        as have room.
         """
         kept = min(len(observations), self.per_generation, self.size)
-        # In random order: the first ones of a generation are a sample of it.
+        # In random order, so that the first ones of a generation are a sample of it, too.
         rows = rng.permutation(len(observations))
-        if first is not None:
-            rows = rows[np.argsort(~np.isin(rows, first), kind="stable")]
+        rows = rows[np.argsort(~np.isin(rows, first), kind="stable")]
         observations = observations[rows[:kept]]
         self.observations = np.concatenate([self.observations, observations])
         new = np.full(len(observations), generation)

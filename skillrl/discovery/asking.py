@@ -1,7 +1,7 @@
 """What a reward asks for, of all that exploration reached.
 
-All of it, as in the paper; one way to go on, a cluster of explorations; or one direction, more or
-less of one component of the observation.
+All of it, as in the paper; what looks like nothing before; one way to go on, a cluster of
+explorations; or one direction, more or less of one component of the observation.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.cluster.vq import kmeans2
 
+from skillrl.discovery.cells import unseen
+from skillrl.discovery.samples import enough
 from skillrl.discovery.settings import SampleRecipe
 
 # Components that persist less oscillate, and cannot be asked to go far for long; those that persist
@@ -30,25 +32,35 @@ def asked_for(
     recipe: SampleRecipe,
     rng: np.random.Generator,
     earlier: Sequence[str] = (),
+    seen: Sequence[np.ndarray] = (),
+    channels_last: bool = False,
 ) -> tuple[np.ndarray, str]:
     """Choose what a reward is to ask for of what exploration reached.
 
     Args:
-        kind: one of ``SampleRecipe.asks_for``; ``"new cells"`` are chosen by what was seen before,
-            which is not asked for here: see ``cells.unseen``.
+        kind: one of ``SampleRecipe.asks_for``.
         points: observations, ``(n, ...)``, those of an exploration in their order; vectors should
             be standardised.
         explorations: the exploration that each belongs to, ``(n,)``.
         recipe: of the samples.
         rng: source of randomness.
         earlier: what was asked for before.
+        seen: groups of observations of all skills so far, whose cells are not new.
+        channels_last: whether the channels of images come last.
 
     Returns:
         Which observations are asked for, ``(n,)``, and a name for it: the kind, or a direction such
         as ``"+8"``, for more of component 8.
     """
-    if len(points) < 2 or kind in ("all", "new cells"):
-        return np.ones(len(points), bool), "all"
+    everything = np.ones(len(points), bool), "all"
+    if len(points) < 2 or kind == "all":
+        return everything
+    if kind == "new cells":
+        # No two vectors are alike.
+        if points.dtype.kind == "f":
+            return everything
+        new = unseen(points, seen, channels_last)
+        return (new, kind) if new.sum() >= enough(len(new)) else everything
     # Who falls goes far and is lively, but not for long.
     among = lasting(explorations)
     points, explorations = points[among], explorations[among]

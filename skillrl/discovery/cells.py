@@ -32,27 +32,35 @@ def unseen(
     Returns:
         Which observations do, ``(n,)``.
     """
-    known = {cell for group in seen for cell in _cells(group, channels_last)}
+    known = _known(seen, channels_last)
     return np.array([cell not in known for cell in _cells(observations, channels_last)], bool)
 
 
 def one_of_each(
-    observations: np.ndarray, seen: Iterable[np.ndarray], channels_last: bool = False
+    observations: np.ndarray,
+    seen: Iterable[np.ndarray],
+    rng: np.random.Generator,
+    channels_last: bool = False,
 ) -> np.ndarray:
     """Find one observation of each cell into which nothing fell that was seen before.
 
     Args:
-        observations: see ``unseen``, as are the others.
+        observations: see ``unseen``.
         seen: groups of the like.
+        rng: source of the choice among those of a cell.
         channels_last: whether the images' channels come last.
 
     Returns:
         Their rows.
     """
-    known = {cell for group in seen for cell in _cells(group, channels_last)}
-    # The last of equal keys stays.
-    rows = {cell: row for row, cell in enumerate(_cells(observations, channels_last))}
-    return np.array([row for cell, row in rows.items() if cell not in known], int)
+    known = _known(seen, channels_last)
+    cells = _cells(observations, channels_last)
+    chosen = {cells[row]: row for row in rng.permutation(len(cells))}
+    return np.array([row for cell, row in chosen.items() if cell not in known], int)
+
+
+def _known(seen: Iterable[np.ndarray], channels_last: bool) -> set[bytes]:
+    return {cell for group in seen for cell in _cells(group, channels_last)}
 
 
 def _cells(observations: np.ndarray, channels_last: bool) -> list[bytes]:
@@ -69,4 +77,4 @@ def _shrunk(images: torch.Tensor, channels_last: bool) -> np.ndarray:
     """Images of ``SIDE`` by ``SIDE`` squares, of all channels together, in ``SHADES`` shades."""
     brightness = images.float().mean(-1 if channels_last else 1)
     squares = F.adaptive_avg_pool2d(brightness, SIDE)
-    return (squares * (SHADES / 255)).round().to(torch.uint8).numpy()
+    return (squares * ((SHADES - 1) / 255)).round().to(torch.uint8).numpy()

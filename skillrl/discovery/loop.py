@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gymnasium import spaces
+from numpy.typing import ArrayLike
 
 from skillrl.agents import OnPolicySkillAgent, load_policy
 from skillrl.discovery.archive import Archive
 from skillrl.discovery.asking import asked_for, component_of, lasting, told_apart_by
-from skillrl.discovery.cells import one_of_each, unseen
+from skillrl.discovery.cells import one_of_each
 from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from skillrl.discovery.evaluation import Evaluation
 from skillrl.discovery.events import (
@@ -49,8 +49,6 @@ from skillrl.discovery.progress import (
     untouched,
 )
 from skillrl.discovery.samples import (
-    ENOUGH,
-    FEWEST,
     CountedSteps,
     Score,
     gather_negatives,
@@ -156,7 +154,6 @@ class Discovery:
         if self.recipe.restarts.share > 0:
             self.sample_env.reset(seed=0)
             state = self.sample_env.get_state()
-        assert isinstance(space, spaces.Box)  # or there was no reward for it
         return memory_for(self.recipe, space, state)
 
     def ask_for_something_new(self) -> None:
@@ -277,7 +274,7 @@ class Discovery:
         return True
 
     def gather_samples(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Gather what the last skill does, and what exploration from its parent's end reaches.
+        """Gather what the last skill does, and what exploration from its parent reaches.
 
         With the latter the number of the exploration that reached each observation.
         """
@@ -286,7 +283,8 @@ class Discovery:
         samples, envs = self.recipe.samples, self.sample_env
         # What the parent's own reward, which is not fitted to anything else yet, says of its way.
         score = self._parents_score() if samples.earned > 0 else None
-        followed = gather_negatives(envs, self.previous, samples, self._seed("negatives"), score)
+        own = score if self.parent is self.previous else None
+        followed = gather_negatives(envs, self.previous, samples, self._seed("negatives"), own)
         self.stop_if_asked()
         negatives = followed.visited
         if self.parent is not self.previous:
@@ -308,20 +306,18 @@ class Discovery:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Choose what the new reward is to ask for of what was reached; the rest is other ways."""
         started = time.monotonic()
-        samples, seen = self.recipe.samples, reached
+        samples, points = self.recipe.samples, reached
         if self.reward.kind == "vector":
-            points = torch.as_tensor(reached, device=self.device)
-            seen = self.reward.standardised(points).cpu().numpy()
+            tensor = torch.as_tensor(reached, device=self.device)
+            points = self.reward.standardised(tensor).cpu().numpy()
         rng = np.random.default_rng(self._seed("wanted"))
         kind = samples.asks_for[self.generation % len(samples.asks_for)]
         earlier = [self.library[index].record.asked or "" for index in range(self.generation)]
         earlier += self.progress.given_up
-        wanted, asked = asked_for(kind, seen, explorations, samples, rng, earlier)
-        if kind == "new cells" and self._has_cells:
-            before = (negatives, self.archive.observations)
-            new = unseen(reached, before, self.reward.channels_last)
-            if new.sum() >= max(FEWEST, ENOUGH * len(new)):
-                wanted, asked = new, kind
+        before = (negatives, self.archive.observations)
+        wanted, asked = asked_for(
+            kind, points, explorations, samples, rng, earlier, before, self.reward.channels_last
+        )
         positives, others = reached, reached[~wanted]
         if len(others):  # images are not copied in vain
             positives = reached[wanted]
@@ -333,11 +329,6 @@ class Discovery:
         self.progress.asked = asked
         self.progress.seconds += time.monotonic() - started
         return positives, others
-
-    @property
-    def _has_cells(self) -> bool:
-        """Whether some skills ask for new cells, and observations have any."""
-        return "new cells" in self.recipe.samples.asks_for and self.reward.kind != "vector"
 
     def _parents_score(self) -> Score | None:
         """What observations earn of the parent's reward, in targets; None if it has none."""
@@ -370,11 +361,12 @@ class Discovery:
     def archive_negatives(self, negatives: np.ndarray) -> None:
         """Keep some of the negatives for the fits of all later generations."""
         rng = np.random.default_rng(self._seed("archive"))
-        rows = None
-        if self._has_cells:
-            before = (self.archive.observations,)
-            rows = one_of_each(negatives, before, self.reward.channels_last)
-        self.archive.add(negatives, self.generation, rng, rows)
+        first: ArrayLike = ()
+        if "new cells" in self.recipe.samples.asks_for:
+            # What the archive forgot would look new.
+            known = (self.archive.observations,)
+            first = one_of_each(negatives, known, rng, self.reward.channels_last)
+        self.archive.add(negatives, self.generation, rng, first)
         self.archive.save(self.library.path / "archive.safetensors")
 
     def transfer(self) -> None:

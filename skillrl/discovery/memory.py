@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -52,7 +53,7 @@ class Memory:
 
 
 def memory_for(
-    recipe: Recipe, space: spaces.Box, state: Mapping[str, np.ndarray] | None = None
+    recipe: Recipe, space: spaces.Space[Any], state: Mapping[str, np.ndarray] | None = None
 ) -> Memory:
     """Return how much memory a run's observations take at most.
 
@@ -62,13 +63,15 @@ def memory_for(
         state: that of the environments that samples are gathered in, where episodes restart from
             saved ones.
     """
-    one = int(np.prod(space.shape)) * np.dtype(space.dtype).itemsize
+    one = int(np.prod(space.shape or ())) * np.dtype(space.dtype).itemsize
     agent, samples = recipe.agent, recipe.samples
     rollouts = 2 * agent.n_steps * agent.num_envs + agent.batch_size
     if recipe.algorithm in OFF_POLICY:
         # Each transition with what it led to.
         rollouts = 3 * 2 * recipe.replay.buffer_size
     moments = samples.positive_repeats if samples.explores_from == "way" else 1
+    # As they are and in the environments' states, and those that are explored from in turn.
+    starting = samples.num_envs * 2 * (moments + 1)
     negatives = samples.num_envs * (samples.negative_steps + 1)
     positives = samples.num_envs * samples.positive_steps * samples.positive_repeats
     # What the archive is cut to holds no room for the present generation's yet.
@@ -81,6 +84,6 @@ def memory_for(
     return Memory(
         rollouts=one * rollouts,
         archive=one * 3 * archived,
-        samples=one * (negatives + moments * samples.num_envs + 2 * positives),
+        samples=one * (negatives + starting + 2 * positives),
         starts=starts,
     )

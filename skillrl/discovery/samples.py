@@ -15,11 +15,11 @@ from skillrl.discovery.following import Envs, Memory, episode_limit, follow
 from skillrl.discovery.settings import SampleRecipe
 from skillrl.envs.wrapping import TransparentVectorWrapper
 
-# Share of what exploration reached that counts at least, however little it has earned: a reward
-# fitted to a handful of observations asks for these alone.
-ENOUGH = 0.01
+# Share of what exploration reached, or sets out from, that counts at least: a reward fitted to a
+# handful of observations asks for these alone.
+_ENOUGH = 0.01
 # A reward cannot be fitted to fewer.
-FEWEST = 2
+_FEWEST = 2
 
 # Rewards ``(batch,)`` of observations ``(batch, *shape)``, as shares of the target.
 Score = Callable[[np.ndarray], np.ndarray]
@@ -61,7 +61,7 @@ class Followed(NamedTuple):
     lasts: int
     """Steps that the longest tenth of the episodes reach, those not over yet included."""
     moments: tuple[Moment, ...]
-    """From where is explored, in turn. The environments are where the policy left them."""
+    """From where is explored. The environments are where the policy left them."""
 
 
 def gather_negatives(
@@ -139,11 +139,11 @@ def gather_positives(
 
     A policy with a memory explores with what it remembers of the way there.
 
-    Exploration sets out from the same states where the environments can restore them, on the way
-    from those alone whose episodes have earned ``recipe.earned``, and otherwise after following the
-    policy anew. What was reached counts once its episode has earned as much, or as much as a
-    hundredth of all has; the last ``recipe.before_end`` observations before an episode terminates
-    do not.
+    Where environments can restore states, exploration sets out from these, on the way from those
+    alone whose episodes have earned ``recipe.earned``, whenever that was; otherwise after following
+    the policy anew. What was reached counts once its episode has earned as much. Where less than a
+    hundredth has, the best hundredth will do, of either. The last ``recipe.before_end``
+    observations before an episode terminates do not count.
 
     Args:
         env: environments in which the policy was followed.
@@ -159,10 +159,9 @@ def gather_positives(
     """
     reached, explorations, earnings, left = [], [], [], []
     moments = followed.moments
-    if recipe.explores_from == "way" and recipe.earned > 0:
-        moments = _earned(moments, recipe)
+    drawn = _drawn(moments, recipe)
     for repeat in range(recipe.positive_repeats):
-        moment = moments[repeat % len(moments)]
+        moment = moments[repeat % len(moments)] if drawn is None else _at(moments, drawn[repeat])
         there = repeat == 0 and recipe.explores_from == "end"
         if moment.state is not None and not there:
             env.set_state(moment.state)  # type: ignore[attr-defined]
@@ -190,9 +189,7 @@ def gather_positives(
     del reached  # of images, as much memory as the samples themselves
     count = until_end > recipe.before_end
     if count.any():
-        most = np.sort(had[count])[::-1]
-        enough = max(FEWEST, math.ceil(ENOUGH * len(most)))
-        count &= had >= min(recipe.earned, most[:enough][-1])
+        count &= had >= _bar(had[count], recipe.earned)
     return (points, numbers) if count.all() else (points[count], numbers[count])
 
 
@@ -226,8 +223,10 @@ def _moments(recipe: SampleRecipe, limit: int | None) -> tuple[list[int], int]:
     """Steps after which exploration sets out, and those for which a policy is followed in all."""
     if recipe.explores_from == "way":
         last = recipe.negative_steps - recipe.positive_steps
-        moments = np.linspace(0, last, recipe.positive_repeats + 1)[1:]
-        return [*np.unique(np.ceil(moments).astype(int))], recipe.negative_steps
+        repeats = recipe.positive_repeats
+        # Of as many parts, rounded up.
+        ends = {-(-last * part // repeats) for part in range(1, repeats + 1)}
+        return sorted(ends), recipe.negative_steps
     steps = recipe.negative_steps
     # So that an episode has room to explore.
     if limit is not None and recipe.positive_steps < limit:
@@ -236,34 +235,50 @@ def _moments(recipe: SampleRecipe, limit: int | None) -> tuple[list[int], int]:
     return [steps], steps
 
 
-def _earned(moments: tuple[Moment, ...], recipe: SampleRecipe) -> tuple[Moment, ...]:
-    """Moments of environments drawn from those that have earned enough, whenever that was.
+def enough(number: int) -> int:
+    """How many of a number of observations are enough to fit a reward to: a hundredth.
 
-    The given ones if none has, or if states cannot be restored.
+    >>> enough(1_000), enough(50)
+    (10, 2)
     """
-    enough = np.concatenate([moment.earned for moment in moments]) >= recipe.earned
-    if moments[0].state is None or not enough.any():
-        return moments
-    rows = np.flatnonzero(enough)
-    drawn = torch.randint(len(rows), (recipe.positive_repeats, len(moments[0].earned))).numpy()
-    return tuple(_some(moments, rows[each]) for each in drawn)
+    return max(_FEWEST, math.ceil(_ENOUGH * number))
 
 
-def _some(moments: tuple[Moment, ...], rows: np.ndarray) -> Moment:
-    """The environments with these numbers, counted through all moments, as one moment."""
+def _bar(earned: np.ndarray, wanted: float) -> float:
+    """What is wanted, or what enough of all have earned, if that is less."""
+    return min(wanted, np.sort(earned)[::-1][: enough(len(earned))][-1])
+
+
+def _drawn(moments: tuple[Moment, ...], recipe: SampleRecipe) -> np.ndarray | None:
+    """Draw environments, numbered through all moments, whose episodes have earned enough.
+
+    Returns:
+        Those of each repeat, ``(positive_repeats, num_envs)``; None where exploration sets out from
+        moments in turn.
+    """
+    if recipe.explores_from == "end" or recipe.earned == 0 or moments[0].state is None:
+        return None
+    earned = np.concatenate([moment.earned for moment in moments])
+    rows = np.flatnonzero(earned >= _bar(earned, recipe.earned))
+    numbers = torch.randint(len(rows), (recipe.positive_repeats, len(moments[0].earned)))
+    return rows[numbers.numpy()]
+
+
+def _at(moments: tuple[Moment, ...], rows: np.ndarray) -> Moment:
+    """Environments, numbered through all moments, as if all were at the last one."""
+    places = [divmod(row, len(moments[0].earned)) for row in rows.tolist()]
 
     def pick(parts: Sequence[np.ndarray]) -> np.ndarray:
-        return np.concatenate(parts)[rows]
+        return np.stack([parts[moment][env] for moment, env in places])
 
     memories = [moment.memory for moment in moments if moment.memory is not None]
     states = [moment.state for moment in moments if moment.state is not None]
-    return Moment(
-        moments[-1].step,
-        pick([moment.observations for moment in moments]),
-        pick([moment.earned for moment in moments]),
-        pick([moment.starts for moment in moments]),
-        tuple(map(pick, zip(*memories, strict=True))) if memories else None,
-        {name: pick([state[name] for state in states]) for name in states[0]} if states else None,
+    return moments[-1]._replace(
+        observations=pick([moment.observations for moment in moments]),
+        earned=pick([moment.earned for moment in moments]),
+        starts=pick([moment.starts for moment in moments]),
+        memory=tuple(map(pick, zip(*memories, strict=True))) if memories else None,
+        state={name: pick([state[name] for state in states]) for name in states[0]},
     )
 
 

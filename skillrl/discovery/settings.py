@@ -91,14 +91,16 @@ class SampleRecipe(_Checked):
     """Times that every environment gathers positives."""
     explores_from: Literal["end", "way"] = "end"
     """Where exploration sets out. "end": from where the finished skill is after `negative_steps`,
-    as in the paper. "way": in each repeat from a later moment on the way there, the last of which
+    as in the paper. "way": from `positive_repeats` moments on the way there, the last of which
     comes `positive_steps` before the end, so that negatives, too, show each time of an episode that
-    positives do. Where observations tell the time, a reward would ask for what is late. In
-    Montezuma's Revenge a skull rolls to and fro and never looks the same at two times."""
+    positives do; in turn or, with `earned`, from where enough was earned, if states can be
+    restored. Where observations tell the time, a reward would ask for what is late. In Montezuma's
+    Revenge a skull rolls to and fro and never looks the same at two times."""
     earned: float = _at_least(0.0, 0.0)
     """What an episode must have earned, in steps of full reward, for what exploration reaches from
-    then on to count, so that positives lie beyond what the skill is for; where too few earn as
-    much, what the best hundredth has earned will do. 0 lets all count."""
+    then on to count, so that positives lie beyond what the skill is for, and for exploration to set
+    out from the way there; where too few earn as much, what the best hundredth has earned will do.
+    0 lets all count."""
     before_end: int = _at_least(0, 0)
     """Observations before an exploration's episode terminates that do not count: in a game, a fall
     is lost before it has ended."""
@@ -330,7 +332,7 @@ class Recipe(_Checked):
     """Rewards that are tried for a skill until it is live. One that is not met at all after a fifth
     of `steps_per_skill` is given up at once. 1 keeps every skill, as in the paper."""
     parent: Literal["last", "any"] = "last"
-    """The skill that a new one starts from, whose end is explored for positives and whose weights
+    """The skill that a new one starts from, from which is explored for positives and whose weights
     are taken over: the last one, as in the paper, or, so that skills branch, mostly the untrained
     policy and otherwise any earlier skill, drawn at random."""
     evaluation_episodes: int = _at_least(1, 10)

@@ -57,8 +57,17 @@ def test_positions_are_their_own_cells() -> None:
 
 def test_one_of_each_new_cell() -> None:
     pictures = np.stack([room(14, 56), room(28, 56), room(28, 56, 254), room(35, 56), room(28, 56)])
-    rows = one_of_each(pictures, (SEEN,))
+    rows = one_of_each(pictures, (SEEN,), np.random.default_rng(0))
     assert len(rows) == 2
     assert 3 in rows
     assert {1, 2, 4} & set(rows.tolist())
-    assert len(one_of_each(pictures, (SEEN, pictures))) == 0
+    assert len(one_of_each(pictures, (SEEN, pictures), np.random.default_rng(0))) == 0
+    # Any of a cell's, and not always the first or the last.
+    seeds = [one_of_each(pictures, (SEEN,), np.random.default_rng(seed)) for seed in range(30)]
+    assert set(np.concatenate(seeds).tolist()) == {1, 2, 3, 4}
+
+
+def test_there_are_sixteen_shades() -> None:
+    greys = np.arange(256, dtype=np.uint8)[:, None, None, None] * np.ones((4, 84, 84), np.uint8)
+    rows = one_of_each(greys, (), np.random.default_rng(0))
+    assert len(rows) == 16

@@ -709,6 +709,20 @@ def test_new_cells_of_a_maze_are_those_where_the_last_skill_never_was(tmp_path: 
     assert len(rest) == 0
 
 
+def test_the_archive_forgets_no_cell_of_a_maze(tmp_path: Path) -> None:
+    samples = dataclasses.replace(MAZE.samples, asks_for=("new cells",), archived=16)
+    recipe = dataclasses.replace(MAZE, generations=2, samples=samples)
+    library = SkillLibrary.create(tmp_path / "run", recipe, seed=0)
+    discovery = loop.Discovery(library, recipe, lambda event: None, lambda: False)
+    discovery.begin(0)
+    # Of a thousand steps most are spent in one place.
+    way = np.array([[1, column] for column in range(1, 17)])
+    discovery.archive_negatives(np.concatenate([way, np.repeat(way[-1:], 984, 0)]))
+    discovery.close()
+    kept = discovery.archive.observations
+    assert sorted(map(tuple, kept.tolist())) == sorted(map(tuple, way.tolist()))
+
+
 def test_vectors_have_no_cells(tmp_path: Path) -> None:
     samples = dataclasses.replace(CHEETAH.samples, asks_for=("new cells",))
     library = discover(

@@ -3,6 +3,7 @@
 import dataclasses
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,10 +27,11 @@ def test_montezumas_revenge_worked_by_hand() -> None:
     memory = memory_for(recipe, PICTURES)
     assert memory.rollouts == (2 * 128 * 32 + MONTEZUMA.agent.batch_size) * ONE
     assert memory.archive == 3 * (50_000 + 2_500) * ONE
-    # 501 observations of 32 games, those of ten moments once more, and ten times 49 twice.
-    assert memory.samples == (501 * 32 + 10 * 32 + 2 * 490 * 32) * ONE
+    # 501 observations of 32 games, those of ten moments and of the one that is explored from, and
+    # again in their states, and ten times 49 twice.
+    assert memory.samples == (501 * 32 + 2 * 11 * 32 + 2 * 490 * 32) * ONE
     assert str(memory) == (
-        "memory at most: rollouts 228 MiB, archive 4,240 MiB when full, samples 1,285 MiB"
+        "memory at most: rollouts 228 MiB, archive 4,240 MiB when full, samples 1,295 MiB"
     )
     # Ten generations do not fill the archive.
     assert memory_for(MONTEZUMA, PICTURES).archive == 3 * 10 * 2_500 * ONE
@@ -54,10 +56,18 @@ def test_saved_states_count_where_episodes_restart_from_them() -> None:
     assert memory_for(recipe, space, state).starts == expected
 
 
-@pytest.mark.parametrize("repeats", [1, 4])
-def test_samples_take_no_more_than_is_said(repeats: int) -> None:
+@pytest.mark.parametrize(
+    ("repeats", "explores_from", "earned"),
+    [(1, "end", 0.0), (4, "end", 0.0), (4, "way", 0.0), (4, "way", 1.0)],
+)
+def test_samples_take_no_more_than_is_said(repeats: int, explores_from: Any, earned: float) -> None:
     samples = SampleRecipe(
-        num_envs=16, negative_steps=60, positive_steps=20, positive_repeats=repeats
+        num_envs=16,
+        negative_steps=60,
+        positive_steps=20,
+        positive_repeats=repeats,
+        explores_from=explores_from,
+        earned=earned,
     )
     kwargs = {"observation": "image", "max_episode_steps": 70}
     recipe = dataclasses.replace(recipe_for("maze"), env_kwargs=kwargs, samples=samples)

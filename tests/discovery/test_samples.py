@@ -13,6 +13,7 @@ from skillrl.discovery.following import episode_limit
 from skillrl.discovery.samples import gather_negatives, gather_positives
 from skillrl.discovery.settings import SampleRecipe
 from skillrl.envs import MazeVectorEnv
+from skillrl.envs.wrapping import TransparentVectorWrapper
 from skillrl.errors import InvalidValueError
 from walkers import maze_policy, walker
 
@@ -138,7 +139,7 @@ def test_positives_follow_episodes_that_have_earned_enough(
         (9.0, 0.05, [0, 0, 1, 2]),
         (6.5, 0.5, [1, 2, 3, 4]),  # which one has earned: half of them are to count, and have 4
     ):
-        monkeypatch.setattr(samples, "ENOUGH", enough)
+        monkeypatch.setattr(samples, "_ENOUGH", enough)
         recipe = dataclasses.replace(recipe, earned=earned)
         env = lines(4)
         followed = gather_negatives(env, walker(1.0), recipe, 20, score)
@@ -280,6 +281,73 @@ def test_all_explorations_set_out_from_where_enough_was_earned() -> None:
     # Not one exploration is in vain, and no two repeats are alike.
     assert len(np.unique(explorations)) == 150
     assert not np.array_equal(begun[0], begun[1])
+
+
+class Restorable(TransparentVectorWrapper):
+    """Walkers that can be put back to where they were, and remember where that was."""
+
+    def __init__(self, env: SyncVectorEnv) -> None:
+        super().__init__(env)
+        self.walkers: list[Any] = [each.unwrapped for each in env.envs]
+        self.begun: list[np.ndarray] = []
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        return {"places": np.array([(each.place, each.steps) for each in self.walkers])}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        self.begun.append(state["places"])
+        for each, (place, steps) in zip(self.walkers, state["places"], strict=True):
+            each.place, each.steps = place, int(steps)
+
+
+@pytest.mark.parametrize("pay", [0.0, 1.0])
+def test_what_is_drawn_from_the_way_keeps_its_memory_and_its_place(
+    pay: float, lines: MakeLines
+) -> None:
+    recipe = dataclasses.replace(
+        RECIPE,
+        negative_steps=12,
+        positive_steps=3,
+        positive_repeats=6,
+        explores_from="way",
+        earned=4.0,
+    )
+    env, policy = Restorable(lines(4, end=9.5)), walker(1.0)
+    # It fails where what it remembers is not of the place it sees.
+    policy.__class__ = Counter
+
+    def score(seen: np.ndarray) -> np.ndarray:
+        return np.full(len(seen), pay)
+
+    followed = gather_negatives(env, policy, recipe, 20, score)
+    # Episodes end at different times; one begins with a moment's last observation.
+    steps = np.concatenate([moment.observations[:, 1] for moment in followed.moments])
+    assert len(np.unique(steps)) > 4
+    assert any(moment.starts.any() for moment in followed.moments)
+    gather_positives(env, policy, recipe, followed, 20, score)
+    begun = {int(step) for places in env.begun for step in places[:, 1]}
+    # Where nothing is earned, all have earned as much as the best.
+    assert begun <= {step for step in steps if step >= 4 * pay}
+    assert len(begun) >= 3
+    assert (0 in begun) == (pay == 0)
+
+
+def test_one_lucky_episode_is_not_all_that_is_explored_from(lines: MakeLines) -> None:
+    recipe = dataclasses.replace(
+        RECIPE,
+        negative_steps=10,
+        positive_steps=4,
+        positive_repeats=3,
+        explores_from="way",
+        earned=100.0,
+    )
+    env, pay = Restorable(lines(10)), np.array([20.0, *range(1, 10)])
+    followed = gather_negatives(env, walker(1.0), recipe, 20, lambda seen: pay)
+    assert [moment.step for moment in followed.moments] == [2, 4, 6]
+    gather_positives(env, walker(1.0), recipe, followed, 20, lambda seen: pay)
+    # The first has 120 after six steps, as no other has, and the most after four.
+    begun = {(round(place), int(step)) for places in env.begun for place, step in places}
+    assert begun == {(6, 6), (4, 4)}
 
 
 @pytest.mark.parametrize("steps", [40, 39])
