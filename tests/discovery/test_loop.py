@@ -42,6 +42,25 @@ CART_POLE = small("CartPole-v1")
 PENDULUM = small("Pendulum-v1", env_kwargs={"max_episode_steps": 40})
 
 
+Begin = Callable[[Recipe], loop.Discovery]
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Iterator[Begin]:
+    """Begin with the first skill of a new run, which is closed after the test."""
+    opened = []
+
+    def begin(recipe: Recipe) -> loop.Discovery:
+        library = SkillLibrary.create(tmp_path / "run", recipe, seed=0)
+        opened.append(loop.Discovery(library, recipe, lambda event: None, lambda: False))
+        opened[-1].begin(0)
+        return opened[-1]
+
+    yield begin
+    for discovery in opened:
+        discovery.close()
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe], Path]:
     """Runs that were never stopped, made once for each recipe."""
@@ -373,11 +392,10 @@ def test_a_run_is_not_resumed_with_other_settings(whole: Callable[[Recipe], Path
         discover(MAZE, whole(MAZE), seed=4, resume=True)
 
 
-def test_a_saved_skill_acts_as_the_trained_one_did(tmp_path: Path) -> None:
+def test_a_saved_skill_acts_as_the_trained_one_did(begun: Begin) -> None:
     recipe = dataclasses.replace(CHEETAH, generations=1)
-    library = SkillLibrary.create(tmp_path / "run", recipe, seed=0)
-    discovery = loop.Discovery(library, recipe, lambda event: None, lambda: False)
-    discovery.begin(0)
+    discovery = begun(recipe)
+    library = discovery.library
     negatives, reached, explorations = discovery.gather_samples()
     discovery.fit_reward(negatives, *discovery.choose(negatives, reached, explorations))
     discovery.transfer()
@@ -389,7 +407,6 @@ def test_a_saved_skill_acts_as_the_trained_one_did(tmp_path: Path) -> None:
     assert np.array_equal(trained, loaded)
     rewards = discovery.reward.reward(observations)
     assert np.array_equal(rewards, library[0].reward.reward(observations))
-    discovery.close()
 
 
 @pytest.mark.parametrize("recipe", [MAZE, CHEETAH, PENDULUM], ids=["maze", "cheetah", "pendulum"])
@@ -492,14 +509,13 @@ def test_a_skill_is_live_by_the_definition(
     mean_reward: float,
     previous: float,
     live: bool,
-    tmp_path: Path,
+    begun: Begin,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Live: at least 0.2 of the target, which is 5, and twice what the last policy earns."""
     recipe = dataclasses.replace(CHEETAH, generations=1)
-    library = SkillLibrary.create(tmp_path / "run", recipe, seed=0)
-    discovery = loop.Discovery(library, recipe, lambda event: None, lambda: False)
-    discovery.begin(0)
+    discovery = begun(recipe)
+    library = discovery.library
     separation = Separation(loss=7.3, positives=0.9, negatives=0.1, archive=None)
     discovery.progress.separation = separation
     earned = {id(discovery.agent.policy): mean_reward, id(discovery.previous): previous}
@@ -507,7 +523,6 @@ def test_a_skill_is_live_by_the_definition(
         evaluation, "episodes", lambda env, policy, seed, **_: (earned[id(policy)], 0.0)
     )
     discovery.finish_skill()
-    discovery.close()
     assert library[0].record.live is live
 
 
@@ -687,12 +702,10 @@ def test_a_reward_asks_for_one_way_and_not_for_the_others(
     np.testing.assert_array_equal(np.sort(together, 0), np.sort(everything, 0))
 
 
-def test_new_cells_of_a_maze_are_those_where_the_last_skill_never_was(tmp_path: Path) -> None:
+def test_new_cells_of_a_maze_are_those_where_the_last_skill_never_was(begun: Begin) -> None:
     samples = dataclasses.replace(MAZE.samples, asks_for=("new cells",))
     recipe = dataclasses.replace(MAZE, generations=2, samples=samples)
-    library = SkillLibrary.create(tmp_path / "run", recipe, seed=0)
-    discovery = loop.Discovery(library, recipe, lambda event: None, lambda: False)
-    discovery.begin(0)
+    discovery = begun(recipe)
     positions = np.array([[row, column] for row in range(1, 9) for column in range(1, 9)])
     west, north = positions[positions[:, 1] < 4], positions[positions[:, 0] < 3]
     discovery.archive_negatives(north)
@@ -703,22 +716,18 @@ def test_new_cells_of_a_maze_are_those_where_the_last_skill_never_was(tmp_path: 
     np.testing.assert_array_equal(rest, positions[known])
     # Where hardly anything is new, all is asked for.
     wanted, rest = discovery.choose(west, west[:10], np.arange(10))
-    discovery.close()
     assert discovery.progress.asked == "all"
     assert len(wanted) == 10
     assert len(rest) == 0
 
 
-def test_the_archive_forgets_no_cell_of_a_maze(tmp_path: Path) -> None:
+def test_the_archive_forgets_no_cell_of_a_maze(begun: Begin) -> None:
     samples = dataclasses.replace(MAZE.samples, asks_for=("new cells",), archived=16)
     recipe = dataclasses.replace(MAZE, generations=2, samples=samples)
-    library = SkillLibrary.create(tmp_path / "run", recipe, seed=0)
-    discovery = loop.Discovery(library, recipe, lambda event: None, lambda: False)
-    discovery.begin(0)
+    discovery = begun(recipe)
     # Of a thousand steps most are spent in one place.
     way = np.array([[1, column] for column in range(1, 17)])
     discovery.archive_negatives(np.concatenate([way, np.repeat(way[-1:], 984, 0)]))
-    discovery.close()
     kept = discovery.archive.observations
     assert sorted(map(tuple, kept.tolist())) == sorted(map(tuple, way.tolist()))
 
@@ -731,12 +740,10 @@ def test_vectors_have_no_cells(tmp_path: Path) -> None:
     assert library[0].record.asked == "all"
 
 
-def test_what_ends_in_a_fall_is_another_way_whatever_is_asked_for(tmp_path: Path) -> None:
+def test_what_ends_in_a_fall_is_another_way_whatever_is_asked_for(begun: Begin) -> None:
     samples = dataclasses.replace(CHEETAH.samples, asks_for=("directions",))
     recipe = dataclasses.replace(CHEETAH, generations=1, samples=samples)
-    library = SkillLibrary.create(tmp_path / "run", recipe, seed=0)
-    discovery = loop.Discovery(library, recipe, lambda event: None, lambda: False)
-    discovery.begin(0)
+    discovery = begun(recipe)
     negatives, reached, _ = discovery.gather_samples()
     # Twenty explorations of ten steps, of which every second one falls after five.
     rows = np.random.default_rng(0).integers(len(reached), size=200)
@@ -745,7 +752,6 @@ def test_what_ends_in_a_fall_is_another_way_whatever_is_asked_for(tmp_path: Path
     kept = ~fell | (steps < 5)
     reached, explorations, fell = reached[rows][kept], explorations[kept], fell[kept]
     positives, others = discovery.choose(negatives, reached, explorations)
-    discovery.close()
     asked = int((discovery.progress.asked or "")[1:])
     untouched = 1 if asked == 0 else 0
     falls = set(reached[fell, untouched]) - set(reached[~fell, untouched])
