@@ -103,7 +103,7 @@ def main() -> None:
             evaluation_steps=50,
             reward=dataclasses.replace(recipe.reward, steps=20),
             samples=dataclasses.replace(
-                recipe.samples, num_envs=4, negative_steps=40, positive_repeats=1
+                recipe.samples, num_envs=8, negative_steps=60, positive_repeats=2
             ),
             agent=dataclasses.replace(recipe.agent, num_envs=8, n_epochs=1),
         )

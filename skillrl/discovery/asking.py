@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.cluster.vq import kmeans2
 
-from skillrl.discovery.cells import unseen
 from skillrl.discovery.samples import enough
 from skillrl.discovery.settings import SampleRecipe
 
@@ -32,8 +31,7 @@ def asked_for(
     recipe: SampleRecipe,
     rng: np.random.Generator,
     earlier: Sequence[str] = (),
-    seen: Sequence[np.ndarray] = (),
-    channels_last: bool = False,
+    new: np.ndarray | None = None,
 ) -> tuple[np.ndarray, str]:
     """Choose what a reward is to ask for of what exploration reached.
 
@@ -45,8 +43,8 @@ def asked_for(
         recipe: of the samples.
         rng: source of randomness.
         earlier: what was asked for before.
-        seen: groups of observations of all skills so far, whose cells are not new.
-        channels_last: whether the channels of images come last.
+        new: which of them fall into cells in which no skill was seen, ``(n,)``; None of vectors,
+            which have no cells.
 
     Returns:
         Which observations are asked for, ``(n,)``, and a name for it: the kind, or a direction such
@@ -56,11 +54,7 @@ def asked_for(
     if len(points) < 2 or kind == "all":
         return everything
     if kind == "new cells":
-        # No two vectors are alike.
-        if points.dtype.kind == "f":
-            return everything
-        new = unseen(points, seen, channels_last)
-        return (new, kind) if new.sum() >= enough(len(new)) else everything
+        return (new, kind) if new is not None and new.sum() >= enough(len(new)) else everything
     # Who falls goes far and is lively, but not for long.
     among = lasting(explorations)
     points, explorations = points[among], explorations[among]

@@ -1,8 +1,8 @@
-"""What observations look like from afar: cells, of which exploration finds some that are new."""
+"""What observations look like from afar: cells, as numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
 
 import numpy as np
 import torch
@@ -14,10 +14,8 @@ SIDE, SHADES = 12, 16
 _PIECE = 1_024
 
 
-def unseen(
-    observations: np.ndarray, seen: Iterable[np.ndarray], channels_last: bool = False
-) -> np.ndarray:
-    """Find what falls into cells into which nothing fell that was seen before.
+def cells_of(observations: np.ndarray, channels_last: bool = False) -> np.ndarray:
+    """Return the cells that observations fall into.
 
     A network tells any two postures apart, and so a reward that asks for all that exploration
     reached is content with another posture in the same place. Cells are too coarse for postures.
@@ -26,51 +24,28 @@ def unseen(
     Args:
         observations: images ``(n, channels, height, width)`` of bytes, or positions on a grid
             ``(n, 2)``, which are their own cells.
-        seen: groups of the like.
         channels_last: whether the images' channels come last.
 
     Returns:
-        Which observations do, ``(n,)``.
+        Numbers, ``(n,)``, equal where cells are.
+
+    >>> black, grey = np.zeros((1, 4, 84, 84), np.uint8), np.full((1, 4, 84, 84), 100, np.uint8)
+    >>> first, second, third = cells_of(np.concatenate([black, grey, black]))
+    >>> first == third, first == second
+    (np.True_, np.False_)
     """
-    known = _known(seen, channels_last)
-    return np.array([cell not in known for cell in _cells(observations, channels_last)], bool)
+    pieces = [observations]
+    if observations.ndim == 4:
+        split = torch.as_tensor(observations).split(_PIECE)
+        pieces = [_shrunk(piece, channels_last) for piece in split]
+    numbers = [_number(row) for piece in pieces for row in piece]
+    return np.array(numbers, np.int64)
 
 
-def one_of_each(
-    observations: np.ndarray,
-    seen: Iterable[np.ndarray],
-    rng: np.random.Generator,
-    channels_last: bool = False,
-) -> np.ndarray:
-    """Find one observation of each cell into which nothing fell that was seen before.
-
-    Args:
-        observations: see ``unseen``.
-        seen: groups of the like.
-        rng: source of the choice among those of a cell.
-        channels_last: whether the images' channels come last.
-
-    Returns:
-        Their rows.
-    """
-    known = _known(seen, channels_last)
-    cells = _cells(observations, channels_last)
-    chosen = {cells[row]: row for row in rng.permutation(len(cells))}
-    return np.array([row for cell, row in chosen.items() if cell not in known], int)
-
-
-def _known(seen: Iterable[np.ndarray], channels_last: bool) -> set[bytes]:
-    return {cell for group in seen for cell in _cells(group, channels_last)}
-
-
-def _cells(observations: np.ndarray, channels_last: bool) -> list[bytes]:
-    if observations.ndim != 4:
-        return [row.tobytes() for row in observations]
-    return [
-        row.tobytes()
-        for piece in torch.as_tensor(observations).split(_PIECE)
-        for row in _shrunk(piece, channels_last)
-    ]
+def _number(cell: np.ndarray) -> int:
+    """A number of 64 bits, of which two cells of a run are hardly ever given the same."""
+    digest = hashlib.blake2b(cell.tobytes(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
 
 
 def _shrunk(images: torch.Tensor, channels_last: bool) -> np.ndarray:

@@ -25,7 +25,6 @@ from numpy.typing import ArrayLike
 from skillrl.agents import OnPolicySkillAgent, load_policy
 from skillrl.discovery.archive import Archive
 from skillrl.discovery.asking import asked_for, component_of, lasting, told_apart_by
-from skillrl.discovery.cells import one_of_each
 from skillrl.discovery.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from skillrl.discovery.evaluation import Evaluation
 from skillrl.discovery.events import (
@@ -36,6 +35,7 @@ from skillrl.discovery.events import (
     SkillFinished,
     Trained,
 )
+from skillrl.discovery.frontier import Frontier
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
 from skillrl.discovery.memory import Memory, memory_for
@@ -59,7 +59,7 @@ from skillrl.discovery.settings import Recipe
 from skillrl.discovery.training import make_agent, make_envs, stagger_episodes, train
 from skillrl.discovery.transfer import transfer
 from skillrl.envs import NeuralRewardVectorWrapper, RestartVectorWrapper, reward_for
-from skillrl.errors import RunStopped
+from skillrl.errors import InvalidValueError, RunStopped
 from skillrl.randomness import drawn_aside
 from skillrl.rewards import fit_reward
 
@@ -96,6 +96,7 @@ class Discovery:
         self.device = device
         self.progress = Progress(generation=0, first_step=0)
         self.checkpoint = library.path / "checkpoint" / "latest.safetensors"
+        self._frontier_path = library.path / "frontier.safetensors"
 
         torch.manual_seed(self._seed("networks"))
         samples = recipe.samples
@@ -108,6 +109,7 @@ class Discovery:
         self.reward.to(device)
         if self.reward.kind != "image":
             torch.set_num_threads(1)
+        self.frontier = self._new_frontier()
         # At once: what follows takes the memory, and a while.
         on_event(RunStarted(self.memory()))
         restarts = recipe.restarts.share > 0
@@ -159,7 +161,7 @@ class Discovery:
     def ask_for_something_new(self) -> None:
         """Fit a reward to what lies beyond the parent, and let the agent begin to train on it."""
         negatives, reached, explorations = self.gather_samples()
-        positives, others = self.choose(negatives, reached, explorations)
+        positives, others = self.choose(reached, explorations)
         self.stop_if_asked()
         self.fit_reward(negatives, positives, others)
         self.archive_negatives(negatives)
@@ -182,6 +184,20 @@ class Discovery:
         words = [self.library.seed, self.generation, *purpose.encode()]
         words += [self.progress.attempt] if self.progress.attempt else []
         return int(np.random.SeedSequence(words).generate_state(1)[0] >> 1)
+
+    def _new_frontier(self) -> Frontier | None:
+        """An empty frontier, if the recipe needs one and observations have cells."""
+        searched = self.recipe.parent == "frontier"
+        if self.reward.kind == "vector":
+            if searched:
+                raise InvalidValueError(
+                    "parent='frontier' is for images and for positions on a grid. Received "
+                    f"{self.recipe.env!r}, which shows vectors: use 'last' or 'any'."
+                )
+            return None
+        if searched or "new cells" in self.recipe.samples.asks_for:
+            return Frontier(self.reward.channels_last)
+        return None
 
     def _save_untrained_policy(self) -> None:
         """Let the untrained policy's normaliser see what the untrained policy does, and save it."""
@@ -230,7 +246,7 @@ class Discovery:
         )
 
     def take_up(self, progress: Progress) -> None:
-        """Take up the last skill's policy and reward, and the archive before it; draw a parent."""
+        """Take up the last skill's policy and reward, what is known of those before, a parent."""
         self.progress = progress
         self.sample_env.steps = 0
         generation = progress.generation
@@ -243,17 +259,30 @@ class Discovery:
         self.reward.load_state_dict(last_reward)
         if (path := self.library.path / "archive.safetensors").exists():
             self.archive.restore(path, generation)
+        if self.frontier is not None and self._frontier_path.exists():
+            self.frontier.restore(self._frontier_path, generation)
         self.parent = self.previous
-        if self.parent_index != generation - 1:
-            index = self.parent_index
+        if progress.parent is not None or self.recipe.parent != "frontier":
+            self.choose_parent()
+
+    def choose_parent(self) -> None:
+        """Choose the skill to start from, unless that was done before the run was stopped."""
+        if self.progress.parent is None:
+            self.progress.parent = self._chosen_parent()
+        index = self.progress.parent
+        self.parent = self.previous
+        if index != self.generation - 1:
             untrained = load_policy(self.library.untrained, self.device)
             self.parent = untrained if index < 0 else self.library[index].policy.to(self.device)
 
-    @property
-    def parent_index(self) -> int:
-        """Number of the skill that the present one starts from; -1 for the untrained policy."""
+    def _chosen_parent(self) -> int:
+        """Number of a skill to start from; -1 for the untrained policy."""
         if self.recipe.parent == "last":
             return self.generation - 1
+        if self.recipe.parent == "frontier":
+            assert self.frontier is not None
+            parents = [self.library[index].record.parent for index in range(self.generation)]
+            return self.frontier.parent([-1 if index is None else index for index in parents])
         rng = np.random.default_rng(self._seed("parent"))
         if self.generation == 0 or rng.random() < UNTRAINED_SHARE:
             return -1
@@ -281,20 +310,25 @@ class Discovery:
         started = time.monotonic()
         self.on_event(Preparing(self.generation, "gathering samples"))
         samples, envs = self.recipe.samples, self.sample_env
-        # What the parent's own reward, which is not fitted to anything else yet, says of its way.
-        score = self._parents_score() if samples.earned > 0 else None
-        own = score if self.parent is self.previous else None
-        followed = gather_negatives(envs, self.previous, samples, self._seed("negatives"), own)
+        score, seed = self._own_score(self.generation - 1), self._seed("positives")
+        followed = gather_negatives(envs, self.previous, samples, self._seed("negatives"), score)
         self.stop_if_asked()
-        negatives = followed.visited
+        negatives, explored = followed.visited, None
+        if self.frontier is not None:
+            self.frontier.see(negatives, self.generation)
+        if self.frontier is not None and self.recipe.parent == "frontier":
+            explored = gather_positives(envs, self.previous, samples, followed, seed, score)
+            self.frontier.reach(explored[0], self.generation)
+            self.choose_parent()
         if self.parent is not self.previous:
-            followed = gather_negatives(
-                envs, self.parent, samples, self._seed("parent's end"), score, keep=False
-            )
+            explored = None
+            assert self.progress.parent is not None
+            score, aside = self._own_score(self.progress.parent), self._seed("parent's end")
+            followed = gather_negatives(envs, self.parent, samples, aside, score, keep=False)
         self.progress.parent_lasts = followed.lasts
-        reached, explorations = gather_positives(
-            envs, self.parent, samples, followed, self._seed("positives"), score
-        )
+        if explored is None:
+            explored = gather_positives(envs, self.parent, samples, followed, seed, score)
+        reached, explorations = explored
         if self.generation == 0 and self.reward.kind == "vector":
             # Frozen from here on: a reward must mean the same in every generation.
             self.reward.standardise(torch.as_tensor(np.concatenate([negatives, reached])))
@@ -302,7 +336,7 @@ class Discovery:
         return negatives, reached, explorations
 
     def choose(
-        self, negatives: np.ndarray, reached: np.ndarray, explorations: np.ndarray
+        self, reached: np.ndarray, explorations: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Choose what the new reward is to ask for of what was reached; the rest is other ways."""
         started = time.monotonic()
@@ -314,10 +348,8 @@ class Discovery:
         kind = samples.asks_for[self.generation % len(samples.asks_for)]
         earlier = [self.library[index].record.asked or "" for index in range(self.generation)]
         earlier += self.progress.given_up
-        before = (negatives, self.archive.observations)
-        wanted, asked = asked_for(
-            kind, points, explorations, samples, rng, earlier, before, self.reward.channels_last
-        )
+        new = None if self.frontier is None else self.frontier.unseen(reached)
+        wanted, asked = asked_for(kind, points, explorations, samples, rng, earlier, new)
         positives, others = reached, reached[~wanted]
         if len(others):  # images are not copied in vain
             positives = reached[wanted]
@@ -330,11 +362,14 @@ class Discovery:
         self.progress.seconds += time.monotonic() - started
         return positives, others
 
-    def _parents_score(self) -> Score | None:
-        """What observations earn of the parent's reward, in targets; None if it has none."""
-        if self.parent_index < 0:
+    def _own_score(self, index: int) -> Score | None:
+        """What observations earn of a skill's own reward, in targets; None if none is asked for.
+
+        Its own was not fitted to anything else yet.
+        """
+        if index < 0 or self.recipe.samples.earned == 0:
             return None
-        reward = self.library[self.parent_index].reward.to(self.device)
+        reward = self.library[index].reward.to(self.device)
         return lambda observations: reward.reward(observations) / reward.target
 
     def fit_reward(self, negatives: np.ndarray, positives: np.ndarray, others: np.ndarray) -> None:
@@ -362,10 +397,10 @@ class Discovery:
         """Keep some of the negatives for the fits of all later generations."""
         rng = np.random.default_rng(self._seed("archive"))
         first: ArrayLike = ()
-        if "new cells" in self.recipe.samples.asks_for:
-            # What the archive forgot would look new.
-            known = (self.archive.observations,)
-            first = one_of_each(negatives, known, rng, self.reward.channels_last)
+        if self.frontier is not None:
+            # What the archive forgot a reward may ask for.
+            first = self.frontier.first_seen(negatives, self.generation, rng)
+            self.frontier.save(self._frontier_path)
         self.archive.add(negatives, self.generation, rng, first)
         self.archive.save(self.library.path / "archive.safetensors")
 
@@ -431,7 +466,7 @@ class Discovery:
             [self.previous] if self.parent is self.previous else [self.previous, self.parent],
             self._seed("evaluation"),
             asked=progress.asked or None,
-            parent=None if self.parent_index < 0 else self.parent_index,
+            parent=None if progress.parent == -1 else progress.parent,
             steps=self.agent.num_timesteps - progress.first_step + progress.skipped_steps,
             seconds=progress.seconds,
             fresh_reward=progress.fresh_reward,

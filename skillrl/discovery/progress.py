@@ -36,6 +36,9 @@ class Progress:
     """Time steps of the run at the checkpoint."""
     seconds: float = 0.0
     """Duration of all that was done for this skill."""
+    parent: int | None = None
+    """Number of the skill that this one starts from; -1 for the untrained policy, None where it is
+    yet to be chosen."""
     asked: str = ""
     """What the reward asks for."""
     parent_lasts: int | None = None

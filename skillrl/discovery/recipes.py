@@ -115,6 +115,8 @@ MONTEZUMA = Recipe(
     extend_below=0.2,
     patience=0.0,
     attempts=1,
+    # From one room to the next leads a chain of skills, most of whose links turn back.
+    parent="frontier",
     # As many steps as in the paper, each of a third of its 729 observations.
     reward=RewardRecipe(
         target=0.05, hidden=256, steps=1_500, max_fits=1, batch_size=256, weight_decay=1e-5

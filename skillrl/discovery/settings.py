@@ -331,10 +331,11 @@ class Recipe(_Checked):
     attempts: int = _at_least(1, 3)
     """Rewards that are tried for a skill until it is live. One that is not met at all after a fifth
     of `steps_per_skill` is given up at once. 1 keeps every skill, as in the paper."""
-    parent: Literal["last", "any"] = "last"
+    parent: Literal["last", "any", "frontier"] = "last"
     """The skill that a new one starts from, from which is explored for positives and whose weights
-    are taken over: the last one, as in the paper, or, so that skills branch, mostly the untrained
-    policy and otherwise any earlier skill, drawn at random."""
+    are taken over: the last one, as in the paper; or, so that skills branch, mostly the untrained
+    policy and otherwise any earlier skill, drawn at random ("any"); or, of images and positions on
+    a grid, the one from which exploration came upon most that is still new ("frontier")."""
     evaluation_episodes: int = _at_least(1, 10)
     """Episodes, from ordinary resets, that a finished skill is evaluated on."""
     evaluation_steps: int = _at_least(1, 1_000)

@@ -1,0 +1,115 @@
+"""The frontier: what skills were seen doing, and what exploration from each of them came upon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from skillrl.discovery.cells import cells_of
+from skillrl.errors import DamagedFileError
+from skillrl.files import read_tensors, write_tensors
+
+_NAMES = ("seen", "seen_in", "reached", "reached_in")
+
+
+class Frontier:
+    """Cells in which skills were seen, and those that exploration reached.
+
+    A generation sees the skill before it, and explores from there. As cells are numbers, all are
+    kept: some hundred KiB a generation.
+
+    Args:
+        channels_last: whether the channels of images come last.
+    """
+
+    def __init__(self, channels_last: bool = False) -> None:
+        self.channels_last = channels_last
+        nothing = np.empty(0, np.int64)
+        # Cells, and the generations in which they were first seen, or reached.
+        self._seen, self._seen_in = nothing, nothing
+        self._reached, self._reached_in = nothing, nothing
+
+    def see(self, observations: np.ndarray, generation: int) -> None:
+        """Take note of what the last skill was seen doing, ``(n, *shape)``."""
+        new = np.setdiff1d(self._cells(observations), self._seen)
+        self._seen = np.concatenate([self._seen, new])
+        self._seen_in = np.concatenate([self._seen_in, np.full(len(new), generation)])
+
+    def reach(self, observations: np.ndarray, generation: int) -> None:
+        """Take note of what exploration from the last skill reached, ``(n, *shape)``."""
+        cells = np.unique(self._cells(observations))
+        self._reached = np.concatenate([self._reached, cells])
+        self._reached_in = np.concatenate([self._reached_in, np.full(len(cells), generation)])
+
+    def unseen(self, observations: np.ndarray) -> np.ndarray:
+        """Find the observations in whose cells no skill was seen, ``(n,)``."""
+        return ~np.isin(self._cells(observations), self._seen)
+
+    def first_seen(
+        self, observations: np.ndarray, generation: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Choose one observation of each cell that was first seen in a generation.
+
+        Args:
+            observations: which were seen then, ``(n, *shape)``.
+            generation: its number.
+            rng: source of the choice among those of a cell.
+
+        Returns:
+            Their rows.
+        """
+        order = rng.permutation(len(observations))
+        cells, firsts = np.unique(self._cells(observations)[order], return_index=True)
+        new = np.isin(cells, self._seen[self._seen_in == generation])
+        return order[firsts[new]]
+
+    def parent(self, parents: Sequence[int]) -> int:
+        """Choose the skill to start from: where exploration came upon most that is still new.
+
+        The number of cells in which no skill was seen yet is divided by one more than the number of
+        the skill's children, so that one whose children come to nothing is left in peace.
+
+        Args:
+            parents: of all skills, in their order; -1 for the untrained policy.
+
+        Returns:
+            The skill's number; -1 for the untrained policy.
+        """
+        new = ~np.isin(self._reached, self._seen)
+        skills = range(-1, len(parents))
+        worth = [
+            np.count_nonzero(new & (self._reached_in == skill + 1)) / (1 + parents.count(skill))
+            for skill in skills
+        ]
+        # Of equals the latest.
+        return max(skills, key=lambda skill: (worth[skill + 1], skill))
+
+    def save(self, path: Path) -> None:
+        """Write the cells to a safetensors file."""
+        tensors = {name: getattr(self, f"_{name}") for name in _NAMES}
+        write_tensors(path, tensors, {"format": "frontier"})
+
+    def restore(self, path: Path, generation: int) -> None:
+        """Read the cells of all generations before ``generation``.
+
+        Raises:
+            DamagedFileError: if the file is damaged.
+        """
+        tensors, description = read_tensors(path)
+        if description.get("format") != "frontier" or tensors.keys() != set(_NAMES):
+            raise DamagedFileError(f"{path} holds no frontier.")
+        seen, seen_in, reached, reached_in = (tensors[name].numpy() for name in _NAMES)
+        pairs = (seen, seen_in), (reached, reached_in)
+        if any(array.dtype != np.int64 or array.ndim != 1 for pair in pairs for array in pair) or (
+            any(len(cells) != len(generations) for cells, generations in pairs)
+        ):
+            raise DamagedFileError(f"{path} is damaged: it should tell one generation a cell.")
+        kept = seen_in < generation
+        self._seen, self._seen_in = seen[kept], seen_in[kept]
+        kept = reached_in < generation
+        self._reached, self._reached_in = reached[kept], reached_in[kept]
+
+    def _cells(self, observations: np.ndarray) -> np.ndarray:
+        return cells_of(observations, self.channels_last)
