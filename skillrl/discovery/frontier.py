@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from skillrl.discovery.cells import cells_of
-from skillrl.errors import DamagedFileError
+from skillrl.discovery.settings import Recipe
+from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.files import read_tensors, write_tensors
+from skillrl.rewards import NeuralReward
 
 _NAMES = ("seen", "seen_in", "reached", "reached_in")
 
@@ -113,3 +115,21 @@ class Frontier:
 
     def _cells(self, observations: np.ndarray) -> np.ndarray:
         return cells_of(observations, self.channels_last)
+
+
+def frontier_for(recipe: Recipe, reward: NeuralReward) -> Frontier | None:
+    """Return an empty frontier where a recipe needs one; None of vectors, which have no cells.
+
+    Raises:
+        InvalidValueError: if skills are to start from the frontier of vectors.
+    """
+    if reward.kind == "vector":
+        if recipe.parent == "frontier":
+            raise InvalidValueError(
+                "parent='frontier' is for images and for positions on a grid. Received "
+                f"{recipe.env!r}, which shows vectors: use 'last' or 'any'."
+            )
+        return None
+    if recipe.parent == "frontier" or "new cells" in recipe.samples.asks_for:
+        return Frontier(reward.channels_last)
+    return None

@@ -4,7 +4,8 @@
 
     runs/<name>/run.json            recipe, versions, seed, machine
                 skills/000/skill.json · policy.safetensors · reward.safetensors · video.mp4
-                archive.safetensors  checkpoint/  progress.csv  (TensorBoard events)
+                archive.safetensors  frontier.safetensors (where observations have cells)
+                checkpoint/  progress.csv  (TensorBoard events)
 """
 
 from __future__ import annotations

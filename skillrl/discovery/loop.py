@@ -35,7 +35,7 @@ from skillrl.discovery.events import (
     SkillFinished,
     Trained,
 )
-from skillrl.discovery.frontier import Frontier
+from skillrl.discovery.frontier import frontier_for
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.logs import run_logger
 from skillrl.discovery.memory import Memory, memory_for
@@ -59,7 +59,7 @@ from skillrl.discovery.settings import Recipe
 from skillrl.discovery.training import make_agent, make_envs, stagger_episodes, train
 from skillrl.discovery.transfer import transfer
 from skillrl.envs import NeuralRewardVectorWrapper, RestartVectorWrapper, reward_for
-from skillrl.errors import InvalidValueError, RunStopped
+from skillrl.errors import RunStopped
 from skillrl.randomness import drawn_aside
 from skillrl.rewards import fit_reward
 
@@ -109,7 +109,7 @@ class Discovery:
         self.reward.to(device)
         if self.reward.kind != "image":
             torch.set_num_threads(1)
-        self.frontier = self._new_frontier()
+        self.frontier = frontier_for(recipe, self.reward)
         # At once: what follows takes the memory, and a while.
         on_event(RunStarted(self.memory()))
         restarts = recipe.restarts.share > 0
@@ -184,20 +184,6 @@ class Discovery:
         words = [self.library.seed, self.generation, *purpose.encode()]
         words += [self.progress.attempt] if self.progress.attempt else []
         return int(np.random.SeedSequence(words).generate_state(1)[0] >> 1)
-
-    def _new_frontier(self) -> Frontier | None:
-        """An empty frontier, if the recipe needs one and observations have cells."""
-        searched = self.recipe.parent == "frontier"
-        if self.reward.kind == "vector":
-            if searched:
-                raise InvalidValueError(
-                    "parent='frontier' is for images and for positions on a grid. Received "
-                    f"{self.recipe.env!r}, which shows vectors: use 'last' or 'any'."
-                )
-            return None
-        if searched or "new cells" in self.recipe.samples.asks_for:
-            return Frontier(self.reward.channels_last)
-        return None
 
     def _save_untrained_policy(self) -> None:
         """Let the untrained policy's normaliser see what the untrained policy does, and save it."""

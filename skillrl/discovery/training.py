@@ -21,6 +21,7 @@ from skillrl.agents import (
 )
 from skillrl.agents.spaces import check_spaces
 from skillrl.discovery.following import episode_limit
+from skillrl.discovery.frontier import frontier_for
 from skillrl.discovery.settings import Recipe
 from skillrl.envs import (
     NeuralRewardVectorWrapper,
@@ -106,7 +107,7 @@ def check_environment(recipe: Recipe) -> None:
     try:
         check_spaces(env.single_observation_space, env.single_action_space)
         space = env.single_observation_space
-        reward_for(space)
+        frontier_for(recipe, reward_for(space))
         if recipe.learnt_together:
             real_vectors(space)
         if recipe.restarts.share > 0:

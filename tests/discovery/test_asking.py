@@ -140,6 +140,20 @@ def test_velocities_are_not_of_what_turns_back_at_once() -> None:
     assert asked_for("velocities", rolling, explorations, recipe, rng)[1] == "ways"
 
 
+def test_what_is_new_is_asked_for_if_there_is_enough_of_it() -> None:
+    points, explorations = moving()
+    recipe, rng = SampleRecipe(), np.random.default_rng(0)
+    new = np.arange(len(points)) % 7 == 3
+    wanted, name = asked_for("new cells", points, explorations, recipe, rng, new=new)
+    assert name == "new cells"
+    np.testing.assert_array_equal(wanted, new)
+    # Hardly anything is, or vectors have no cells.
+    for few in (np.arange(len(points)) == 3, None):
+        wanted, name = asked_for("new cells", points, explorations, recipe, rng, new=few)
+        assert name == "all"
+        assert wanted.all()
+
+
 def test_images_and_what_only_oscillates_have_no_directions() -> None:
     points, explorations = moving()
     recipe, rng = SampleRecipe(clusters=3), np.random.default_rng(0)

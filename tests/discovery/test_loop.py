@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -19,6 +19,7 @@ from runs import Killed, assert_same_skills, kill_at, skills, small
 from skillrl.agents import SkillPolicy, SkillPPO
 from skillrl.discovery import evaluation, loop, progress, training
 from skillrl.discovery.events import Event, Preparing, RewardFitted, SkillFinished, Trained
+from skillrl.discovery.frontier import Frontier
 from skillrl.discovery.library import SkillLibrary
 from skillrl.discovery.run import discover
 from skillrl.discovery.settings import GuideRecipe, Recipe, RestartRecipe
@@ -397,7 +398,7 @@ def test_a_saved_skill_acts_as_the_trained_one_did(begun: Begin) -> None:
     discovery = begun(recipe)
     library = discovery.library
     negatives, reached, explorations = discovery.gather_samples()
-    discovery.fit_reward(negatives, *discovery.choose(negatives, reached, explorations))
+    discovery.fit_reward(negatives, *discovery.choose(reached, explorations))
     discovery.transfer()
     discovery.train()
     discovery.finish_skill()
@@ -581,6 +582,7 @@ def broken() -> Iterator[None]:
             "n_steps to at least 2",
         ),
         (dataclasses.replace(MAZE, agent=dataclasses.replace(MAZE.agent, hidden=(0,))), "hidden"),
+        (dataclasses.replace(CHEETAH, parent="frontier"), "'HalfCheetah-v5', which shows vectors"),
     ],
 )
 def test_settings_that_cannot_work_leave_no_folder(
@@ -627,8 +629,9 @@ def test_a_reward_is_fitted_to_the_negatives_of_all_earlier_generations(
     assert len(earlier) == 4 * 6 * 21
 
 
+@pytest.mark.parametrize("which", ["any", "frontier"])
 def test_a_skill_starts_from_its_parents_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    which: Literal["any", "frontier"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts: list[dict[str, torch.Tensor]] = []
     usual = transfer
@@ -638,7 +641,7 @@ def test_a_skill_starts_from_its_parents_weights(
         usual(parent, agent, recipe)
 
     monkeypatch.setattr(loop, "transfer", record)
-    recipe = dataclasses.replace(MAZE, generations=8, steps_per_skill=128, parent="any")
+    recipe = dataclasses.replace(MAZE, generations=8, steps_per_skill=128, parent=which)
     library = discover(recipe, tmp_path / "run", seed=3)
     parents = [skill.record.parent for skill in library]
     assert parents[0] is None
@@ -652,6 +655,42 @@ def test_a_skill_starts_from_its_parents_weights(
     chain = dataclasses.replace(recipe, generations=3, parent="last")
     library = discover(chain, tmp_path / "chain", seed=3)
     assert [skill.record.parent for skill in library] == [None, 0, 1]
+
+
+FRONTIER = dataclasses.replace(
+    MAZE,
+    generations=4,
+    steps_per_skill=256,
+    parent="frontier",
+    samples=dataclasses.replace(MAZE.samples, asks_for=("new cells",)),
+)
+
+
+def test_the_frontier_is_explored_also_by_a_run_that_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = discover(FRONTIER, tmp_path / "whole", seed=7)
+    frontier = Frontier()
+    parents: list[int] = []
+    for generation, skill in enumerate(library):
+        frontier.restore(library.path / "frontier.safetensors", generation + 1)
+        chosen = frontier.parent(parents)
+        assert skill.record.parent == (None if chosen < 0 else chosen)
+        # The last skill is followed for 20 steps and explored from twice for 5, and so is its
+        # parent if that is another one.
+        steps = 6 * (20 + 2 * 5)
+        assert skill.record.sample_steps == (steps if chosen == generation - 1 else 2 * steps)
+        parents.append(chosen)
+    assert parents != [-1, 0, 1, 2]
+
+    monkeypatch.setattr(training, "CHECKPOINT_INTERVAL", 0.0)
+    for kind, occurrence in ((RewardFitted, 3), (Trained, 5), (SkillFinished, 3)):
+        run = tmp_path / f"killed-{kind.__name__}"
+        with pytest.raises(Killed):
+            discover(FRONTIER, run, seed=7, on_event=kill_at(kind, occurrence))
+        discover(FRONTIER, run, seed=7, resume=True)
+        assert_same_skills(run, tmp_path / "whole")
+        assert [s.record.parent for s in SkillLibrary(run)] == [s.record.parent for s in library]
 
 
 def test_a_skill_must_earn_twice_what_its_parent_and_the_last_one_earn(
@@ -708,14 +747,16 @@ def test_new_cells_of_a_maze_are_those_where_the_last_skill_never_was(begun: Beg
     discovery = begun(recipe)
     positions = np.array([[row, column] for row in range(1, 9) for column in range(1, 9)])
     west, north = positions[positions[:, 1] < 4], positions[positions[:, 0] < 3]
-    discovery.archive_negatives(north)
-    wanted, rest = discovery.choose(west, positions, np.arange(64))
+    assert discovery.frontier is not None
+    discovery.frontier.see(north, 0)
+    discovery.frontier.see(west, 1)
+    wanted, rest = discovery.choose(positions, np.arange(64))
     assert discovery.progress.asked == "new cells"
     known = (positions[:, 1] < 4) | (positions[:, 0] < 3)
     np.testing.assert_array_equal(wanted, positions[~known])
     np.testing.assert_array_equal(rest, positions[known])
     # Where hardly anything is new, all is asked for.
-    wanted, rest = discovery.choose(west, west[:10], np.arange(10))
+    wanted, rest = discovery.choose(west[:10], np.arange(10))
     assert discovery.progress.asked == "all"
     assert len(wanted) == 10
     assert len(rest) == 0
@@ -727,7 +768,10 @@ def test_the_archive_forgets_no_cell_of_a_maze(begun: Begin) -> None:
     discovery = begun(recipe)
     # Of a thousand steps most are spent in one place.
     way = np.array([[1, column] for column in range(1, 17)])
-    discovery.archive_negatives(np.concatenate([way, np.repeat(way[-1:], 984, 0)]))
+    negatives = np.concatenate([way, np.repeat(way[-1:], 984, 0)])
+    assert discovery.frontier is not None
+    discovery.frontier.see(negatives, 0)
+    discovery.archive_negatives(negatives)
     kept = discovery.archive.observations
     assert sorted(map(tuple, kept.tolist())) == sorted(map(tuple, way.tolist()))
 
@@ -744,14 +788,14 @@ def test_what_ends_in_a_fall_is_another_way_whatever_is_asked_for(begun: Begin) 
     samples = dataclasses.replace(CHEETAH.samples, asks_for=("directions",))
     recipe = dataclasses.replace(CHEETAH, generations=1, samples=samples)
     discovery = begun(recipe)
-    negatives, reached, _ = discovery.gather_samples()
+    _, reached, _ = discovery.gather_samples()
     # Twenty explorations of ten steps, of which every second one falls after five.
     rows = np.random.default_rng(0).integers(len(reached), size=200)
     steps, explorations = np.repeat(np.arange(10), 20), np.tile(np.arange(20), 10)
     fell = explorations % 2 == 1
     kept = ~fell | (steps < 5)
     reached, explorations, fell = reached[rows][kept], explorations[kept], fell[kept]
-    positives, others = discovery.choose(negatives, reached, explorations)
+    positives, others = discovery.choose(reached, explorations)
     asked = int((discovery.progress.asked or "")[1:])
     untouched = 1 if asked == 0 else 0
     falls = set(reached[fell, untouched]) - set(reached[~fell, untouched])

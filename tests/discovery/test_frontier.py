@@ -1,0 +1,121 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from skillrl.discovery.frontier import Frontier
+from skillrl.errors import DamagedFileError
+from skillrl.files import read_tensors, write_tensors
+
+
+def places(*columns: int) -> np.ndarray:
+    """Positions in one row, which are their own cells."""
+    return np.array([[0, column] for column in columns]).reshape(-1, 2)
+
+
+def explored() -> Frontier:
+    """The frontier of three generations.
+
+    After all of them, of the cells reached from the untrained policy four are new, of those from
+    skill 0 six, and of those from skill 1 three.
+    """
+    frontier = Frontier()
+    frontier.see(places(0, 0, 1, 2), 0)
+    frontier.reach(places(2, 3, 4, 5, 5, 6, 7), 0)
+    frontier.see(places(3, 3, 2, 7), 1)
+    frontier.reach(places(3, 20, 21, 22, 23, 24, 25, 26), 1)
+    frontier.see(places(20, 6), 2)
+    frontier.reach(places(20, 21, 30, 31), 2)
+    # Of the untrained policy's 4 and 5.
+    assert frontier.unseen(places(0, 3, 4, 5, 6, 7)).tolist() == [False] * 2 + [True] * 2 + (
+        [False] * 2
+    )
+    frontier.reach(places(40, 41), 0)
+    return frontier
+
+
+@pytest.mark.parametrize(
+    ("parents", "chosen"),
+    [
+        ([-1, 0], 1),  # 4 / 2, 6 / 2, 3 / 1: of equals the latest
+        ([-1, -1], 0),  # 4 / 3, 6 / 1, 3 / 1
+        ([0, 1], -1),  # 4 / 1, 6 / 2, 3 / 2
+        ([0, 0], -1),  # 4 / 1, 6 / 3, 3 / 1
+        ([1, 1], 0),  # 4 / 1, 6 / 1, 3 / 3
+    ],
+)
+def test_the_parent_has_most_new_cells_and_few_children(parents: list[int], chosen: int) -> None:
+    assert explored().parent(parents) == chosen
+
+
+def test_the_first_skill_starts_from_the_untrained_policy() -> None:
+    assert Frontier().parent([]) == -1
+
+
+def test_one_of_each_cell_that_was_first_seen_in_a_generation() -> None:
+    frontier, chosen = Frontier(), set()
+    frontier.see(places(1, 2), 0)
+    way = places(1, 3, 3, 4, 2, 3)
+    frontier.see(way, 1)
+    frontier.see(places(5), 2)
+    for seed in range(30):
+        rows = frontier.first_seen(way, 1, np.random.default_rng(seed))
+        assert sorted(way[rows, 1]) == [3, 4]
+        chosen |= set(rows.tolist())
+    # Any of a cell's, and not always the first or the last.
+    assert chosen == {1, 2, 3, 5}
+    assert len(frontier.first_seen(way, 2, np.random.default_rng(0))) == 0
+
+
+def test_images_are_in_cells() -> None:
+    frontier = Frontier(channels_last=True)
+    dark, light = np.zeros((1, 84, 84, 4), np.uint8), np.full((1, 84, 84, 4), 200, np.uint8)
+    frontier.see(dark, 0)
+    assert frontier.unseen(np.concatenate([light, dark])).tolist() == [True, False]
+
+
+def test_later_generations_are_dropped_when_a_run_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "frontier.safetensors"
+    whole = explored()
+    whole.save(path)
+    cells = places(*range(50))
+    again = Frontier()
+    again.restore(path, 9)
+    np.testing.assert_array_equal(again.unseen(cells), whole.unseen(cells))
+    assert again.parent([-1, -1]) == 0
+    again.restore(path, 1)
+    # What skills 0 and 1 were seen in, and what exploration from them reached.
+    assert np.flatnonzero(~again.unseen(cells)).tolist() == [0, 1, 2]
+    assert again.parent([-1, -1]) == -1
+    again.restore(path, 0)
+    assert again.unseen(cells).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seen": None}, "holds no frontier"),
+        ({"another": torch.zeros(1)}, "holds no frontier"),
+        ({"seen": torch.zeros(3, dtype=torch.int64)}, "one generation a cell"),
+        ({"reached_in": torch.zeros(3, dtype=torch.int64)}, "one generation a cell"),
+        ({"reached": torch.zeros(11, 1, dtype=torch.int64)}, "one generation a cell"),
+        ({"seen_in": torch.zeros(6)}, "one generation a cell"),
+    ],
+)
+def test_a_file_that_is_no_frontier_is_named(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "frontier.safetensors"
+    explored().save(path)
+    tensors, description = read_tensors(path)
+    changed = {name: tensor for name, tensor in {**tensors, **change}.items() if tensor is not None}
+    write_tensors(path, changed, description)
+    frontier = Frontier()
+    with pytest.raises(DamagedFileError, match=rf"frontier\.safetensors.*{message}"):
+        frontier.restore(path, 1)
+    assert frontier.unseen(places(0)).all()
+    write_tensors(path, tensors, {"format": "archive"})
+    with pytest.raises(DamagedFileError, match="holds no frontier"):
+        frontier.restore(path, 1)
