@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-# Squares that an image is shrunk to each way, and shades.
-SIDE, SHADES = 12, 16
+# Squares that an image is shrunk to each way, their shades, and squares of a window each way.
+SIDE, SHADES, WINDOW = 12, 16, 2
 # Images that are turned into floats at once.
 _PIECE = 1_024
 
@@ -17,39 +15,39 @@ _PIECE = 1_024
 def cells_of(observations: np.ndarray, channels_last: bool = False) -> np.ndarray:
     """Return the cells that observations fall into.
 
-    A network tells any two postures apart, and so a reward that asks for all that exploration
-    reached is content with another posture in the same place. Cells are too coarse for postures.
-    Source: the cells of Go-Explore (Ecoffet et al. 2021, arXiv 2004.12919).
+    A position on a grid is a cell. An image falls into one for each of its windows of 2 by 2
+    squares, which tells the window and the shades of its squares. A network tells any two postures
+    apart, and so a reward that asks for all that exploration reached is content with another
+    posture in the same place; cells are too coarse for postures. Those of Go-Explore (Ecoffet et
+    al. 2021, arXiv 2004.12919) are all squares together: there, of two things that move, each place
+    of the one is new with each place of the other.
 
     Args:
         observations: images ``(n, channels, height, width)`` of bytes, or positions on a grid
-            ``(n, 2)``, which are their own cells.
+            ``(n, 2)``, of whole numbers below 2³¹.
         channels_last: whether the images' channels come last.
 
     Returns:
-        Numbers, ``(n,)``, equal where cells are.
+        Numbers, ``(n, windows)`` of images and ``(n, 1)`` of positions.
 
-    >>> black, grey = np.zeros((1, 4, 84, 84), np.uint8), np.full((1, 4, 84, 84), 100, np.uint8)
-    >>> first, second, third = cells_of(np.concatenate([black, grey, black]))
-    >>> first == third, first == second
-    (np.True_, np.False_)
+    >>> black = np.zeros((1, 4, 84, 84), np.uint8)
+    >>> corner = black.copy()
+    >>> corner[..., :7, :7] = 255
+    >>> np.flatnonzero(cells_of(black) != cells_of(corner))
+    array([0])
     """
-    pieces = [observations]
-    if observations.ndim == 4:
-        split = torch.as_tensor(observations).split(_PIECE)
-        pieces = [_shrunk(piece, channels_last) for piece in split]
-    numbers = [_number(row) for piece in pieces for row in piece]
-    return np.array(numbers, np.int64)
+    if observations.ndim != 4:
+        positions = observations.astype(np.int64)
+        return (positions[:, 0] << 31 | positions[:, 1])[:, None]
+    split = torch.as_tensor(observations).split(_PIECE)
+    return np.concatenate([_windows(piece, channels_last).numpy() for piece in split])
 
 
-def _number(cell: np.ndarray) -> int:
-    """A number of 64 bits, of which two cells of a run are hardly ever given the same."""
-    digest = hashlib.blake2b(cell.tobytes(), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True)
-
-
-def _shrunk(images: torch.Tensor, channels_last: bool) -> np.ndarray:
-    """Images of ``SIDE`` by ``SIDE`` squares, of all channels together, in ``SHADES`` shades."""
+def _windows(images: torch.Tensor, channels_last: bool) -> torch.Tensor:
+    """A number for each window of each image, in which each of its squares has four bits."""
     brightness = images.float().mean(-1 if channels_last else 1)
     squares = F.adaptive_avg_pool2d(brightness, SIDE)
-    return (squares * ((SHADES - 1) / 255)).round().to(torch.uint8).numpy()
+    shades = (squares * ((SHADES - 1) / 255)).round().long()
+    windows = shades.unfold(1, WINDOW, 1).unfold(2, WINDOW, 1).flatten(3).flatten(1, 2)
+    digits = SHADES ** torch.arange(WINDOW * WINDOW + 1)
+    return (windows * digits[:-1]).sum(-1) + torch.arange(windows.shape[1]) * digits[-1]

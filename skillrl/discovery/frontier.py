@@ -19,8 +19,8 @@ _NAMES = ("seen", "seen_in", "reached", "reached_in")
 class Frontier:
     """Cells in which skills were seen, and those that exploration reached.
 
-    A generation sees the skill before it, and explores from there. As cells are numbers, all are
-    kept: some hundred KiB a generation.
+    A generation sees the skill before it, and explores from there. Of images there are some
+    thousand cells at most, and all are kept.
 
     Args:
         channels_last: whether the channels of images come last.
@@ -46,8 +46,8 @@ class Frontier:
         self._reached_in = np.concatenate([self._reached_in, np.full(len(cells), generation)])
 
     def unseen(self, observations: np.ndarray) -> np.ndarray:
-        """Find the observations in whose cells no skill was seen, ``(n,)``."""
-        return ~np.isin(self._cells(observations), self._seen)
+        """Find the observations in some of whose cells no skill was seen, ``(n,)``."""
+        return ~np.isin(self._cells(observations), self._seen).all(1)
 
     def first_seen(
         self, observations: np.ndarray, generation: int, rng: np.random.Generator
@@ -63,9 +63,10 @@ class Frontier:
             Their rows.
         """
         order = rng.permutation(len(observations))
-        cells, firsts = np.unique(self._cells(observations)[order], return_index=True)
+        found = self._cells(observations)[order]
+        cells, firsts = np.unique(found, return_index=True)
         new = np.isin(cells, self._seen[self._seen_in == generation])
-        return order[firsts[new]]
+        return np.unique(order[firsts[new] // found.shape[1]])
 
     def parent(self, parents: Sequence[int]) -> int:
         """Choose the skill to start from: where exploration came upon most that is still new.

@@ -120,14 +120,14 @@ class SampleRecipe(_Checked):
         Literal["all", "new cells", "ways", "lively ways", "directions", "velocities"], ...
     ] = ("all",)
     """What a reward asks for of what exploration reached; skills take it in turn. "all": all of it,
-    as in the paper. "new cells": images that, shrunk to 12 by 12 squares of 16 shades, look like
-    nothing that any skill was seen in, or positions on a grid where none was; and so not another
-    posture in a place that is known. Of vectors, or where hardly any is new, all. The others choose
-    among the explorations that lasted: those that no end of an episode cut short, or the quarter
-    that was cut short last. "ways": one cluster of explorations, sorted by what each
-    saw on average, and none of the others: a way of lying, standing or running, where all together
-    are often the same. "lively ways": the same among the liveliest explorations only, so that
-    skills move. "directions": more or less of one component of the observation than most
+    as in the paper. "new cells": images that, shrunk to 12 by 12 squares of 16 shades, show
+    somewhere, in 2 by 2 squares, what no skill was seen with, or positions on a grid where none
+    was; and so not another posture in a place that is known. Of vectors, or where hardly any is
+    new, all. The others choose among the explorations that lasted: those that no end of an episode
+    cut short, or the quarter that was cut short last. "ways": one cluster of explorations, sorted
+    by what each saw on average, and none of the others: a way of lying, standing or running, where
+    all together are often the same. "lively ways": the same among the liveliest explorations only,
+    so that skills move. "directions": more or less of one component of the observation than most
     explorations have, whatever the others are; each in turn, those of motion before those of
     posture. "velocities": the same, without what turns back at once, such as the rate at which the
     body rolls, so that most skills go somewhere. Observations that are no vectors have ways in the

@@ -28,31 +28,46 @@ SEEN = np.stack([room(14, 56), room(21, 56)])
 def test_what_has_moved_is_in_another_cell_and_what_looks_a_little_different_is_not(
     picture: np.ndarray, new: bool
 ) -> None:
-    (cell,) = cells_of(picture[None])
-    assert (cell not in cells_of(SEEN)) == new
-    assert cells_of(np.moveaxis(picture, 0, -1)[None], channels_last=True) == [cell]
+    cells = cells_of(picture[None])
+    assert cells.shape == (1, 11 * 11)
+    assert (not set(cells[0]) <= set(cells_of(SEEN).flat)) == new
+    last = np.moveaxis(picture, 0, -1)[None]
+    np.testing.assert_array_equal(cells_of(last, channels_last=True), cells)
+
+
+def test_two_things_are_not_new_together_unless_they_are_side_by_side() -> None:
+    seen = set(cells_of(np.stack([room(14, 56), room(70, 0)])).flat)
+    assert set(cells_of(np.maximum(room(14, 56), room(70, 0))[None]).flat) <= seen
+    seen |= set(cells_of(room(21, 56)[None]).flat)
+    assert not set(cells_of(np.maximum(room(14, 56), room(21, 56))[None]).flat) <= seen
+
+
+def test_a_shade_belongs_to_its_place() -> None:
+    squares = cells_of(np.stack([np.full((4, 84, 84), grey, np.uint8) for grey in (0, 255)]))
+    assert len(np.unique(squares)) == squares.size
 
 
 def test_there_may_be_many_or_none() -> None:
     np.testing.assert_array_equal(
-        cells_of(np.repeat(SEEN, 1_500, 0)), np.repeat(cells_of(SEEN), 1_500)
+        cells_of(np.repeat(SEEN, 1_500, 0)), np.repeat(cells_of(SEEN), 1_500, 0)
     )
-    assert cells_of(np.empty((0, 4, 84, 84), np.uint8)).shape == (0,)
+    assert cells_of(np.empty((0, 4, 84, 84), np.uint8)).shape == (0, 121)
 
 
 def test_images_of_any_size_have_cells() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(256, size=(3, 3, 21, 40), dtype=np.uint8)
-    assert len(set(cells_of(images))) == 3
+    assert len(np.unique(cells_of(images), axis=0)) == 3
 
 
 def test_positions_are_their_own_cells() -> None:
-    positions = np.array([[3, 5], [5, 3], [3, 4], [3, 5]])
-    first, second, third, fourth = cells_of(positions)
-    assert first == fourth
-    assert len({first, second, third}) == 3
+    positions = np.array([[3, 5], [5, 3], [3, 4], [3, 5], [0, 2**31 - 1], [1, 0]])
+    cells = cells_of(positions)
+    assert cells.shape == (6, 1)
+    assert cells[0] == cells[3]
+    assert len(np.unique(cells)) == 5
 
 
 def test_there_are_sixteen_shades() -> None:
     greys = np.arange(256, dtype=np.uint8)[:, None, None, None] * np.ones((4, 84, 84), np.uint8)
-    assert len(set(cells_of(greys))) == 16
+    assert len(np.unique(cells_of(greys)[:, 0])) == 16
