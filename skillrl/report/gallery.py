@@ -101,7 +101,7 @@ def asked_in_words(asked: str, names: Sequence[str] = ()) -> str:
         return f"{way} of component {number} of the observation"
     words = {
         "all": "whatever was new",
-        "new cells": "what looks like nothing before",
+        "new cells": "what was not seen there before",
         "ways": "one of several ways to go on",
         "lively ways": "one of several lively ways to go on",
     }
