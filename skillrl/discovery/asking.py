@@ -1,6 +1,6 @@
 """What a reward asks for, of all that exploration reached.
 
-All of it, as in the paper; what looks like nothing before; one way to go on, a cluster of
+All of it, as in the paper; what was not seen there before; one way to go on, a cluster of
 explorations; or one direction, more or less of one component of the observation.
 """
 

@@ -47,7 +47,7 @@ class Frontier:
 
     def unseen(self, observations: np.ndarray) -> np.ndarray:
         """Find the observations in some of whose cells no skill was seen, ``(n,)``."""
-        return np.isin(self._cells(observations), self._seen, invert=True).any(1)
+        return np.any(~np.isin(self._cells(observations), self._seen), axis=1)
 
     def first_seen(
         self, observations: np.ndarray, generation: int, rng: np.random.Generator
