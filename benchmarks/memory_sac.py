@@ -6,7 +6,7 @@ and networks of two layers of 256 units, in front of which RecurrentSAC's memory
 a recurrent layer of 64; each has its own better learning rate of two, found by a shorter training
 with another seed. Returns are those of the trained policy without exploration.
 
-    python benchmarks/memory_sac.py            about 3 hours on two cores; resumes
+    python benchmarks/memory_sac.py            about 5 hours on two cores; resumes
     python benchmarks/memory_sac.py --quick    under 60 seconds
 """
 

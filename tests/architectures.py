@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from skillrl.agents.recurrent_policy import RecurrentPolicy
 from skillrl.agents.recurrent_sac_policy import RecurrentSACPolicy
+from skillrl.agents.sequence_replay import Seen
 from skillrl.recurrent import GRU, LRU, LinearRNN, LinearRTU, NonlinearRTU, RecurrentStack
 from skillrl.recurrent.stack import MakeLayer
 
@@ -94,7 +95,8 @@ def actor_chunk(policy: nn.Module, observations: Tensor) -> Any:
     assert isinstance(policy, RecurrentSACPolicy)
     starts = torch.zeros(observations.shape[:2], dtype=torch.bool)
     carry = policy.initial_carry(observations.shape[1], sensitivities=False)
-    return policy.actor._distribution(policy.actor.remember(observations, carry, starts, 0))
+    seen = Seen(observations, carry, starts)
+    return policy.actor._distribution(policy.actor.remember(seen, burn_in=0))
 
 
 @dataclass(frozen=True)

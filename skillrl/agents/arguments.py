@@ -25,7 +25,9 @@ def check_known(arguments: Iterable[str], known: Collection[str], what: str, opt
     for name in arguments:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(sorted(known))}."
+            hint = f"It has {', '.join(sorted(known)) or 'none'}."
+            if near:
+                hint = f"Did you mean {near[0]!r}?"
             raise InvalidValueError(f"{what} has no argument {name!r} ({option}). {hint}")
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from skillrl.agents.normalizer import Observation
 from skillrl.agents.recurrence import Recurrence
+from skillrl.envs.arguments import positive_int
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import Carry, Rule
 
@@ -60,7 +61,7 @@ class BaseRecurrentPolicy(BasePolicy):
             "cell": cell,
             "state_size": state_size,
             "rule": rule,
-            "encoder": tuple(encoder),
+            "encoder": _units(encoder),
             "cell_kwargs": dict(cell_kwargs or {}),
         }
         if kwargs.get("optimizer_class", torch.optim.Adam) is torch.optim.Adam:
@@ -141,6 +142,12 @@ class BaseRecurrentPolicy(BasePolicy):
         if state is None:
             return carry
         shapes = [tuple(value.shape) for value in carry.values()]
+        given: object = state
+        if not isinstance(given, list | tuple):
+            raise InvalidValueError(
+                f"The state is a tuple of arrays of the shapes {shapes}. Received a "
+                f"{type(given).__name__}: give back what predict last returned, or None."
+            )
         received = [tuple(np.shape(value)) for value in state]
         if shapes != received:
             raise InvalidValueError(
@@ -153,6 +160,16 @@ class BaseRecurrentPolicy(BasePolicy):
                 for key, value in zip(carry, state, strict=True)
             }
         )
+
+
+def _units(encoder: tuple[int, ...]) -> tuple[int, ...]:
+    """Units of layers, of which there may be none."""
+    given: object = encoder
+    if not isinstance(given, list | tuple):
+        raise InvalidValueError(
+            f"encoder takes the units of each layer, such as (64,) or (). Received {given!r}."
+        )
+    return tuple(positive_int("encoder", units) for units in given)
 
 
 def _initial_carry(

@@ -101,6 +101,8 @@ def make_agent(recipe: TrainRecipe, env: VecEnv, seed: int) -> BaseAlgorithm:
         recipe.policy_kwargs, policy, _DECIDED_OF_POLICIES, f"the policy {name}", "policy_kwargs"
     )
     arguments = {"device": "cpu", **recipe.agent_kwargs}
+    if isinstance(arguments.get("train_freq"), list):
+        arguments["train_freq"] = tuple(arguments["train_freq"])  # JSON has no tuples
     try:
         if recipe.agent == "sac":
             _check_replay_memory(env, **recipe.agent_kwargs)

@@ -18,6 +18,7 @@ from skillrl.agents.distributions import SquashedNormal
 from skillrl.agents.normalizer import Normalizer, Observation
 from skillrl.agents.recurrent_policy import RecurrentPolicy
 from skillrl.agents.recurrent_sac_policy import RecurrentSACPolicy
+from skillrl.agents.sequence_replay import Seen
 from skillrl.agents.squashed_actor import SquashedActor
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import RecurrentLayer
@@ -279,8 +280,9 @@ class _RecurrentSac(_Sac):
         starts = _no_starts(observations)
         carry = policy.initial_carry(starts.shape[1], sensitivities=False)
         actor, critic = policy.actor, policy.critic
-        mean, log_std = actor._distribution(actor.remember(observations, carry, starts, burn_in=0))
-        remembered = critic.remember(observations, carry, starts, burn_in=0)
+        seen = Seen(observations, carry, starts)
+        mean, log_std = actor._distribution(actor.remember(seen, burn_in=0))
+        remembered = critic.remember(seen, burn_in=0)
         return torch.cat([mean, log_std], -1), critic.values(remembered, mean.tanh())
 
     def readers(self) -> Iterator[tuple[nn.Module, list[nn.Module]]]:

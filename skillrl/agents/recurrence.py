@@ -87,7 +87,10 @@ def check_policy(
     wanted = "MlpLruPolicy"
     if isinstance(observation_space, spaces.Dict):
         wanted = "MultiInputLruPolicy"
-    elif is_image_space(observation_space):
+    elif is_image_space(
+        observation_space,
+        normalized_image=not (arguments or {}).get("normalize_images", True),
+    ):
         wanted = "CnnLruPolicy"
     # Agents of skills have one policy for all observations.
     suited = wanted if wanted in aliases else next(iter(aliases))
@@ -111,17 +114,17 @@ def check_policy(
     check_known(arguments or {}, known, f"The policy {policy}", "policy_kwargs")
 
 
-def check_kind(policy: object, kind: type) -> None:
+def check_kind(policy: type, kind: type) -> None:
     """Refuse the policy of another agent, as a saved file may hold it.
 
     Raises:
-        InvalidValueError: naming both.
+        InvalidValueError: naming both classes.
     """
-    if not isinstance(policy, kind):
-        found = type(policy)
+    if not issubclass(policy, kind):
         raise InvalidValueError(
-            f"The policy should be a {kind.__name__}. Received a {found.__name__} of "
-            f"{found.__module__}, whose weights do not fit: train a new agent."
+            f"The policy should be a {kind.__name__}. Received a {policy.__name__} of "
+            f"{policy.__module__}, whose weights do not fit: load it with the class that saved it, "
+            "or train a new agent."
         )
 
 

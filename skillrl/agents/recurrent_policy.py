@@ -230,7 +230,7 @@ class RecurrentPolicy(BaseRecurrentPolicy, ActorCriticPolicy):
         """Refuse what SB3's policies without memory do: see ``stepper``."""
         raise InvalidValueError(
             "A recurrent policy needs to know what came before: use predict, stepper() or "
-            "evaluate_chunk."
+            "evaluate_chunk, and load its agent with skillrl.agents.RecurrentPPO."
         )
 
     evaluate_actions = get_distribution = predict_values = forward

@@ -117,10 +117,6 @@ class RecurrentPPO(PPO):
     ) -> None:
         if kwargs.get("use_sde"):
             raise InvalidValueError("RecurrentPPO takes no use_sde.")
-        if refresh not in get_args(Refresh):
-            raise InvalidValueError(
-                f"refresh should be one of {', '.join(get_args(Refresh))}. Received {refresh!r}."
-            )
         self.chunk = chunk
         self.refresh = refresh
         self._check_chunks(n_steps, batch_size)
@@ -152,9 +148,9 @@ class RecurrentPPO(PPO):
 
     def _setup_model(self) -> None:
         # Once more, because `load` may change what was saved.
+        check_kind(self.policy_class, RecurrentPolicy)
         self._check_chunks(self.n_steps, self.batch_size)
         super()._setup_model()
-        check_kind(self.policy, RecurrentPolicy)
         rule = self.policy.rule
         if rule == "bptt" and self.chunk != self.n_steps:
             raise InvalidValueError(
@@ -168,6 +164,11 @@ class RecurrentPPO(PPO):
             )
 
     def _check_chunks(self, n_steps: int, batch_size: int) -> None:
+        if self.refresh not in get_args(Refresh):
+            raise InvalidValueError(
+                f"refresh should be one of {', '.join(get_args(Refresh))}. Received "
+                f"{self.refresh!r}."
+            )
         positive_int("chunk", self.chunk)
         for name, size in (("n_steps", n_steps), ("batch_size", batch_size)):
             if positive_int(name, size) % self.chunk:
@@ -186,6 +187,10 @@ class RecurrentPPO(PPO):
                 f"{actions}."
             )
         check_bounded(actions)
+        if not isinstance(actions, spaces.Box) and len(actions.shape or ()) > 1:
+            raise InvalidValueError(
+                f"MultiDiscrete and MultiBinary actions should be a vector. Received {actions}."
+            )
         if np.any(getattr(actions, "start", 0)):
             raise InvalidValueError(f"Actions should be numbered from 0. Received {actions}.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn, Schedule
 from stable_baselines3.common.utils import obs_as_tensor, polyak_update
 from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
 
 from skillrl.agents.recurrence import check_kind, check_policy, environment_for
 from skillrl.agents.recurrent_sac_policy import (
@@ -60,7 +62,8 @@ class RecurrentSAC(SAC):
     The other arguments are those of Stable-Baselines3's SAC.
 
     The replay buffer keeps each observation once, and every ``chunk`` steps the states of actor and
-    critics. Its bytes are ``replay_buffer.nbytes``, which is printed where ``verbose`` is set.
+    critics; besides, what was seen at time limits. Its bytes, without the latter, are
+    ``replay_buffer.nbytes``, which is printed where ``verbose`` is set.
 
     Raises:
         InvalidValueError: if actions are not continuous, an argument is out of range, or the replay
@@ -99,9 +102,7 @@ class RecurrentSAC(SAC):
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
-        unsupported = [n for n, usual in _UNSUPPORTED.items() if kwargs.get(n, usual) != usual]
-        if unsupported:
-            raise InvalidValueError(f"RecurrentSAC takes no {', '.join(unsupported)}.")
+        _check_supported(kwargs)
         # None, too, where a saved agent is loaded.
         made = environment_for(env, kwargs.get("verbose", 0))
         if made is not None:
@@ -129,6 +130,31 @@ class RecurrentSAC(SAC):
             **kwargs,
         )
 
+    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
+        """Load a replay buffer that ``save_replay_buffer`` wrote; see Stable-Baselines3.
+
+        Raises:
+            InvalidValueError: if it is that of an agent with other environments, sequences or
+                recurrent layers.
+        """
+        own = self.replay_buffer
+        assert own is not None
+        super().load_replay_buffer(path, truncate_last_traj)
+        loaded: ReplayBuffer | None = self.replay_buffer
+        if not isinstance(loaded, type(own)):
+            self.replay_buffer = own
+            raise InvalidValueError(
+                f"The replay buffer should be a {type(own).__name__}. Received a "
+                f"{type(loaded).__name__}, as another agent has."
+            )
+        for name, value in own.layout().items():
+            if (found := loaded.layout()[name]) != value:
+                self.replay_buffer = own
+                raise InvalidValueError(
+                    f"The replay buffer is of an agent with {name}={found}, and this one has "
+                    f"{value}: load it into an agent of the same settings."
+                )
+
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         # Of `set_env` and `load`, too.
@@ -137,13 +163,16 @@ class RecurrentSAC(SAC):
 
     def _setup_model(self) -> None:
         # Here, because `load` may change what was saved.
-        positive_int("chunk", self.chunk)
-        whole_number("burn_in", self.burn_in, at_least=0)
-        positive_int("batch_size", self.batch_size)
+        check_kind(self.policy_class, RecurrentSACPolicy)
+        kept = ("action_noise", "n_steps", "use_sde")
+        _check_supported({name: vars(self)[name] for name in kept})
+        for name in ("chunk", "batch_size", "buffer_size"):
+            positive_int(name, vars(self)[name])
+        for name in ("burn_in", "learning_starts"):
+            whole_number(name, vars(self)[name], at_least=0)
         # SB3 makes the buffer before the policy, which knows what is to be stored.
         self.replay_buffer_class = _Later
         super()._setup_model()
-        check_kind(self.policy, RecurrentSACPolicy)
         self.replay_buffer_class = self.sequence_buffer_class
         shapes = {
             name: tuple(value.shape[1:])
@@ -236,10 +265,10 @@ class RecurrentSAC(SAC):
         weights = weights / weights.sum().clamp_min(1)
 
         # What each network remembers of the sequence, (chunk + 1, batch, size).
-        remembered = actor.remember(batch.observations, batch.carry, batch.starts, begin)
-        known = critic.remember(batch.observations, batch.carry, batch.starts, begin)
+        remembered = actor.remember(batch.seen, begin)
+        known = critic.remember(batch.seen, begin)
         with torch.no_grad():
-            expected = target.remember(batch.observations, batch.carry, batch.starts, begin)
+            expected = target.remember(batch.seen, begin)
 
         chosen, log_prob = actor.choose(remembered[:-1])
         if self.ent_coef_optimizer is not None and self.log_ent_coef is not None:
@@ -253,10 +282,21 @@ class RecurrentSAC(SAC):
         else:
             ent_coef = self.ent_coef_tensor
 
+        def soft_value(remembered: Tensor, expected: list[Tensor]) -> Tensor:
+            following, following_log_prob = actor.choose(remembered)
+            least = target.values(expected, following).min(0).values
+            return least - ent_coef * following_log_prob
+
         with torch.no_grad():
-            following, following_log_prob = actor.choose(remembered[1:])
-            value = target.values([latent[1:] for latent in expected], following).min(0).values
-            value = value - ent_coef * following_log_prob
+            value = soft_value(remembered[1:], [latent[1:] for latent in expected])
+            # An episode that a time limit ended goes on in the agent's eyes.
+            steps, rows, seen = batch.beyond_limits(begin)
+            if len(steps):
+                ends = (steps + 1 - begin, torch.arange(len(steps), device=self.device))
+                value[steps - begin, rows] = soft_value(
+                    actor.remember(seen, begin)[ends][None],
+                    [latent[ends][None] for latent in target.remember(seen, begin)],
+                )[0]
             returns = rewards + (1 - batch.terminations[begin:]) * self.gamma * value
 
         values = critic.values([latent[:-1] for latent in known], actions)
@@ -265,7 +305,7 @@ class RecurrentSAC(SAC):
         critic_loss.backward()
         critic.optimizer.step()
 
-        # The critics' memory is not the actor's to change.
+        # The critics' memory, of before their step, is not the actor's to change.
         judged = critic.values([latent[:-1].detach() for latent in known], chosen).min(0).values
         actor_loss = (weights * (ent_coef * log_prob - judged)).sum()
         actor.optimizer.zero_grad()
@@ -273,6 +313,12 @@ class RecurrentSAC(SAC):
         actor.optimizer.step()
         entropy = -float((weights * log_prob.detach()).sum())
         return float(ent_coef), float(actor_loss.detach()), float(critic_loss.detach()), entropy
+
+
+def _check_supported(arguments: Mapping[str, Any]) -> None:
+    unsupported = [n for n, usual in _UNSUPPORTED.items() if arguments.get(n, usual) != usual]
+    if unsupported:
+        raise InvalidValueError(f"RecurrentSAC takes no {', '.join(unsupported)}.")
 
 
 class _Later(ReplayBuffer):

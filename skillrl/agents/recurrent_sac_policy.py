@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -16,21 +17,45 @@ from torch import Tensor, nn
 
 from skillrl.agents.base_recurrent_policy import BaseRecurrentPolicy
 from skillrl.agents.recurrence import ForDictionaries, ForImages, Recurrence, chunk_features
+from skillrl.agents.sequence_replay import Seen
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import Carry
 
 
 def _recall(
-    recurrence: Recurrence, features: Tensor, carry: Carry, starts: Tensor, burn_in: int
+    recurrence: Recurrence, before: Tensor, features: Tensor, carry: Carry, starts: Tensor
 ) -> Tensor:
     """What a recurrence gives after the burn-in, in which it learns nothing but to remember."""
-    if recurrence.layer.carries_sensitivities:
+    burn_in = len(before)
+    # A target learns nothing.
+    if recurrence.layer.carries_sensitivities and torch.is_grad_enabled():
         empty = recurrence.layer.initial_carry(carry.batch_size)
         carry = Carry({**empty, "state": carry["state"]})
     if burn_in > 0:
         with torch.no_grad():
-            _, carry = recurrence(features[:burn_in], carry, starts[:burn_in])
-    return recurrence.outputs(features[burn_in:], carry, starts[burn_in:])
+            _, carry = recurrence(before, carry, starts[:burn_in])
+    return recurrence.outputs(features, carry, starts[burn_in:])
+
+
+def _features(
+    extract: Callable[[PyTorchObs], Any], seen: Seen, burn_in: int
+) -> tuple[Tensor, Tensor]:
+    """Features of the burn-in, without gradients, and of what follows, ``(steps, batch, size)``."""
+
+    def part(which: slice) -> Tensor:
+        whole = seen.observations
+        if isinstance(whole, dict):
+            cut: PyTorchObs = {key: value[which] for key, value in whole.items()}
+        else:
+            cut = whole[which]
+        return chunk_features(extract, cut, seen.starts[which].shape)
+
+    if burn_in == 0:
+        following = part(slice(None))
+        return following[:0], following
+    with torch.no_grad():
+        before = part(slice(burn_in))
+    return before, part(slice(burn_in, None))
 
 
 class RecurrentActor(Actor):
@@ -49,12 +74,10 @@ class RecurrentActor(Actor):
     def _extract(self, observations: PyTorchObs) -> Tensor:
         return self.extract_features(observations, self.features_extractor)
 
-    def remember(
-        self, observations: PyTorchObs, carry: Carry, starts: Tensor, burn_in: int
-    ) -> Tensor:
+    def remember(self, seen: Seen, burn_in: int) -> Tensor:
         """Return what is remembered after the burn-in, ``(steps, batch, size)``."""
-        features = chunk_features(self._extract, observations, starts.shape)
-        return _recall(self.recurrence, features, carry.part("actor"), starts, burn_in)
+        features = _features(self._extract, seen, burn_in)
+        return _recall(self.recurrence, *features, seen.carry.part("actor"), seen.starts)
 
     def choose(self, remembered: Tensor) -> tuple[Tensor, Tensor]:
         """Return actions in [−1, 1] and their log-probabilities ``(steps, batch)``."""
@@ -98,13 +121,11 @@ class RecurrentCritic(ContinuousCritic):
     def _extract(self, observations: PyTorchObs) -> Tensor:
         return self.extract_features(observations, self.features_extractor)
 
-    def remember(
-        self, observations: PyTorchObs, carry: Carry, starts: Tensor, burn_in: int
-    ) -> list[Tensor]:
+    def remember(self, seen: Seen, burn_in: int) -> list[Tensor]:
         """Return what each critic remembers after the burn-in, ``(steps, batch, size)``."""
-        features = chunk_features(self._extract, observations, starts.shape)
+        features = _features(self._extract, seen, burn_in)
         return [
-            _recall(recurrence, features, carry.part(name), starts, burn_in)
+            _recall(recurrence, *features, seen.carry.part(name), seen.starts)
             for name, recurrence in self.each().items()
         ]
 

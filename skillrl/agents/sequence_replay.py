@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +21,22 @@ from skillrl.errors import InvalidValueError
 from skillrl.recurrent import Carry
 
 
+class Seen(NamedTuple):
+    """What networks that remember see of sequences, the time first."""
+
+    observations: PyTorchObs
+    """``(steps + 1, batch, *shape)``, or such a tensor for each key."""
+    carry: Carry
+    """States before the first step, as they were when it was taken."""
+    starts: Tensor
+    """Where episodes begin, ``(steps + 1, batch)``, bool."""
+
+
 @dataclass(frozen=True)
 class Sequences:
     """Sequences of a batch, the time first."""
 
-    observations: PyTorchObs
-    """``(steps + 1, batch, *shape)``, or such a tensor for each key."""
+    seen: Seen
     actions: Tensor
     """In [−1, 1], ``(steps, batch, size)``."""
     rewards: Tensor
@@ -33,17 +44,47 @@ class Sequences:
     terminations: Tensor
     """Whether an episode ended by itself, ``(steps, batch)``, 0 or 1."""
     counts: Tensor
-    """0 where an episode was cut, so that what follows is not known, ``(steps, batch)``."""
-    starts: Tensor
-    """Where episodes begin, ``(steps + 1, batch)``, bool."""
-    carry: Carry
-    """States before the first step, as they were when it was taken."""
+    """0 where environments were reset in an episode, so that its end is not known,
+    ``(steps, batch)``."""
+    limits: Tensor
+    """Steps and sequences in which a time limit ended an episode, ``(2, limits)``."""
+    finals: PyTorchObs
+    """What was seen then, ``(limits, *shape)``, or such a tensor for each key."""
+
+    def beyond_limits(self, first_step: int) -> tuple[Tensor, Tensor, Seen]:
+        """Return steps and sequences of the limits, from a step on, and what would have been seen.
+
+        A copy of the sequence for each of them, in which the episode goes on with its final
+        observation in the place of the next one's first.
+        """
+        steps, rows = self.limits
+        chosen = steps >= first_step
+        steps, rows = steps[chosen], rows[chosen]
+        each = torch.arange(len(steps), device=steps.device)
+
+        def going_on(observations: Tensor, finals: Tensor) -> Tensor:
+            copies = observations[:, rows]
+            copies[steps + 1, each] = finals[chosen]
+            return copies
+
+        observations, finals = self.seen.observations, self.finals
+        copies: PyTorchObs
+        if isinstance(observations, dict):
+            assert isinstance(finals, dict)
+            copies = {key: going_on(value, finals[key]) for key, value in observations.items()}
+        else:
+            assert isinstance(finals, Tensor)
+            copies = going_on(observations, finals)
+        starts = self.seen.starts[:, rows]
+        starts[steps + 1, each] = False
+        return steps, rows, Seen(copies, self.seen.carry.rows(rows), starts)
 
 
 class SequenceReplayBuffer(ReplayBuffer):
     """Keeps transitions in their order, and a recurrent state every ``stride`` steps.
 
     Sensitivities, which are many times as large, are not kept: they are rebuilt in the burn-in.
+    What episodes that a time limit ended were seen to end with is kept besides.
 
     Args:
         buffer_size: transitions of all environments together.
@@ -98,6 +139,7 @@ class SequenceReplayBuffer(ReplayBuffer):
             "actions": ((self.action_dim,), np.dtype(np.float32)),
             "rewards": ((), np.dtype(np.float32)),
             "terminations": ((), np.dtype(bool)),
+            "limits": ((), np.dtype(bool)),
             "cuts": ((), np.dtype(bool)),
             "starts": ((), np.dtype(bool)),
         }
@@ -114,13 +156,27 @@ class SequenceReplayBuffer(ReplayBuffer):
         self._states = {
             name: np.zeros((blocks, n_envs, *shape), np.float32) for name, shape in states.items()
         }
+        # By step and environment.
+        self._finals: dict[int, dict[int, dict[str, np.ndarray]]] = {}
+
+    def layout(self) -> dict[str, Any]:
+        """Return what sequences are like: an agent can learn from those of another buffer alike."""
+        return {
+            "n_envs": self.n_envs,
+            "chunk": self.stride,
+            "burn_in": self.length - self.stride,
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "states": {name: kept.shape[2:] for name, kept in self._states.items()},
+        }
 
     def add_state(self, carry: Carry, starts: np.ndarray) -> None:
         """Note the state before the next transition, and where episodes begin with it."""
         self._data["starts"][self.pos] = starts
         # Where environments were reset in the middle of an episode, its end is not known.
         last = self.pos - 1
-        self._data["cuts"][last] |= starts & ~self._data["terminations"][last]
+        ended = self._data["terminations"][last] | self._data["limits"][last]
+        self._data["cuts"][last] = starts & ~ended
         if self.pos % self.stride == 0:
             for name, kept in self._states.items():
                 kept[self.pos // self.stride] = carry[name].cpu().numpy()
@@ -134,17 +190,30 @@ class SequenceReplayBuffer(ReplayBuffer):
         done: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        """Add a transition of every environment; ``next_obs`` is what the next one begins with."""
-        for key, value in obs.items() if isinstance(obs, dict) else (("", obs),):
+        """Add a transition of every environment, to ``next_obs``, an episode's last included."""
+        for key, value in _by_key(obs).items():
             self._data[f"observations.{key}"][self.pos] = value
-        cut = np.array([info.get("TimeLimit.truncated", False) for info in infos])
+        limits = np.array([info.get("TimeLimit.truncated", False) for info in infos], bool)
         self._data["actions"][self.pos] = action.reshape(self.n_envs, -1)
         self._data["rewards"][self.pos] = reward
-        self._data["terminations"][self.pos] = done & ~cut
-        self._data["cuts"][self.pos] = cut
+        self._data["terminations"][self.pos] = done & ~limits
+        self._data["limits"][self.pos] = limits
+        self._data["cuts"][self.pos] = False
+        self._keep_finals(next_obs, limits)
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full, self.pos = True, 0
+
+    def _keep_finals(self, reached: Any, limits: np.ndarray) -> None:
+        """Keep what environments reached where a time limit ended their episodes."""
+        self._finals.pop(self.pos, None)
+        for env in np.flatnonzero(limits).tolist():
+            final = {key: np.copy(value[env]) for key, value in _by_key(reached).items()}
+            self._finals.setdefault(self.pos, {})[env] = final
+
+    def _final(self, step: int, env: int, key: str) -> np.ndarray:
+        """What the episode that a time limit ended in this step ended with."""
+        return self._finals[step][env][key]
 
     def first_steps(self) -> np.ndarray:
         """Where sequences may begin: a state is kept there, and all steps after it are known."""
@@ -180,23 +249,42 @@ class SequenceReplayBuffer(ReplayBuffer):
         def take(name: str, count: int) -> Tensor:
             return torch.as_tensor(rows(name, count), device=self.device)
 
-        keys = [name for name in self._data if name.startswith("observations.")]
-        kept = {name.partition(".")[2]: rows(name, self.length + 1) for name in keys}
-        normal = self._normalize_obs(kept.get("", kept), env)
+        def observed(kept: dict[str, np.ndarray]) -> PyTorchObs:
+            return obs_as_tensor(self._normalize_obs(kept.get("", kept), env), self.device)
+
+        keys = [name.partition(".")[2] for name in self._data if name.startswith("observations.")]
+        limits = np.nonzero(rows("limits", self.length))
+
+        def final(key: str) -> np.ndarray:
+            kept = self._data[f"observations.{key}"]
+            found = np.empty((len(limits[0]), *kept.shape[2:]), kept.dtype)
+            for row, (step, column) in enumerate(zip(*limits, strict=True)):
+                found[row] = self._final(int(steps[step, column]), int(envs[column]), key)
+            return found
+
         rewards = self._normalize_reward(rows("rewards", self.length), env)
         states = {
             name: torch.as_tensor(values[chosen // self.stride, envs], device=self.device)
             for name, values in self._states.items()
         }
         return Sequences(
-            observations=obs_as_tensor(normal, self.device),
+            seen=Seen(
+                observed({key: rows(f"observations.{key}", self.length + 1) for key in keys}),
+                Carry(states),
+                take("starts", self.length + 1),
+            ),
             actions=take("actions", self.length),
             rewards=torch.as_tensor(rewards, device=self.device).float(),
             terminations=take("terminations", self.length).float(),
             counts=1 - take("cuts", self.length).float(),
-            starts=take("starts", self.length + 1),
-            carry=Carry(states),
+            limits=torch.as_tensor(np.stack(limits), device=self.device),
+            finals=observed({key: final(key) for key in keys}),
         )
+
+
+def _by_key(observations: Any) -> dict[str, np.ndarray]:
+    """Observations by their keys; those that have none by an empty one."""
+    return observations if isinstance(observations, dict) else {"": observations}
 
 
 def check_memory(needed: int, buffer_size: int) -> None:
@@ -242,7 +330,24 @@ def _bytes(space: spaces.Space[Any]) -> int:
 
 
 def available_memory() -> int | None:
-    """Bytes that could be used now; None where the system does not say."""
+    """Bytes that could be used now, by a container's limit, too; None where nothing says so."""
+    known = [each for each in (_free(), _free_in_group()) if each is not None]
+    return min(known, default=None)
+
+
+def _free_in_group(group: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes up to the limit of the process's control group (version 2); None without one."""
+    try:
+        limit, used = (
+            (group / name).read_text(encoding="ascii") for name in ("memory.max", "memory.current")
+        )
+        return int(limit) - int(used)
+    except (OSError, ValueError):  # "max" is no limit
+        return None
+
+
+def _free() -> int | None:
+    """Bytes that the system could give."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             for line in file:

@@ -137,18 +137,13 @@ class SkillSequenceReplayBuffer(_Rescored, SequenceReplayBuffer):
         # Memory that was not written to yet still counts as free.
         check_memory(_COPIES * self.nbytes, self.buffer_size * self.n_envs)
 
-    def add(
-        self,
-        obs: Any,
-        next_obs: Any,
-        action: np.ndarray,
-        reward: np.ndarray,
-        done: np.ndarray,
-        infos: list[dict[str, Any]],
-    ) -> None:
-        """Add a transition of every environment."""
-        self._reached[self.pos] = next_obs
-        super().add(obs, next_obs, action, reward, done, infos)
+    def _keep_finals(self, reached: Any, limits: np.ndarray) -> None:
+        """Keep what was reached in every step, the last of episodes included."""
+        self._reached[self.pos] = reached
+
+    def _final(self, step: int, env: int, key: str) -> np.ndarray:
+        """What an episode ended with."""
+        return self._reached[step, env]
 
     def _arrays(self) -> dict[str, np.ndarray]:
         states = {f"states.{name}": kept for name, kept in self._states.items()}

@@ -50,16 +50,32 @@ def check_observations(space: spaces.Space[Any]) -> None:
 
     Raises:
         InvalidValueError: unless they are a Box, Discrete, MultiDiscrete or MultiBinary, or a Dict
-            of such.
+            of such, of at least one number, and numbered from 0.
     """
-    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    parts = [*space.spaces.values()] if isinstance(space, spaces.Dict) else [space]
     known = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
-    if not all(isinstance(part, known) for part in parts):
+    if not parts or not all(isinstance(part, known) for part in parts):
         raise InvalidValueError(
             "Observations should be a Box, Discrete, MultiDiscrete or MultiBinary, or a Dict of "
             f"such. Received {space}. gymnasium.wrappers.FlattenObservation turns most other "
             "spaces into a Box."
         )
+    for part in parts:
+        if isinstance(part, spaces.Box) and part.shape == ():
+            raise InvalidValueError(
+                f"A Box of observations should have a shape. Received {part}: "
+                "gymnasium.wrappers.ReshapeObservation gives it the shape (1,)."
+            )
+        if isinstance(part, spaces.MultiDiscrete) and len(part.shape) > 1:
+            raise InvalidValueError(
+                f"MultiDiscrete observations should be a vector. Received {part}: "
+                "gymnasium.wrappers.FlattenObservation makes one of them."
+            )
+        if np.any(getattr(part, "start", 0)):
+            raise InvalidValueError(
+                f"Observations should be numbered from 0. Received {part}: "
+                "gymnasium.wrappers.TransformObservation subtracts what they start from."
+            )
 
 
 def check_bounded(space: spaces.Space[Any]) -> None:

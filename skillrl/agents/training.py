@@ -164,8 +164,21 @@ class Training:
 
         Raises:
             RunStopped: if ``should_stop`` said so.
-            DivergedError: if returns are no longer finite.
+            DivergedError: if returns, or what the networks give, are no longer finite.
         """
+        try:
+            self._learn(logger, on_status, should_stop)
+        except ValueError as error:
+            if "satisfy the constraint" not in str(error):  # of a distribution's parameters
+                raise
+            raise DivergedError(
+                f"After {self.steps:,} steps what the networks give is no longer finite: lower the "
+                "learning rate, or look at the observations and rewards of the environment."
+            ) from None
+
+    def _learn(
+        self, logger: Logger, on_status: Callable[[Status], None], should_stop: Callable[[], bool]
+    ) -> None:
         agent, between = self.agent, _Between(self, on_status, should_stop)
         agent.set_logger(logger)
         total = self.recipe.timesteps

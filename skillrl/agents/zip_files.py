@@ -63,7 +63,8 @@ def save_agent(agent: BaseAlgorithm, path: Path) -> None:
     normalizer = agent.get_vec_normalize_env()
 
     def write(temporary: Path) -> None:
-        agent.save(temporary)
+        # What is remembered of the present episode, with its sensitivities, outweighs all else.
+        agent.save(temporary, exclude=["_carry"])
         if normalizer is not None:
             with (
                 zipfile.ZipFile(temporary, "a") as archive,

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import shlex
 import sys
@@ -125,7 +126,12 @@ def train(
             stop_on_interrupt() as should_stop,
         ):
             write_recipe(run, recipe, seeds)
-            return [_train_seed(recipe, run, seed, on_status, should_stop) for seed in range(seeds)]
+            outcomes = []
+            for seed in range(seeds):
+                outcomes.append(_train_seed(recipe, run, seed, on_status, should_stop))
+                # Callbacks refer to an agent in a circle, which would keep its replay buffer.
+                gc.collect()
+            return outcomes
     except RunStopped:
         what = "parameters and optimisers" + (
             ", but not its replay buffer" if recipe.agent in OFF_POLICY else ""

@@ -376,6 +376,12 @@ class Recipe(_Checked):
                 f"The guide is for 'ppo' alone: set guide.max_steps to 0 for {self.algorithm!r}. "
                 f"Received {self.guide.max_steps}."
             )
+        starts = self.replay.learning_starts
+        if self.algorithm in ("sac", "recurrent-sac") and starts >= self.steps_per_skill:
+            raise InvalidValueError(
+                f"replay.learning_starts should be less than the {self.steps_per_skill:,} steps of "
+                f"the first skill, in which nothing would be learnt. Received {starts:,}."
+            )
         check_arguments(self.env_kwargs)
 
 

@@ -49,8 +49,8 @@ def velocity_components(env_id: str, **arguments: Any) -> np.ndarray:
     >>> velocity_components("HalfCheetah-v5")[:3].tolist()
     [8, 9, 10]
     """
-    name = env_id.rpartition("/")[2].rpartition(":")[2]
-    name = name.rpartition("-v")[0] or name
+    full = env_id.rpartition(":")[2]
+    name = full.removeprefix("skillrl/").rpartition("-v")[0] or full
     if name in VELOCITIES:
         return np.array(VELOCITIES[name])
     try:
@@ -62,7 +62,7 @@ def velocity_components(env_id: str, **arguments: Any) -> np.ndarray:
     if structure is None or "qvel" not in structure:
         raise InvalidValueError(
             f"The velocities of {env_id!r} are not known: known are those of classic control and "
-            "MuJoCo; those of others are named with MaskVelocity(env, components=[...])."
+            "MuJoCo's v5; those of others are named with MaskVelocity(env, components=[...])."
         )
     found, begin = [], 0
     for part, size in structure.items():
@@ -104,7 +104,7 @@ class MaskVelocity(
     """An environment whose observations have zeros in the place of velocities.
 
     Args:
-        env: of classic control or MuJoCo, or any other with ``components``.
+        env: of classic control or MuJoCo (v5), or any other with ``components``.
         components: those that are hidden; None for the velocities.
 
     Raises:

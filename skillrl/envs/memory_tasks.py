@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from skillrl.envs.arguments import positive_int, whole_number
 from skillrl.errors import InvalidValueError
 
 NORTH, EAST, SOUTH, WEST = range(4)
@@ -29,15 +30,13 @@ class TMazeEnv(gym.Env[np.ndarray, np.int64]):
         length: cells from the sign to the junction, at least 1.
 
     Raises:
-        InvalidValueError: if ``length`` is too small.
+        InvalidValueError: if ``length`` is no whole number, or too small.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012  Gymnasium's
 
     def __init__(self, length: int = 10) -> None:
-        if length < 1:
-            raise InvalidValueError(f"length should be at least 1. Received {length}.")
-        self.length = length
+        self.length = positive_int("length", length)
         self.observation_space = spaces.Box(0, 1, (3,), np.float32)
         self.action_space = spaces.Discrete(4)
         self.position, self.goal, self._left = 0, NORTH, 0
@@ -96,12 +95,10 @@ class RepeatPreviousEnv(gym.Env[np.ndarray, np.int64]):
     metadata = {"render_modes": []}  # noqa: RUF012  Gymnasium's
 
     def __init__(self, delay: int = 4, symbols: int = 4, steps: int = 52) -> None:
-        if delay < 1 or symbols < 2 or steps <= delay:
-            raise InvalidValueError(
-                "Needed are a delay of at least 1, two symbols, and more steps than the delay. "
-                f"Received delay={delay}, symbols={symbols}, steps={steps}."
-            )
-        self.delay, self.symbols, self.steps = delay, symbols, steps
+        self.delay = positive_int("delay", delay)
+        self.symbols = whole_number("symbols", symbols, at_least=2)
+        # More than the delay, or there is nothing to answer.
+        self.steps = whole_number("steps", steps, at_least=self.delay + 1)
         self.observation_space = spaces.Box(0, 1, (symbols,), np.float32)
         self.action_space = spaces.Discrete(symbols)
         self._shown: deque[int] = deque(maxlen=delay + 1)

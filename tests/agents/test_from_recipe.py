@@ -87,3 +87,11 @@ def test_recurrent_agents_are_recurrent() -> None:
     with pytest.raises(InvalidValueError, match="'horizon' is an argument of the cell"):
         make_agent(other, env, 0)
     env.close()
+
+
+def test_a_frequency_of_training_may_be_a_list() -> None:
+    arguments = {"train_freq": [1, "episode"], "buffer_size": 100}
+    recipe = TrainRecipe("Pendulum-v1", "sac", n_envs=1, agent_kwargs=arguments)
+    env = make_envs(recipe, 1)
+    assert make_agent(recipe, env, 0).train_freq.frequency == 1  # type: ignore[attr-defined]
+    env.close()

@@ -329,6 +329,17 @@ def test_a_policy_that_does_not_suit_the_observations_is_refused(
         agent(env, policy=policy)
 
 
+def test_images_may_be_normalised_already() -> None:
+    env = make_vec_env(
+        lambda: Everything(spaces.Box(0, 1, (3, 36, 36), np.float32), spaces.Discrete(2)), 2
+    )
+    as_they_are = {"normalize_images": False}
+    ppo = agent(env, policy="CnnLruPolicy", policy_kwargs=as_they_are)
+    assert ppo.learn(64).num_timesteps == 64
+    with pytest.raises(InvalidValueError, match="Received 'CnnLruPolicy'"):
+        agent(env, policy="CnnLruPolicy")
+
+
 def test_a_vector_environment_of_gymnasium_is_as_good(tmp_path: Path) -> None:
     def learnt(env: Any) -> torch.Tensor:
         ppo = agent(env)
@@ -442,6 +453,8 @@ def test_it_balances_without_seeing_velocities() -> None:
         ({"policy_kwargs": {"share_features_extractor": False}}, "share the features extractor"),
         ({"policy_kwargs": {"lstm_hidden_size": 32}}, "it is called 'state_size' here"),
         ({"policy_kwargs": {"enable_critic_lstm": True}}, "sb3-contrib's; leave it out"),
+        ({"policy_kwargs": {"encoder": 64}}, "such as (64,) or (). Received 64"),
+        ({"policy_kwargs": {"encoder": (0,)}}, "encoder=0"),
         ({"policy_kwargs": {"horizon": 9}}, "of the cell: cell_kwargs={'horizon': …}"),
         (
             {"policy_kwargs": {"state_sise": 9}},
@@ -449,7 +462,7 @@ def test_it_balances_without_seeing_velocities() -> None:
         ),
         (
             {"policy_kwargs": {"cell": "gru", "cell_kwargs": {"horizon": 9}}},
-            "The cell 'gru' has no argument 'horizon' (cell_kwargs)",
+            "The cell 'gru' has no argument 'horizon' (cell_kwargs). It has none.",
         ),
         (
             {"policy": "MlpLstmPolicy"},

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from skillrl.agents import RecurrentPPO, RecurrentSAC
+from skillrl.agents import RecurrentPPO, RecurrentSAC, sequence_replay
 from skillrl.agents.sequence_replay import SequenceReplayBuffer
 from skillrl.errors import InvalidValueError
 from skillrl.recurrent import Carry
@@ -77,7 +78,7 @@ def buffer_of(steps: int, size: int = 24) -> SequenceReplayBuffer:
         cut = step % 10 == 9
         infos = [{"TimeLimit.truncated": cut}, {}]
         done = np.full(2, cut)
-        buffer.add(numbers, numbers + 1, numbers / 2_000, numbers[:, 0], done, infos)
+        buffer.add(numbers, numbers + 0.5, numbers / 2_000, numbers[:, 0], done, infos)
     return buffer
 
 
@@ -91,20 +92,41 @@ def test_sequences_begin_where_a_state_is_kept_and_end_before_the_newest_step(
     expected = {begin for begin in range(0, steps, 4) if begin >= oldest and begin + 7 <= steps}
     torch.manual_seed(0)
     batch = buffer.sample_sequences(200)
-    first = batch.observations[0, :, 0]  # type: ignore[index]
+    first = batch.seen.observations[0, :, 0]  # type: ignore[index]
     assert {int(value) % 1_000 for value in first} == expected
     assert {int(value) // 1_000 for value in first} == {0, 1}
     # All of a sequence is of one environment and one stream.
-    observations = batch.observations[..., 0]  # type: ignore[index]
+    observations = batch.seen.observations[..., 0]  # type: ignore[index]
     assert torch.equal(observations, first + torch.arange(7.0)[:, None])
-    assert torch.equal(batch.carry["state"][:, 0], first)
+    assert torch.equal(batch.seen.carry["state"][:, 0], first)
     assert torch.equal(batch.rewards, observations[:-1])
     torch.testing.assert_close(batch.actions[..., 0], observations[:-1] / 2_000)
-    assert torch.equal(batch.starts, observations % 1_000 % 10 == 0)
+    assert torch.equal(batch.seen.starts, observations % 1_000 % 10 == 0)
     ends = observations[:-1] % 1_000 % 10 == 9
-    # The first environment's episodes are cut, the second's end by themselves.
-    assert torch.equal(batch.counts == 0, ends & (first < 1_000))
+    # The first environment's episodes have a time limit, the second's end by themselves.
+    limits = torch.zeros_like(ends)
+    limits[tuple(batch.limits)] = True
+    assert torch.equal(limits, ends & (first < 1_000))
     assert torch.equal(batch.terminations == 1, ends & (first >= 1_000))
+    assert (batch.counts == 1).all()
+    finals = batch.finals[:, 0]  # type: ignore[index]
+    assert torch.equal(finals, observations[:-1][tuple(batch.limits)] + 0.5)
+
+
+def test_beyond_a_time_limit_the_episode_goes_on() -> None:
+    batch = buffer_of(24).sample_sequences(50)
+    steps, rows, seen = batch.beyond_limits(2)
+    assert (steps >= 2).all() and len(steps) == int((batch.limits[0] >= 2).sum()) > 0
+    assert len(steps) < len(batch.limits[0])
+    whole, copies = batch.seen.observations, seen.observations
+    assert isinstance(whole, torch.Tensor) and isinstance(copies, torch.Tensor)
+    for number, (step, row) in enumerate(zip(steps, rows, strict=True)):
+        expected, starts = whole[:, row].clone(), batch.seen.starts[:, row].clone()
+        assert starts[step + 1] and expected[step] % 10 == 9
+        expected[step + 1], starts[step + 1] = expected[step] + 0.5, False
+        assert torch.equal(copies[:, number], expected)
+        assert torch.equal(seen.starts[:, number], starts)
+        assert torch.equal(seen.carry["state"][number], batch.seen.carry["state"][row])
 
 
 def test_before_the_first_sequence_there_is_none() -> None:
@@ -179,7 +201,8 @@ def test_after_a_stop_new_episodes_begin() -> None:
     buffer = sac.replay_buffer
     assert buffer is not None and buffer.pos == 3 + 4
     assert buffer._data["starts"][:7, 0].tolist() == [True, False, False, True] + 3 * [False]
-    assert buffer._data["cuts"][:7, 0].tolist() == [False, False, True] + 3 * [False] + [True]
+    assert np.flatnonzero(buffer._data["cuts"][:7, 0]).tolist() == [2]
+    assert np.flatnonzero(buffer._data["limits"][:7, 0]).tolist() == [6]
 
 
 class Ending(Echo):
@@ -199,19 +222,23 @@ def test_the_critics_loss_is_that_of_a_walk_along_each_sequence() -> None:
         sac.actor.log_std.bias.fill_(-100.0)  # type: ignore[attr-defined]
     random = torch.get_rng_state()
     batch = buffer.sample_sequences(8)
-    assert isinstance(batch.observations, torch.Tensor)
-    assert batch.terminations[4:].any() and (batch.counts[4:] == 0).any()
+    assert isinstance(batch.seen.observations, torch.Tensor)
+    starts = batch.seen.starts
+    assert batch.terminations[4:].any() and (batch.limits[0] >= 4).any()
 
-    def walk(recurrence: Any, name: str, row: int) -> list[torch.Tensor]:
-        """What one network remembers of one sequence, step by step."""
-        assert isinstance(batch.observations, torch.Tensor)
-        state, step, found = batch.carry.part(name).rows(row), recurrence.stepper(), []
-        for seen, start in zip(batch.observations[:, row], batch.starts[:, row], strict=True):
+    def walk(recurrence: Any, name: str, row: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """What one network remembers of one sequence, and what if nothing was seen instead."""
+        assert isinstance(batch.seen.observations, torch.Tensor)
+        state, step, found = batch.seen.carry.part(name).rows(row), recurrence.stepper(), []
+        ends = []
+        for seen, start in zip(batch.seen.observations[:, row], starts[:, row], strict=True):
+            # Every episode ends with nothing to be seen.
+            ends.append(step(torch.zeros(1, 2), state)[0])
             if start:
                 state = Carry({"state": torch.zeros_like(state["state"])})
             output, state = step(seen[None], state)
             found.append(output)
-        return found
+        return found, ends
 
     errors, count = torch.zeros(()), 0
     with torch.no_grad():
@@ -222,13 +249,13 @@ def test_the_critics_loss_is_that_of_a_walk_along_each_sequence() -> None:
                 for critic in (policy.critic, policy.critic_target)
             )
             for t in range(4, 10):
-                if not batch.counts[t, row]:
-                    continue
                 count += 1
-                hidden = policy.actor.latent_pi(actor[t + 1])
+                # With what the episode goes on.
+                which = int(starts[t + 1, row])
+                hidden = policy.actor.latent_pi(actor[which][t + 1])
                 following = policy.actor.mu(hidden).tanh()
                 goes_on = min(
-                    float(network(torch.cat([latent[t + 1], following], 1)))
+                    float(network(torch.cat([latent[which][t + 1], following], 1)))
                     for network, latent in zip(
                         policy.critic_target.q_networks, expected, strict=True
                     )
@@ -237,7 +264,7 @@ def test_the_critics_loss_is_that_of_a_walk_along_each_sequence() -> None:
                 if not batch.terminations[t, row]:
                     target = target + 0.9 * goes_on
                 for network, latent in zip(policy.critic.q_networks, known, strict=True):
-                    inputs = torch.cat([latent[t], batch.actions[t, row][None]], 1)
+                    inputs = torch.cat([latent[0][t], batch.actions[t, row][None]], 1)
                     errors += 0.5 * (network(inputs).squeeze() - target).square()
     torch.set_rng_state(random)
     _, _, loss, _ = sac._update(8)
@@ -248,13 +275,13 @@ def test_target_critics_burn_in_with_their_own_weights() -> None:
     sac = agent(chunk=2, burn_in=3).learn(60)
     assert sac.replay_buffer is not None
     batch = sac.replay_buffer.sample_sequences(5)
-    known = sac.critic.remember(batch.observations, batch.carry, batch.starts, 3)
+    known = sac.critic.remember(batch.seen, 3)
     for own, target in zip(sac.critic.parameters(), sac.critic_target.parameters(), strict=True):
         target.data.copy_(own.data)
-    same = sac.critic_target.remember(batch.observations, batch.carry, batch.starts, 3)
+    same = sac.critic_target.remember(batch.seen, 3)
     with torch.no_grad():
         sac.critic_target.recurrences[0].layer.nu_log.add_(0.5)  # type: ignore[union-attr, operator]
-    other = sac.critic_target.remember(batch.observations, batch.carry, batch.starts, 3)
+    other = sac.critic_target.remember(batch.seen, 3)
     torch.testing.assert_close(known, same)
     assert not torch.allclose(known[0], other[0])
     torch.testing.assert_close(known[1], other[1])
@@ -268,11 +295,11 @@ def test_credit_reaches_into_the_burn_in_by_the_rule_online(rule: str) -> None:
     batch = sac.replay_buffer.sample_sequences(16)
     layer = sac.actor.recurrence.layer
     # As if one episode took all of a sequence.
-    starts = torch.zeros_like(batch.starts)
+    starts = torch.zeros_like(batch.seen.starts)
 
     def gradient(burn_in: int) -> torch.Tensor:
         layer.zero_grad()
-        remembered = sac.actor.remember(batch.observations, batch.carry, starts, burn_in)
+        remembered = sac.actor.remember(batch.seen._replace(starts=starts), burn_in)
         remembered[-2:].square().sum().backward()
         return layer.nu_log.grad.clone()  # type: ignore[union-attr, operator]
 
@@ -304,12 +331,43 @@ def test_observations_and_rewards_are_learnt_from_as_they_are_acted_on() -> None
     raw = sac.replay_buffer.sample_sequences(5)
     torch.manual_seed(0)
     normal = sac.replay_buffer.sample_sequences(5, envs)
-    expected = envs.normalize_obs(raw.observations.numpy())  # type: ignore[union-attr]
-    np.testing.assert_allclose(normal.observations, expected, rtol=1e-6)  # type: ignore[arg-type]
+    expected = envs.normalize_obs(raw.seen.observations.numpy())  # type: ignore[union-attr]
+    np.testing.assert_allclose(normal.seen.observations, expected, rtol=1e-6)  # type: ignore[arg-type]
     np.testing.assert_allclose(
         normal.rewards, envs.normalize_reward(raw.rewards.numpy()), rtol=1e-6
     )
     assert not torch.allclose(normal.rewards, raw.rewards)
+
+
+def test_a_replay_buffer_of_another_agent_is_refused(tmp_path: Path) -> None:
+    sac = agent().learn(60)
+    sac.save_replay_buffer(tmp_path / "buffer")
+    for message, other in {
+        "of an agent with chunk=4, and this one has 2": agent(chunk=2),
+        "with burn_in=4, and this one has 6": agent(burn_in=6),
+        "with n_envs=2, and this one has 3": agent(echo(n_envs=3)),
+        "with states={'actor.state'": agent(policy_kwargs={"state_size": 5}),
+    }.items():
+        own = other.replay_buffer
+        with pytest.raises(InvalidValueError, match=message):
+            other.load_replay_buffer(tmp_path / "buffer")
+        assert other.replay_buffer is own
+    SAC("MlpPolicy", echo(), device="cpu").save_replay_buffer(tmp_path / "buffer")
+    with pytest.raises(InvalidValueError, match=r"SequenceReplayBuffer\. Received a ReplayBuffer"):
+        sac.load_replay_buffer(tmp_path / "buffer")
+
+
+def test_what_load_changes_is_checked(tmp_path: Path) -> None:
+    agent().save(tmp_path / "agent")
+    with pytest.raises(InvalidValueError, match=r"takes no n_steps\."):
+        RecurrentSAC.load(tmp_path / "agent", n_steps=3)
+    with pytest.raises(InvalidValueError, match="Received a RecurrentSACPolicy of"):
+        RecurrentPPO.load(tmp_path / "agent")
+    RecurrentPPO("MlpLruPolicy", "Pendulum-v1").save(tmp_path / "ppo")
+    with pytest.raises(InvalidValueError, match="Received a RecurrentPolicy of"):
+        RecurrentSAC.load(tmp_path / "ppo")
+    with pytest.raises(InvalidValueError, match=r"refresh should be one of .* Received 'sweeps'"):
+        RecurrentPPO.load(tmp_path / "ppo", refresh="sweeps")
 
 
 def test_discrete_actions_and_unsupported_arguments() -> None:
@@ -442,3 +500,12 @@ def test_it_repeats_what_it_no_longer_sees() -> None:
         best, _ = evaluate_policy(sac, echo(seed=9), n_eval_episodes=20, warn=False)  # type: ignore[assignment]
     # Without memory the last three actions can do no better than 0: −0.49 each.
     assert best >= -0.3
+
+
+def test_free_memory_is_that_of_the_container(tmp_path: Path) -> None:
+    assert sequence_replay._free_in_group(tmp_path) is None
+    (tmp_path / "memory.current").write_text("400\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert sequence_replay._free_in_group(tmp_path) is None
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert sequence_replay._free_in_group(tmp_path) == 600

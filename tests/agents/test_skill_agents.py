@@ -71,8 +71,8 @@ def test_a_callback_may_stop_at_the_first_step(kind: Any, settings: dict[str, An
 
 # Bytes: two observations of three numbers, an action, and a reward, an end and a time limit …
 WITHOUT_MEMORY = 4_000 * (2 * 12 + 4 + 3 * 4)
-# … or a reward and three bools; every 16 steps the states of three layers, 64 complex numbers each.
-WITH_MEMORY = 4_000 * (2 * 12 + 4 + 4 + 3) + 4_000 // 16 * 3 * 64 * 8
+# … or a reward and four bools; every 16 steps the states of three layers, 64 complex numbers each.
+WITH_MEMORY = 4_000 * (2 * 12 + 4 + 4 + 4) + 4_000 // 16 * 3 * 64 * 8
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from skillrl.agents.spaces import check_spaces, space_from_json, space_to_json
+from skillrl.agents.spaces import (
+    check_observations,
+    check_spaces,
+    space_from_json,
+    space_to_json,
+)
 from skillrl.errors import InvalidValueError
 
 VECTOR = spaces.Box(-np.inf, np.inf, (3,))
@@ -46,6 +51,26 @@ def test_other_spaces_are_named_with_the_remedy(
 ) -> None:
     with pytest.raises(InvalidValueError, match=message):
         check_spaces(observations, actions)
+
+
+@pytest.mark.parametrize(
+    ("observations", "message"),
+    [
+        (spaces.Text(3), "should be a Box, Discrete, .* Received Text"),
+        (spaces.Dict(), r"or a Dict of such. Received Dict\(\)"),
+        (spaces.Box(-1, 1, ()), "should have a shape.*ReshapeObservation"),
+        (spaces.Discrete(4, start=2), r"numbered from 0. Received Discrete\(4, start=2\)"),
+        (spaces.Dict(a=VECTOR, b=spaces.MultiDiscrete([2, 3], start=[0, 1])), "numbered from 0"),
+        (spaces.MultiDiscrete(np.array([[2, 3]])), "should be a vector.*FlattenObservation"),
+    ],
+)
+def test_what_no_features_extractor_knows_is_named_with_the_remedy(
+    observations: spaces.Space[Any], message: str
+) -> None:
+    check_observations(VECTOR)
+    check_observations(spaces.Dict(a=spaces.Discrete(3), b=spaces.MultiBinary([2, 2])))
+    with pytest.raises(InvalidValueError, match=message):
+        check_observations(observations)
 
 
 @pytest.mark.parametrize(

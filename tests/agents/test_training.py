@@ -308,6 +308,12 @@ def test_returns_that_are_not_finite_are_told_of(
         run(PPO, tmp_path)
 
 
+def test_networks_that_are_not_finite_are_told_of(tmp_path: Path) -> None:
+    kwargs = {**PPO.agent_kwargs, "learning_rate": 1e30}
+    with pytest.raises(DivergedError, match="steps what the networks give is no longer finite"):
+        run(dataclasses.replace(PPO, agent_kwargs=kwargs), tmp_path)
+
+
 @pytest.mark.parametrize("text", ["{}", '{"steps": [1], "returns": [[]], "lengths": [[]]}', "x"])
 def test_damaged_evaluations_are_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "evaluations.json").write_text(text)

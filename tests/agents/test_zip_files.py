@@ -88,6 +88,15 @@ def test_an_agent_comes_back_into_one_with_its_settings(
     assert [path.name for path in tmp_path.iterdir()] == ["agent.zip"]
 
 
+def test_what_is_remembered_of_an_episode_is_not_kept(tmp_path: Path) -> None:
+    agent = make(RecurrentPPO, make_env())
+    assert agent.learn(48)._carry is not None
+    save_agent(agent, tmp_path / "agent.zip")
+    loaded = RecurrentPPO.load(tmp_path / "agent.zip", env=make_env(), device="cpu")
+    assert loaded._carry is None
+    loaded.learn(48)
+
+
 def test_stable_baselines3_reads_what_is_saved(tmp_path: Path) -> None:
     agent = make(PPO, VecNormalize(make_env()))
     save_agent(agent, tmp_path / "agent.zip")

@@ -47,6 +47,10 @@ def test_whole_numbers_may_stand_for_fractions() -> None:
     [
         (lambda: Recipe(env="x", generations=0), "generations should be at least 1. Received 0"),
         (lambda: Recipe(env="x", steps_per_skill=-5), "steps_per_skill .* Received -5"),
+        (
+            lambda: Recipe(env="x", algorithm="sac", steps_per_skill=200),
+            "learning_starts should be less than the 200 steps .* Received 10,000",
+        ),
         (lambda: RewardRecipe(batch_size=2), "batch_size should be at least 4. Received 2"),
         (lambda: RewardRecipe(learning_rate=math.nan), "learning_rate .* Received nan"),
         (lambda: GuideRecipe(until=1.5), r"until should be in \[0.0, 1.0\]. Received 1.5"),

@@ -114,6 +114,9 @@ def test_what_is_not_known() -> None:
     for env_id in ("skillrl/Maze2D-v0", "skillrl/TMaze-v0"):
         with pytest.raises(InvalidValueError, match=f"'{env_id}' are not known: known are those"):
             velocity_components(env_id)
+    # Another package's environment of the same name is another one.
+    with pytest.raises(InvalidValueError, match="'other/Pendulum-v0' are not known"):
+        velocity_components("other/Pendulum-v0")
     missing = "'skillrl/TMase-v0' are not known: There is no environment 'skillrl/TMase-v0'"
     with pytest.raises(InvalidValueError, match=missing):
         velocity_components("skillrl/TMase-v0")

@@ -90,9 +90,11 @@ def test_repeating_the_present_symbol_is_a_guess() -> None:
 @pytest.mark.parametrize(
     ("env_id", "arguments", "message"),
     [
-        ("skillrl/TMaze-v0", {"length": 0}, "length should be at least 1. Received 0"),
-        ("skillrl/RepeatPrevious-v0", {"delay": 52}, "delay=52, symbols=4, steps=52"),
-        ("skillrl/RepeatPrevious-v0", {"symbols": 1}, "symbols=1"),
+        ("skillrl/TMaze-v0", {"length": 0}, "length=0: give a whole number, at least 1"),
+        ("skillrl/TMaze-v0", {"length": 2.5}, "length=2.5: give a whole number"),
+        ("skillrl/RepeatPrevious-v0", {"delay": 52}, "steps=52: give a whole number, at least 53"),
+        ("skillrl/RepeatPrevious-v0", {"delay": 2.0}, "delay=2.0"),
+        ("skillrl/RepeatPrevious-v0", {"symbols": 1}, "symbols=1: give a whole number, at least 2"),
     ],
 )
 def test_bad_arguments(env_id: str, arguments: dict[str, Any], message: str) -> None:
