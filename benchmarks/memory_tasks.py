@@ -11,7 +11,7 @@ three times the corridor's length (an LSTM's by the forget gates of chrono initi
 its own better learning rate of two, found by a shorter training with another seed. Returns are
 those of the trained policy without exploration.
 
-    python benchmarks/memory_tasks.py                    4 to 5 hours on two cores; resumes
+    python benchmarks/memory_tasks.py                    about 5 hours on two cores; resumes
     python benchmarks/memory_tasks.py --tasks T-maze*    some of them, which are not recorded
     python benchmarks/memory_tasks.py --quick            under 60 seconds
 """
