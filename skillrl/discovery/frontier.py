@@ -19,8 +19,8 @@ _NAMES = ("seen", "seen_in", "reached", "reached_in")
 class Frontier:
     """Cells in which skills were seen, and those that exploration reached.
 
-    A generation sees the skill before it, and explores from there. Of images there are some
-    thousand cells at most, and all are kept.
+    A generation sees the skill before it, and explores from there. All cells are kept: of images
+    some thousand a generation.
 
     Args:
         channels_last: whether the channels of images come last.

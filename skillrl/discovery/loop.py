@@ -59,7 +59,7 @@ from skillrl.discovery.settings import Recipe
 from skillrl.discovery.training import make_agent, make_envs, stagger_episodes, train
 from skillrl.discovery.transfer import transfer
 from skillrl.envs import NeuralRewardVectorWrapper, RestartVectorWrapper, reward_for
-from skillrl.errors import RunStopped
+from skillrl.errors import DamagedFileError, RunStopped
 from skillrl.randomness import drawn_aside
 from skillrl.rewards import fit_reward
 
@@ -96,6 +96,7 @@ class Discovery:
         self.device = device
         self.progress = Progress(generation=0, first_step=0)
         self.checkpoint = library.path / "checkpoint" / "latest.safetensors"
+        self._archive_path = library.path / "archive.safetensors"
         self._frontier_path = library.path / "frontier.safetensors"
 
         torch.manual_seed(self._seed("networks"))
@@ -243,13 +244,23 @@ class Discovery:
             self.previous = last.policy.to(self.device)
             last_reward = last.reward.state_dict()
         self.reward.load_state_dict(last_reward)
-        if (path := self.library.path / "archive.safetensors").exists():
-            self.archive.restore(path, generation)
-        if self.frontier is not None and self._frontier_path.exists():
-            self.frontier.restore(self._frontier_path, generation)
+        self.recall(generation)
         self.parent = self.previous
         if progress.parent is not None or self.recipe.parent != "frontier":
             self.choose_parent()
+
+    def recall(self, generation: int) -> None:
+        """Take up what was seen before a generation: without it, others would be asked for."""
+        kept = {self._archive_path: self.archive, self._frontier_path: self.frontier}
+        for path, memory in kept.items():
+            if memory is None or (generation == 0 and not path.exists()):
+                continue
+            if not path.exists():
+                raise DamagedFileError(
+                    f"{path} does not exist, and the run cannot go on without it: bring it back, "
+                    "or begin a new run."
+                )
+            memory.restore(path, generation)
 
     def choose_parent(self) -> None:
         """Choose the skill to start from, unless that was done before the run was stopped."""
@@ -309,6 +320,7 @@ class Discovery:
         if self.parent is not self.previous:
             explored = None
             assert self.progress.parent is not None
+            del followed  # with the states that it holds
             score, aside = self._own_score(self.progress.parent), self._seed("parent's end")
             followed = gather_negatives(envs, self.parent, samples, aside, score, keep=False)
         self.progress.parent_lasts = followed.lasts
@@ -388,7 +400,7 @@ class Discovery:
             first = self.frontier.first_seen(negatives, self.generation, rng)
             self.frontier.save(self._frontier_path)
         self.archive.add(negatives, self.generation, rng, first)
-        self.archive.save(self.library.path / "archive.safetensors")
+        self.archive.save(self._archive_path)
 
     def transfer(self) -> None:
         """Start the new skill's agent from its parent's weights."""
@@ -428,7 +440,6 @@ class Discovery:
             steps, reward = self.agent.num_timesteps - progress.first_step, self.agent.mean_reward
             self.on_event(Trained(self.generation, steps, reward))
             progress.rewards += (reward,)
-            self._share_restarts(steps)
             if progress.ending_from is None and converged(recipe, progress, steps):
                 progress.ending_from = steps
                 self._set_schedules()
@@ -439,6 +450,7 @@ class Discovery:
                     break
                 progress.extensions += 1
                 self._set_schedules()
+            self._share_restarts(steps)
 
     def finish_skill(self) -> bool:
         """Evaluate the skill beside those before it, from ordinary resets, and save it.
@@ -500,6 +512,7 @@ class Discovery:
         """Let some of the episodes begin where the parent leads."""
         if self.restarts is not None:
             seed = self._seed("starts")
+            self.restarts.forget_starts()  # before others are gathered
             # The same states when the run is resumed.
             with drawn_aside(seed, self.device):
                 samples = self.recipe.samples

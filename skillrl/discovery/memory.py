@@ -19,7 +19,8 @@ MIB = 2**20
 class Memory:
     """Bytes that observations take at most in a generation, the copies made of them included.
 
-    Networks, and what the simulations themselves need, come on top of it.
+    Networks, and what the simulations themselves need, come on top of it, and so do the states from
+    which exploration sets out, but for the observations in them.
     """
 
     rollouts: int

@@ -28,6 +28,9 @@ class RandomRewards(Discovery):
         self.draw_reward(seen)
         self.transfer()
 
+    def recall(self, generation: int) -> None:
+        """Nothing: no reward depends on what was seen before."""
+
     def draw_reward(self, observations: np.ndarray) -> None:
         """Draw the reward network's weights anew.
 

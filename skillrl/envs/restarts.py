@@ -23,6 +23,7 @@ class RestartVectorWrapper(TransparentVectorWrapper):
     exploration: Ecoffet et al. 2019 (Go-Explore, arXiv 1901.10995). An episode that follows a
     ``reset`` begins as usual. A saved state brings its number of elapsed steps with it, so that no
     episode is longer than others, but not the generator under ``"random"``, if its states have one.
+    Infos tell of the reset that it takes the place of.
 
     Args:
         env: a vector environment in the mode SAME_STEP with ``get_state`` and ``set_state``, whose
@@ -69,6 +70,10 @@ class RestartVectorWrapper(TransparentVectorWrapper):
         if len(states.get("observations", ())) == 0:
             raise InvalidValueError("There are no observations in the states to restart from.")
         self._starts = {name: np.asarray(rows) for name, rows in states.items() if name != _OWN}
+
+    def forget_starts(self) -> None:
+        """Let episodes begin as usual until there are other states."""
+        self._starts = None
 
     def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None

@@ -160,6 +160,8 @@ def test_images_and_what_only_oscillates_have_no_directions() -> None:
     assert asked_for("directions", points[:, 2:], explorations, recipe, rng)[1] == "ways"
     images = np.repeat(points[:, 0].astype(np.uint8), 4).reshape(-1, 1, 2, 2)
     assert asked_for("directions", images, explorations, recipe, rng)[1] == "ways"
+    on_a_grid = points[:, :2].astype(np.int64)
+    assert asked_for("directions", on_a_grid, explorations, recipe, rng)[1] == "ways"
 
 
 def test_the_liveliest_explorations_change_most_from_step_to_step() -> None:
@@ -172,6 +174,15 @@ def test_the_liveliest_explorations_change_most_from_step_to_step() -> None:
     rows = liveliest(points[kept], explorations[kept], 0.3)
     assert set(explorations[kept][rows]) == {7, 8, 9}
     assert rows.sum() == 8 + 8 + 3
+
+
+def test_images_that_grow_darker_are_not_lively() -> None:
+    # One is darker by one from step to step, the other by ten, or lighter.
+    images = np.zeros((2, 5, 1, 4, 4), np.uint8)
+    images[0] += np.arange(100, 95, -1, dtype=np.uint8)[:, None, None, None]
+    images[1] += np.array([10, 20, 10, 20, 10], np.uint8)[:, None, None, None]
+    rows = liveliest(images.reshape(10, 1, 4, 4), np.repeat([0, 1], 5), 0.5)
+    assert rows.tolist() == 5 * [False] + 5 * [True]
 
 
 def test_explorations_that_last_are_those_that_nothing_cut_short() -> None:

@@ -349,13 +349,21 @@ def test_episodes_restart_on_the_way_of_the_parent_and_a_killed_run_does_so_too(
     name = "skills/000/policy.safetensors:action_net.weight"
     assert not torch.equal(skills(tmp_path / "run")[name], skills(tmp_path / "other")[name])
 
+    # An extension begins with restarts again.
+    monkeypatch.setattr(progress, "UNTOUCHED", 0.0)
+    recipe = dataclasses.replace(recipe, extension=128, extensions=2, extend_below=1.0)
+    shares.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(SkillPPO, "train", train)
+        discover(recipe, tmp_path / "extended", seed=3)
+    assert len(shares) == 2 * 12
     monkeypatch.setattr(training, "CHECKPOINT_INTERVAL", 0.0)
-    for occurrence in (3, 7, 13):
+    for occurrence in (3, 10, 11, 15):
         run = tmp_path / f"killed-{occurrence}"
         with pytest.raises(Killed):
             discover(recipe, run, seed=3, on_event=kill_at(Trained, occurrence))
         discover(recipe, run, seed=3, resume=True)
-        assert_same_skills(run, tmp_path / "run")
+        assert_same_skills(run, tmp_path / "extended")
 
 
 def test_restarts_need_an_environment_that_saves_its_state(tmp_path: Path) -> None:
@@ -383,6 +391,16 @@ def test_another_seed_finds_other_skills(whole: Callable[[Recipe], Path], tmp_pa
 def test_a_folder_that_exists_is_refused_unless_resumed(whole: Callable[[Recipe], Path]) -> None:
     with pytest.raises(InvalidValueError, match=r"exists\. Name another folder, or resume"):
         discover(MAZE, whole(MAZE))
+
+
+@pytest.mark.parametrize("name", ["archive", "frontier"])
+def test_a_run_does_not_go_on_without_what_was_seen(name: str, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(MAZE, parent="frontier", generations=1)
+    discover(recipe, tmp_path / "run")
+    (tmp_path / "run" / f"{name}.safetensors").unlink()
+    more = dataclasses.replace(recipe, generations=2)
+    with pytest.raises(DamagedFileError, match=rf"{name}\.safetensors does not exist.*bring it"):
+        discover(more, tmp_path / "run", resume=True)
 
 
 def test_a_run_is_not_resumed_with_other_settings(whole: Callable[[Recipe], Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -266,6 +267,7 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         assert isinstance(self._games, ProcessGames)
         return {
             **self._games.get_state(),
+            "game": np.full(self.num_envs, zlib.crc32(self.game.encode())),
             "elapsed_steps": self._elapsed_steps.copy(),
             "finished": self._finished.copy(),
             "observations": observations.copy(),
@@ -294,6 +296,8 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
                     "from another game?"
                 )
             rows[name] = np.asarray(state[name], array.dtype)
+        if np.any(rows.pop("game") != present["game"][0]):
+            raise InvalidValueError(f"The state is that of another game than {self.game!r}.")
         self._elapsed_steps[chosen] = rows.pop("elapsed_steps")
         self._finished[chosen] = rows.pop("finished")
         self._observations = observations.copy()

@@ -144,6 +144,17 @@ def test_a_state_of_another_shape_is_refused() -> None:
     envs.close()
 
 
+def test_a_state_of_another_game_is_refused_and_the_games_go_on() -> None:
+    envs, other = (AtariVectorEnv(game, saves_states=True) for game in ("freeway", "pong"))
+    envs.reset(seed=0)
+    other.reset(seed=0)
+    with pytest.raises(InvalidValueError, match="of another game than 'freeway'"):
+        envs.set_state(other.get_state())
+    envs.step(np.zeros(1, np.int64))
+    envs.close()
+    other.close()
+
+
 def test_a_process_that_is_killed_is_told() -> None:
     envs: Any = AtariVectorEnv("freeway", saves_states=True)
     envs.reset(seed=0)
