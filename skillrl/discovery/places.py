@@ -28,7 +28,8 @@ class Places:
     skill: int | None
     """The skill's number; None for the untrained policy."""
     episodes: int
-    """Episodes that it played, from ordinary resets."""
+    """Episodes that it played, from ordinary resets; of games that go on after a life lost, games
+    to their end."""
     steps: tuple[tuple[int, int, int, int], ...]
     """Room, x, y, and the steps spent there, of every place that was visited."""
     rooms: dict[int, int]
@@ -58,7 +59,7 @@ def places(
     skill: int | None,
     *,
     episodes: int = 10,
-    steps: int = 1_000,
+    steps: int = 3_000,
     seed: int | None = None,
 ) -> tuple[Places, dict[int, NDArray[np.uint8]]]:
     """Let a skill play, and note where it goes.
@@ -66,8 +67,8 @@ def places(
     Args:
         library: a run in one of the games whose memory is known.
         skill: its number; None for the untrained policy, whose luck is no skill's.
-        episodes: number of episodes.
-        steps: the most steps of an episode.
+        episodes: number of episodes, or of games where these go on after a life lost.
+        steps: the most steps of each.
         seed: of the resets, and of the actions; None for another one for each skill of each run.
 
     Returns:
@@ -114,7 +115,10 @@ def places(
                     if found["room"] not in pictures:
                         pictures[found["room"]] = np.asarray(env.render())
                     if terminated or truncated:
-                        break
+                        observation, info = env.reset()
+                        state = None
+                        if not info["continued"]:
+                            break
                 rooms.update(entered)
                 # A set: there are several keys, and it is episodes that are counted.
                 items.update({name for bit, name in enumerate(names) if taken >> bit & 1})

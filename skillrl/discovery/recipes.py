@@ -103,11 +103,11 @@ MAZE = Recipe(
 )
 
 # The paper's settings where nothing else is said, but for fewer steps of training, which goes on
-# where little is earned, and a bounded archive; episodes end after 500 steps or with the first life
-# lost.
+# where little is earned, and a bounded archive; episodes end after 500 steps or with a life lost.
 MONTEZUMA = Recipe(
     env="skillrl/MontezumaRevenge-v5",
-    env_kwargs={"max_episode_steps": 500},
+    # With the key that a life got, the next one can open a door.
+    env_kwargs={"max_episode_steps": 500, "continue_game": True},
     steps_per_skill=150_000,
     extension=75_000,
     extensions=4,
@@ -123,7 +123,8 @@ MONTEZUMA = Recipe(
     ),
     samples=SampleRecipe(
         num_envs=32,
-        negative_steps=500,
+        # Of several lives.
+        negative_steps=1_000,
         positive_steps=49,
         # Twice the paper's: some hundredths of what they reach are new.
         positive_repeats=20,

@@ -15,7 +15,7 @@ from skillrl.errors import InvalidValueError
 
 @dataclass(frozen=True)
 class Replay:
-    """An episode of T actions.
+    """T actions of an episode, or of several with one life after the other.
 
     Attributes:
         frames: the console's pictures in colour, uint8 of shape (T + 1, height, width, 3).
@@ -45,7 +45,7 @@ def replay(
 
     Args:
         game: ALE's name, such as ``"montezuma_revenge"``.
-        actions: the actions of one episode.
+        actions: the actions of one episode, or, with ``continue_game``, of one after the other.
         seed: what the environment was seeded with.
         noops: of a later episode than the first after seeding, the
             ``"episode_frame_number"`` in the infos of its first observation.
@@ -64,7 +64,7 @@ def replay(
     frames, observations, rewards, probes = [env.render()], [observation], [], [env.probe()]
     terminated = False
     for taken, action in enumerate(actions):
-        if terminated:
+        if terminated and not env.reset()[1]["continued"]:
             raise InvalidValueError(
                 f"The episode ends after {taken} of the {len(actions)} actions: they were recorded "
                 "with another seed, number of no-ops, or settings."

@@ -62,18 +62,22 @@ class ThreadGames:
         )
         self.num_actions = len(self._envs.ale.get_action_set())
         self._terminated = np.zeros(num_envs, np.bool_)
+        self._latest: tuple[Array, dict[str, Array]]
 
     def reset(self, mask: Array, seeds: Sequence[int | None]) -> tuple[Array, dict[str, Array]]:
-        """Begin new episodes where ``mask`` is true.
+        """Begin new episodes where ``mask`` is true, if it is anywhere.
 
         Returns:
             Observations (num_envs, 4, 84, 84), and infos, of all games.
         """
+        if not mask.any():
+            return self._latest
         chosen = [-1 if seed is None else seed for seed in np.array(seeds, object)[mask]]
         options = None if mask.all() else {"reset_mask": mask}
         observations, infos = self._envs.reset(seed=np.array(chosen), options=options)
         self._terminated = self._terminated & ~mask
-        return observations, {key: infos[key] for key in _KEYS}
+        self._latest = observations, {key: infos[key] for key in _KEYS}
+        return self._latest
 
     def step(self, actions: Array, resets: Array) -> tuple[Array, Array, Array, dict[str, Array]]:
         """Step games, or begin new episodes where ``resets`` is true.
@@ -88,6 +92,7 @@ class ThreadGames:
         infos = {key: infos[key] for key in _KEYS}
         if truncated.any():
             observations, infos = self.reset(truncated, [None] * len(resets))
+        self._latest = observations, infos
         return observations, np.where(resets, 0.0, rewards), self._terminated.copy(), infos
 
     def close(self) -> None:
