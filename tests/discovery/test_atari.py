@@ -18,7 +18,7 @@ from skillrl.envs import RestartVectorWrapper
 from skillrl.envs.atari.processes import ProcessGames
 from skillrl.envs.atari.threads import ThreadGames
 
-GUIDED = small("montezuma", env_kwargs={"max_episode_steps": 30})
+GUIDED = small("montezuma", env_kwargs={"max_episode_steps": 30, "continue_game": True})
 GUIDED = dataclasses.replace(
     GUIDED,
     steps_per_skill=3 * 4 * 16,

@@ -9,6 +9,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 
 from skillrl.envs.atari import AtariEnv, AtariVectorEnv
+from skillrl.envs.atari.games import known
 from skillrl.envs.make import make_single
 from skillrl.errors import InvalidValueError
 
@@ -67,6 +68,51 @@ def test_a_life_lost_ends_the_episode_only_where_asked() -> None:
     assert ends == {True: True, False: False}
 
 
+def test_a_game_goes_on_after_a_life_lost_until_it_is_over() -> None:
+    env = AtariEnv("montezuma_revenge", continue_game=True)
+    off_the_ledge = np.int64(3)
+
+    def lose_a_life() -> tuple[np.ndarray, bool]:
+        for _ in range(200):
+            observation, _, terminated, _, _ = env.step(off_the_ledge)
+            if terminated:
+                return observation, env._emulator._ale.game_over()
+        raise AssertionError
+
+    _, info = env.reset(seed=0)
+    assert not info["continued"]
+    for lives in (5, 4, 3, 2, 1):
+        last, over = lose_a_life()
+        observation, info = env.reset()
+        assert (info["lives"], info["continued"], over) == (lives, True, False)
+        assert np.array_equal(observation, last)
+        assert env.probe()["lives"] == lives - 1
+    assert lose_a_life()[1]
+    _, info = env.reset()
+    assert (info["lives"], info["continued"]) == (6, False)
+    lose_a_life()
+    begins: list[dict[str, Any]] = [{"seed": 3}, {"options": {"noops": 2}}]
+    for begin in begins:
+        lose_a_life()
+        _, info = env.reset(**begin)
+        assert (info["lives"], info["continued"]) == (6, False)
+    env.step(off_the_ledge)
+    assert env.reset()[1]["lives"] == 6, "in the middle of a life, a new game begins"
+
+
+def test_what_was_picked_up_is_kept_for_the_next_life() -> None:
+    for continue_game in (True, False):
+        env = AtariEnv("montezuma_revenge", continue_game=continue_game)
+        env.reset(seed=0)
+        # The key, written into a console's memory.
+        env._emulator._ale.setRAM(known("montezuma_revenge").memory["inventory"], 2)
+        terminated = False
+        while not terminated:
+            terminated = env.step(np.int64(3))[2]
+        env.reset()
+        assert env.probe()["inventory"] == (2 if continue_game else 0)
+
+
 def test_registered_for_every_game_with_ales_limit() -> None:
     env = make_single("skillrl/Freeway-v5", render_mode="rgb_array", max_episode_steps=2)
     observation, _ = env.reset(seed=0)
@@ -82,11 +128,15 @@ def test_what_cannot_be_used_is_named() -> None:
         ({"repeat_action_probability": 2.0}, "repeat_action_probability=2.0: give a probability"),
         ({"repeat_action_probability": -1.0}, "repeat_action_probability=-1.0"),
         ({"noop_max": 0}, "noop_max=0: give a whole number, at least 1"),
+        (
+            {"terminal_on_life_loss": False, "continue_game": True},
+            "continue_game=True: a game goes on",
+        ),
     ):
         with pytest.raises(InvalidValueError, match=message):
             AtariEnv("pong", **changes)
         with pytest.raises(InvalidValueError, match=message):
-            AtariVectorEnv("pong", 2, **changes)
+            AtariVectorEnv("pong", 2, autoreset_mode="SameStep", **changes)
     with pytest.raises(InvalidValueError, match="render_mode='human'"):
         AtariEnv("pong", render_mode="human")
     env = AtariEnv("pong")
