@@ -123,8 +123,7 @@ MONTEZUMA = Recipe(
     ),
     samples=SampleRecipe(
         num_envs=32,
-        # Of several lives.
-        negative_steps=1_000,
+        negative_steps=500,
         positive_steps=49,
         # Twice the paper's: some hundredths of what they reach are new.
         positive_repeats=20,

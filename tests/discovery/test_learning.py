@@ -92,6 +92,6 @@ def test_later_skills_reach_other_cells_from_pixels_too(tmp_path: Path) -> None:
     assert all(skill.reward.kind == "image" for skill in library)
     live = [skill.record.live for skill in library]
     reached = [cells(skill, PIXELS) for skill in library]
-    # All four and 13 cells; none and no cell where the learning rate is zero.
+    # All four and 15 cells; none and no cell where the learning rate is zero.
     assert sum(map(bool, live)) >= 3
     assert len(set.union(*reached[2:]) - reached[0] - reached[1]) >= 5

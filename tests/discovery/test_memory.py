@@ -27,11 +27,11 @@ def test_montezumas_revenge_worked_by_hand() -> None:
     memory = memory_for(recipe, PICTURES)
     assert memory.rollouts == (2 * 128 * 32 + MONTEZUMA.agent.batch_size) * ONE
     assert memory.archive == 3 * (50_000 + 2_500) * ONE
-    # 1,001 observations of 32 games, those of twenty moments and of the one that is explored from,
+    # 501 observations of 32 games, those of twenty moments and of the one that is explored from,
     # and again in their states, and twenty times 49 twice.
-    assert memory.samples == (1_001 * 32 + 2 * 21 * 32 + 2 * 980 * 32) * ONE
+    assert memory.samples == (501 * 32 + 2 * 21 * 32 + 2 * 980 * 32) * ONE
     assert str(memory) == (
-        "memory at most: rollouts 228 MiB, archive 4,240 MiB when full, samples 2,587 MiB"
+        "memory at most: rollouts 228 MiB, archive 4,240 MiB when full, samples 2,156 MiB"
     )
     # Ten generations do not fill the archive.
     assert memory_for(MONTEZUMA, PICTURES).archive == 3 * 10 * 2_500 * ONE

@@ -14,7 +14,8 @@ import ale_py
 import numpy as np
 from numpy.typing import NDArray
 
-from skillrl.envs.atari.games import rom_path
+from skillrl.envs.atari.games import known, rom_path
+from skillrl.errors import InvalidValueError
 
 FRAME_SKIP = 4
 """Frames that an action lasts."""
@@ -45,7 +46,11 @@ class Emulator:
         repeat_action_probability: how likely a frame repeats the action of the frame before
             ("sticky actions").
         terminal_on_life_loss: whether a life lost ends the episode.
+        continue_game: whether the game goes on in the episode after a life lost.
         noop_max: an episode begins after fewer than so many frames without an action.
+
+    Raises:
+        InvalidValueError: if games are to go on after a life lost that does not end the episode.
 
     Attributes:
         actions: ALE's actions that do something in this game.
@@ -57,10 +62,16 @@ class Emulator:
         *,
         repeat_action_probability: float = 0.0,
         terminal_on_life_loss: bool = True,
+        continue_game: bool = False,
         noop_max: int = NOOP_MAX,
     ) -> None:
         self._rom = rom_path(game)
+        check_lives(terminal_on_life_loss, continue_game)
         self._terminal_on_life_loss = terminal_on_life_loss
+        self._continue_game = continue_game
+        self._respawn_frames = known(game).respawn_frames
+        # Whether the last step ended the episode, yet not its game, and whether one before did.
+        self._life_lost, self._continued = False, False
         self._noop_max = noop_max
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self._ale = ale_py.ALEInterface()
@@ -73,19 +84,23 @@ class Emulator:
         self._before = np.zeros_like(self._screen)
 
     def reset(self, seed: int | None = None, noops: int | None = None) -> None:
-        """Begin a new game.
+        """Begin a new game; without a seed, after a life lost, go on where games are to.
 
         Args:
             seed: from 0 to 2³¹ − 1; None to go on with the present random numbers.
             noops: frames without an action at the begin; None to draw their number.
         """
+        self._continued = self._continue_game and self._life_lost and seed is None
+        self._life_lost = False
         if seed is not None:
             self._random = np.random.RandomState(seed)
             self._ale.setInt("random_seed", int(seed))
             self._ale.loadROM(self._rom)
-        self._ale.reset_game()
+        if not self._continued:
+            self._ale.reset_game()
         drawn = self._draw()
-        for _ in range(drawn if noops is None else noops):
+        frames = drawn if noops is None else noops
+        for _ in range(frames + self._respawn_frames * self._continued):
             self._ale.act(ale_py.Action.NOOP)
             if self._ale.game_over():
                 self._ale.reset_game()
@@ -117,8 +132,9 @@ class Emulator:
         reward, lives = 0, self._ale.lives()
         for left in reversed(range(FRAME_SKIP)):
             reward += self._ale.act(self.actions[action])
-            life_lost = 0 < self._ale.lives() < lives
-            if self._ale.game_over() or (self._terminal_on_life_loss and life_lost):
+            over = self._ale.game_over()
+            self._life_lost = not over and 0 < self._ale.lives() < lives
+            if over or (self._terminal_on_life_loss and self._life_lost):
                 ended = True
                 break
             if left == 1:
@@ -135,10 +151,11 @@ class Emulator:
         return shrink(self._screen)
 
     def info(self) -> dict[str, int]:
-        """Lives, and frames since the game began."""
+        """Lives, frames since the game began, and whether the game went on with this episode."""
         return {
             "lives": self._ale.lives(),
             "episode_frame_number": self._ale.getEpisodeFrameNumber(),
+            "continued": self._continued,
         }
 
     def screen(self) -> NDArray[np.uint8]:
@@ -162,6 +179,7 @@ class Emulator:
             "console": saved,
             "screen": self._screen.copy(),
             "random": np.append(key, np.uint32(position)).astype(np.uint32),
+            "lives_lost": np.array([self._life_lost, self._continued]),
         }
 
     def set_state(self, state: State) -> None:
@@ -169,8 +187,22 @@ class Emulator:
         self._ale.restoreSystemState(ale_py.ALEState(state["console"].tobytes()))
         self._screen[:] = state["screen"]
         self._before[:] = 0  # of what the screen already holds
+        self._life_lost, self._continued = state["lives_lost"].tolist()
         *key, position = state["random"]
         self._random.set_state(("MT19937", np.array(key, np.uint32), int(position), 0, 0.0))
+
+
+def check_lives(terminal_on_life_loss: bool, continue_game: bool) -> None:
+    """Refuse games that are to go on after a life lost that does not end the episode.
+
+    Raises:
+        InvalidValueError: if they are.
+    """
+    if continue_game and not terminal_on_life_loss:
+        raise InvalidValueError(
+            "continue_game=True: a game goes on in the next episode where a life lost ends the one "
+            "before; leave terminal_on_life_loss=True, or continue_game=False."
+        )
 
 
 def shrink(screen: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -30,9 +30,9 @@ class AtariEnv(gym.Env[NDArray[np.uint8], np.int64]):
         repeat_action_probability: how likely a frame repeats the action of the frame before
             ("sticky actions").
         terminal_on_life_loss: whether a life lost ends the episode, and with it the game.
-        continue_game: whether, after a life lost, the next ``reset()`` without seed and options
-            goes on with the game where it is, as Stable-Baselines3 and EnvPool do: with the next
-            life, and with what was picked up. The info ``"continued"`` tells such episodes.
+        continue_game: whether, after a life lost, the next ``reset()`` without a seed goes on with
+            the game instead, with what was picked up, until no life is left, as Stable-Baselines3
+            and EnvPool do it. The info ``"continued"`` tells such episodes.
         noop_max: an episode begins after fewer than so many frames without an action, a random
             number; 1 for none.
         hide_status: whether the rows that show score, time and lives are black, where they are
@@ -76,16 +76,13 @@ class AtariEnv(gym.Env[NDArray[np.uint8], np.int64]):
             repeat_action_probability=arguments.probability(
                 "repeat_action_probability", repeat_action_probability
             ),
-            terminal_on_life_loss=ends_with_life(terminal_on_life_loss, continue_game),
+            terminal_on_life_loss=terminal_on_life_loss,
+            continue_game=continue_game,
             noop_max=arguments.positive_int("noop_max", noop_max),
         )
         self.observation_space = observation_space()
         self.action_space: gym.spaces.Discrete = gym.spaces.Discrete(len(self._emulator.actions))
         self._observation: NDArray[np.uint8] | None = None
-        self._continue_game = continue_game
-        self._lives = 0
-        # Whether the last step ended the episode, yet not the game, and whether one before did.
-        self._life_lost, self._continued = False, False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -99,16 +96,10 @@ class AtariEnv(gym.Env[NDArray[np.uint8], np.int64]):
         """
         check_seed(seed)
         super().reset(seed=seed)
-        self._continued = self._life_lost and seed is None and not options
-        self._life_lost = False
-        if not self._continued:
-            self._emulator.reset(seed, (options or {}).get("noops"))
-            self._observation = np.zeros((STACK, SIZE, SIZE), np.uint8)
-            self._show()
-        assert self._observation is not None
-        info = self._info()
-        self._lives = info["lives"]
-        return self._observation.copy(), info
+        self._emulator.reset(seed, (options or {}).get("noops"))
+        self._observation = np.zeros((STACK, SIZE, SIZE), np.uint8)
+        self._show()
+        return self._observation.copy(), self._emulator.info()
 
     def step(self, action: np.int64) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         """Let an action last four frames, or until the episode ends."""
@@ -121,13 +112,7 @@ class AtariEnv(gym.Env[NDArray[np.uint8], np.int64]):
         reward, terminated = self._emulator.step(int(action))
         self._observation[:-1] = self._observation[1:]
         self._show()
-        info = self._info()
-        self._life_lost = self._continue_game and not terminated and info["lives"] < self._lives
-        self._lives = info["lives"]
-        return self._observation.copy(), reward, terminated or self._life_lost, False, info
-
-    def _info(self) -> dict[str, Any]:
-        return {**self._emulator.info(), "continued": self._continued}
+        return self._observation.copy(), reward, terminated, False, self._emulator.info()
 
     def _show(self) -> None:
         assert self._observation is not None
@@ -169,20 +154,6 @@ def hidden_rows(game: str, hide_status: bool) -> slice:
     first, last = status
     scale = 210 / SIZE  # rows of the screen in a row of the picture
     return slice(int(first / scale), int(np.ceil((last + 1) / scale)))
-
-
-def ends_with_life(terminal_on_life_loss: bool, continue_game: bool) -> bool:
-    """Whether the emulator is to end episodes with a life: where games go on, that is done above.
-
-    Raises:
-        InvalidValueError: if games are to go on after a life lost that does not end the episode.
-    """
-    if continue_game and not terminal_on_life_loss:
-        raise InvalidValueError(
-            "continue_game=True: a game goes on from one episode to the next where a life lost "
-            "ends the episode; leave terminal_on_life_loss=True, or continue_game=False."
-        )
-    return terminal_on_life_loss and not continue_game
 
 
 def check_seed(seed: int | None) -> None:

@@ -34,12 +34,14 @@ class Game:
         memory: addresses of the console's memory, 0 … 127, by what is there.
         origin: column and row of the screen where x = y = 0 puts the middle of the figure; y grows
             upwards.
+        respawn_frames: frames between a life lost and the next one, in which nothing can be done.
         items: what the bits of the inventory stand for, from the lowest.
     """
 
     status: tuple[int, int] | None = None
     memory: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     origin: tuple[int, int] | None = None
+    respawn_frames: int = 0
     items: tuple[str, ...] = ()
 
 
@@ -55,6 +57,7 @@ KNOWN: Mapping[str, Game] = MappingProxyType(
                 {"room": 3, "x": 42, "y": 43, "level": 57, "lives": 58, "inventory": 65}
             ),
             origin=(3, 318),
+            respawn_frames=53,
             items=("mallet", "key", "key", "key", "key", "sword", "sword", "torch"),
         ),
         "private_eye": Game(

@@ -35,6 +35,7 @@ class ProcessGames:
         num_processes: number of processes.
         repeat_action_probability: see :class:`~skillrl.envs.atari.AtariEnv`, as are the others.
         terminal_on_life_loss: whether a life lost ends the episode.
+        continue_game: whether the game goes on in the next episode.
         noop_max: an episode begins after fewer than so many frames without an action.
     """
 
@@ -46,6 +47,7 @@ class ProcessGames:
         *,
         repeat_action_probability: float,
         terminal_on_life_loss: bool,
+        continue_game: bool = False,
         noop_max: int,
     ) -> None:
         rom_path(game)  # raises what a user understands
@@ -53,6 +55,7 @@ class ProcessGames:
             "game": game,
             "repeat_action_probability": repeat_action_probability,
             "terminal_on_life_loss": terminal_on_life_loss,
+            "continue_game": continue_game,
             "noop_max": noop_max,
         }
         self._shares = np.array_split(np.arange(num_envs), num_processes)

@@ -15,7 +15,7 @@ from skillrl.errors import InvalidValueError
 
 @dataclass(frozen=True)
 class Replay:
-    """T actions of an episode, or of several with one life after the other.
+    """T actions of an episode, or of several where the game went on after a life lost.
 
     Attributes:
         frames: the console's pictures in colour, uint8 of shape (T + 1, height, width, 3).

@@ -62,22 +62,18 @@ class ThreadGames:
         )
         self.num_actions = len(self._envs.ale.get_action_set())
         self._terminated = np.zeros(num_envs, np.bool_)
-        self._latest: tuple[Array, dict[str, Array]]
 
     def reset(self, mask: Array, seeds: Sequence[int | None]) -> tuple[Array, dict[str, Array]]:
-        """Begin new episodes where ``mask`` is true, if it is anywhere.
+        """Begin new episodes where ``mask`` is true.
 
         Returns:
             Observations (num_envs, 4, 84, 84), and infos, of all games.
         """
-        if not mask.any():
-            return self._latest
         chosen = [-1 if seed is None else seed for seed in np.array(seeds, object)[mask]]
         options = None if mask.all() else {"reset_mask": mask}
         observations, infos = self._envs.reset(seed=np.array(chosen), options=options)
         self._terminated = self._terminated & ~mask
-        self._latest = observations, {key: infos[key] for key in _KEYS}
-        return self._latest
+        return observations, self._told(infos)
 
     def step(self, actions: Array, resets: Array) -> tuple[Array, Array, Array, dict[str, Array]]:
         """Step games, or begin new episodes where ``resets`` is true.
@@ -89,11 +85,14 @@ class ThreadGames:
         # Where episodes had terminated, ALE has begun new ones; where they were truncated, not.
         truncated = resets & ~self._terminated
         self._terminated = terminations & ~resets
-        infos = {key: infos[key] for key in _KEYS}
+        infos = self._told(infos)
         if truncated.any():
             observations, infos = self.reset(truncated, [None] * len(resets))
-        self._latest = observations, infos
         return observations, np.where(resets, 0.0, rewards), self._terminated.copy(), infos
+
+    def _told(self, infos: dict[str, Array]) -> dict[str, Array]:
+        # Here no game goes on with another episode.
+        return {**{key: infos[key] for key in _KEYS}, "continued": np.zeros_like(self._terminated)}
 
     def close(self) -> None:
         """End the threads."""

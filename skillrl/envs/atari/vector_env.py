@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -14,13 +15,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from skillrl.envs import arguments
-from skillrl.envs.atari.emulator import NOOP_MAX
-from skillrl.envs.atari.env import (
-    check_seed,
-    ends_with_life,
-    hidden_rows,
-    observation_space,
-)
+from skillrl.envs.atari.emulator import NOOP_MAX, check_lives
+from skillrl.envs.atari.env import check_seed, hidden_rows, observation_space
 from skillrl.envs.atari.processes import ProcessGames
 from skillrl.envs.atari.threads import ThreadGames
 from skillrl.envs.wrapping import seeds_of
@@ -53,8 +49,8 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         saves_states: whether there are ``get_state`` and ``set_state``.
         repeat_action_probability: see :class:`AtariEnv`, as are those that follow.
         terminal_on_life_loss: whether a life lost ends the episode, and with it the game.
-        continue_game: whether a game goes on in the episode after a life lost; not in the mode in
-            which a step resets, because ALE's own environment cannot leave out a game's step.
+        continue_game: whether the game goes on in the next episode instead; then the games run in
+            processes, because ALE's own environment can only begin new ones.
         noop_max: an episode begins after fewer than so many frames without an action.
         hide_status: whether the rows that show score, time and lives are black.
 
@@ -87,22 +83,20 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         self.num_envs = arguments.positive_int("num_envs", num_envs)
         self.autoreset_mode = arguments.autoreset_mode(autoreset_mode)
         self.max_episode_steps = arguments.episode_limit(max_episode_steps, MAX_EPISODE_STEPS)
-        if continue_game and self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            raise InvalidValueError(
-                "continue_game=True: choose autoreset_mode='SameStep' or 'Disabled'."
-            )
         self.game = game
-        self._continue_game = continue_game
         self._hidden = hidden_rows(game, hide_status)
-        kind = ProcessGames if saves_states else ThreadGames
-        self._games: ProcessGames | ThreadGames = kind(
+        check_lives(terminal_on_life_loss, continue_game)
+        kind: Callable[..., ProcessGames | ThreadGames] = ThreadGames
+        if saves_states or continue_game:
+            kind = partial(ProcessGames, continue_game=continue_game)
+        self._games = kind(
             game,
             self.num_envs,
             min(arguments.num_threads(num_threads), self.num_envs),
             repeat_action_probability=arguments.probability(
                 "repeat_action_probability", repeat_action_probability
             ),
-            terminal_on_life_loss=ends_with_life(terminal_on_life_loss, continue_game),
+            terminal_on_life_loss=terminal_on_life_loss,
             noop_max=arguments.positive_int("noop_max", noop_max),
         )
         self.metadata = {"autoreset_mode": self.autoreset_mode}
@@ -114,10 +108,6 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         self._elapsed_steps = np.zeros(self.num_envs, np.int64)
         # Episodes that have ended and are not reset yet.
         self._finished = np.zeros(self.num_envs, np.bool_)
-        self._lives = np.zeros(self.num_envs, np.int32)
-        # Where the last step ended an episode, yet not its game, and where one before did.
-        self._life_lost = np.zeros(self.num_envs, np.bool_)
-        self._continued = np.zeros(self.num_envs, np.bool_)
 
     def reset(
         self,
@@ -167,15 +157,11 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         return self._observations.copy(), _masked(infos, np.ones(self.num_envs, np.bool_))
 
     def _reset(self, mask: Array, seeds: Sequence[int | None]) -> Infos:
-        goes_on = mask & self._life_lost & np.array([seed is None for seed in seeds])
-        observations, infos = self._games.reset(mask & ~goes_on, seeds)
+        observations, infos = self._games.reset(mask, seeds)
         self._observations = self._without_status(observations)
         self._elapsed_steps[mask] = 0
         self._finished[mask] = False
-        self._life_lost[mask] = False
-        self._continued[mask] = goes_on[mask]
-        self._lives = infos["lives"]
-        return {**infos, "continued": self._continued}
+        return infos
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, Infos]:
         """Step every environment: an action lasts four frames.
@@ -186,7 +172,7 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         Returns:
             Observations ``(num_envs, 4, 84, 84)`` of type uint8; rewards, terminations and
             truncations ``(num_envs,)``; infos: lives, frames since the game began, and
-            whether the episode goes on with a game.
+            whether the game went on with this episode.
 
         Raises:
             InvalidValueError: if the actions do not fit.
@@ -203,11 +189,6 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
             )
         observations, rewards, terminations, infos = self._games.step(actions, resets)
         self._observations = self._without_status(observations)
-        infos["continued"] = self._continued
-        if self._continue_game:
-            self._life_lost = ~terminations & (infos["lives"] < self._lives)
-            terminations = terminations | self._life_lost
-        self._lives = infos["lives"]
         self._elapsed_steps += 1
         self._elapsed_steps[resets] = 0
         truncations = self._elapsed_steps >= self.max_episode_steps
@@ -297,9 +278,6 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
             "game": np.full(self.num_envs, zlib.crc32(self.game.encode())),
             "elapsed_steps": self._elapsed_steps.copy(),
             "finished": self._finished.copy(),
-            "lives": self._lives.copy(),
-            "life_lost": self._life_lost.copy(),
-            "continued": self._continued.copy(),
             "observations": observations.copy(),
         }
 
@@ -330,11 +308,6 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
             raise InvalidValueError(f"The state is that of another game than {self.game!r}.")
         self._elapsed_steps[chosen] = rows.pop("elapsed_steps")
         self._finished[chosen] = rows.pop("finished")
-        lives = self._lives.copy()  # which infos may hold
-        lives[chosen] = rows.pop("lives")
-        self._lives = lives
-        self._life_lost[chosen] = rows.pop("life_lost")
-        self._continued[chosen] = rows.pop("continued")
         self._observations = observations.copy()
         self._observations[chosen] = rows.pop("observations")
         self._games.set_state(chosen, rows, self._observations)

@@ -85,17 +85,21 @@ def test_a_game_goes_on_after_a_life_lost_until_it_is_over() -> None:
         last, over = lose_a_life()
         observation, info = env.reset()
         assert (info["lives"], info["continued"], over) == (lives, True, False)
-        assert np.array_equal(observation, last)
         assert env.probe()["lives"] == lives - 1
+        # As a new game begins: where it did, and that alone is seen.
+        assert (env.probe()["x"], env.probe()["y"]) == (77, 235)
+        assert not observation[:-1].any()
+        assert not np.array_equal(observation[-1], last[-1])
+        x = env.probe()["x"]
+        for _ in range(4):
+            env.step(off_the_ledge)
+        assert env.probe()["x"] > x
     assert lose_a_life()[1]
     _, info = env.reset()
     assert (info["lives"], info["continued"]) == (6, False)
     lose_a_life()
-    begins: list[dict[str, Any]] = [{"seed": 3}, {"options": {"noops": 2}}]
-    for begin in begins:
-        lose_a_life()
-        _, info = env.reset(**begin)
-        assert (info["lives"], info["continued"]) == (6, False)
+    _, info = env.reset(seed=3)
+    assert (info["lives"], info["continued"]) == (6, False)
     env.step(off_the_ledge)
     assert env.reset()[1]["lives"] == 6, "in the middle of a life, a new game begins"
 
@@ -136,7 +140,7 @@ def test_what_cannot_be_used_is_named() -> None:
         with pytest.raises(InvalidValueError, match=message):
             AtariEnv("pong", **changes)
         with pytest.raises(InvalidValueError, match=message):
-            AtariVectorEnv("pong", 2, autoreset_mode="SameStep", **changes)
+            AtariVectorEnv("pong", 2, **changes)
     with pytest.raises(InvalidValueError, match="render_mode='human'"):
         AtariEnv("pong", render_mode="human")
     env = AtariEnv("pong")

@@ -1,5 +1,6 @@
 """The vector environment, in threads and in processes."""
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -78,47 +79,42 @@ def test_deaths_equal_those_of_single_environments(saves_states: bool) -> None:
     envs.close()
 
 
-@KINDS
-@pytest.mark.parametrize("mode", ["SameStep", "Disabled"])
-def test_games_that_go_on_equal_single_ones(saves_states: bool, mode: str) -> None:
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_games_that_go_on_equal_single_ones(mode: AutoresetMode) -> None:
     settings: dict[str, Any] = {"continue_game": True, "max_episode_steps": 40}
     register_envs()
-    envs = AtariVectorEnv(
-        *("montezuma_revenge", 2),
-        autoreset_mode=mode,
-        saves_states=saves_states,
-        **settings,
-    )
-    singles = [gym.make(MONTEZUMA, disable_env_checker=True, **settings) for _ in range(2)]
-    observations, infos = envs.reset(seed=5)
-    for index, env in enumerate(singles):
-        assert np.array_equal(env.reset(seed=5 + index)[0], observations[index])
-    episodes = {True: 0, False: 0}
+    ours = AtariVectorEnv("montezuma_revenge", 2, autoreset_mode=mode, **settings)
+    make = partial(gym.make, MONTEZUMA, disable_env_checker=True, **settings)
+    theirs = SyncVectorEnv([make, make], autoreset_mode=mode)
     # To the right and off the ledge; the second waits there for its time limit.
-    for _ in range(250):
-        ours: Any = envs.step(np.array([3, 0]))
-        observations, infos = ours[0], ours[4]
-        ended = ours[2] | ours[3]
-        if mode == "Disabled" and ended.any():
-            observations, infos = envs.reset(options={"reset_mask": ended})
-        for index, env in enumerate(singles):
-            observation, *rest, info = env.step(np.int64([3, 0][index]))
-            assert rest == [ours[part][index] for part in (1, 2, 3)]
-            if ended[index]:
-                if mode == "SameStep":
-                    assert np.array_equal(ours[4]["final_obs"][index], observation)
-                observation, info = env.reset()
-                episodes[info["continued"]] += 1
-            assert np.array_equal(observations[index], observation)
-            assert info == {key: infos[key][index] for key in info}
-    assert episodes[True] >= 5
-    assert episodes[False] >= 6
-    envs.close()
+    actions, both = np.array([3, 0]), (ours, theirs)
+    returned: list[Any] = [envs.reset(seed=5) for envs in both]
+    first, second = [], []
+    for _ in range(75):
+        assert all(map(np.array_equal, returned[0][:-1], returned[1][:-1]))
+        infos, expected = returned[0][-1], returned[1][-1]
+        assert {*infos} == {*expected}
+        for name in ("lives", "episode_frame_number", "continued"):
+            told = expected[f"_{name}"]
+            assert np.array_equal(infos[name][told], expected[name][told])
+        first.append(bool(infos["continued"][0]))
+        second.append(bool(infos["continued"][1]))
+        ended = np.logical_or(*returned[0][2:4]) if len(returned[0]) == 5 else np.zeros(2, bool)
+        if mode is AutoresetMode.DISABLED and ended.any():
+            returned = [envs.reset(options={"reset_mask": ended}) for envs in both]
+        else:
+            returned = [envs.step(actions) for envs in both]
+    # Five lives go on with the game of the first; the time limit begins a new one.
+    assert [*dict.fromkeys(first)] == [False, True]
+    assert first[-1] is False
+    assert not any(second)
+    ours.close()
+    theirs.close()
 
 
 def test_a_state_tells_that_a_game_goes_on() -> None:
     settings: dict[str, Any] = {"continue_game": True, "autoreset_mode": "Disabled"}
-    one, other = (AtariVectorEnv("montezuma_revenge", saves_states=True, **settings) for _ in "12")
+    one, other = (AtariVectorEnv("montezuma_revenge", **settings) for _ in "12")
     one.reset(seed=0)
     right = np.array([3])
     while not one.step(right)[2][0]:
@@ -233,8 +229,6 @@ def test_what_cannot_be_used_is_named() -> None:
             envs.reset(seed=seed)
     with pytest.raises(InvalidValueError, match="one for each of the 2"):
         envs.reset(seed=[1, 2, 3])
-    with pytest.raises(InvalidValueError, match="choose autoreset_mode='SameStep'"):
-        AtariVectorEnv("freeway", continue_game=True)
     envs.reset(seed=[None, np.int64(3)])  # type: ignore[list-item]
     # Which would leave ALE's own vector environment waiting forever.
     for actions in ([0, 3], [0, -1], [0], [0.0, 1.0]):
