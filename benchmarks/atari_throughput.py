@@ -12,8 +12,8 @@ game's own reward against Stable-Baselines3's with its Atari wrappers: equal env
 batch, epochs and network, whose convolutions are ours in bfloat16 where the CPU is made for it;
 each with the better of one and two torch threads, Stable-Baselines3 with the faster of its two
 vector environments, which a trial before the comparison decides. Beside them the loop of discovery,
-whose reward is a network, too, and the same in processes, which episodes that restart from saved
-states need.
+whose reward is a network, too, and the same in processes, which games that go on after a life lost
+need, as do episodes that restart from saved states.
 
     python benchmarks/atari_throughput.py            about 15 minutes on two cores
     python benchmarks/atari_throughput.py --quick    under 60 seconds
@@ -127,10 +127,8 @@ class PlainConvolutions(BaseFeaturesExtractor):
         return self.layers(observations)
 
 
-def our_agent(
-    recipe: Recipe, reward: NeuralReward | None = None, saves_states: bool = False
-) -> SkillPPO:
-    envs = make_envs(recipe, NUM_ENVS, reward, NUM_THREADS, saves_states)
+def our_agent(recipe: Recipe, reward: NeuralReward | None = None) -> SkillPPO:
+    envs = make_envs(recipe, NUM_ENVS, reward, NUM_THREADS)
     agent = make_agent(recipe, envs)
     assert isinstance(agent, SkillPPO)
     agent.start_from_reset(SEED)
@@ -195,11 +193,14 @@ def loops(quick: bool) -> dict[str, Any]:
     if quick:
         agent = dataclasses.replace(recipe.agent, n_steps=8, batch_size=128, n_epochs=1)
         recipe = dataclasses.replace(recipe, agent=agent)
+    in_threads = dataclasses.replace(
+        recipe, env_kwargs={**recipe.env_kwargs, "continue_game": False}
+    )
     reward = NeuralReward((4, 84, 84), "image", target=recipe.target, hidden=recipe.reward.hidden)
     agents: dict[str, PPO] = {
-        "skillrl": our_agent(recipe),
-        "discovery": our_agent(recipe, reward),
-        "discovery, processes": our_agent(recipe, reward, saves_states=True),
+        "skillrl": our_agent(in_threads),
+        "discovery": our_agent(in_threads, reward),
+        "discovery, processes": our_agent(recipe, reward),
         "sb3, DummyVecEnv": their_agent(recipe, DummyVecEnv),
     }
     if not quick:
