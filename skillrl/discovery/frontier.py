@@ -7,20 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from skillrl.discovery.cells import cells_of
+from skillrl.discovery.cells import cells_of, told_apart_by_changes, usual_cells
 from skillrl.discovery.settings import Recipe
 from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.files import read_tensors, write_tensors
 from skillrl.rewards import NeuralReward
 
-_NAMES = ("seen", "seen_in", "reached", "reached_in")
+_NAMES = ("seen", "seen_in", "reached", "reached_in", "usual")
 
 
 class Frontier:
     """Cells in which skills were seen, and those that exploration reached.
 
     A generation sees the skill before it, and explores from there. All cells are kept: of images
-    some thousand a generation.
+    some thousand a generation. Those of images are told apart by what has changed for good since
+    the untrained policy was seen (``told_apart_by_changes``).
 
     Args:
         channels_last: whether the channels of images come last.
@@ -32,25 +33,49 @@ class Frontier:
         # Cells, and the generations in which they were first seen, or reached.
         self._seen, self._seen_in = nothing, nothing
         self._reached, self._reached_in = nothing, nothing
+        # Of the windows of images, what was most frequent when the first were seen.
+        self._usual = nothing
 
-    def see(self, observations: np.ndarray, generation: int) -> None:
-        """Take note of what the last skill was seen doing, ``(n, *shape)``."""
-        new = np.setdiff1d(self._cells(observations), self._seen)
+    def see(
+        self, observations: np.ndarray, generation: int, trajectories: np.ndarray | None = None
+    ) -> None:
+        """Take note of what the last skill was seen doing.
+
+        Args:
+            observations: what was seen, ``(n, *shape)``.
+            generation: its number.
+            trajectories: numbers of those that the observations belong to, ``(n,)``, those of each
+                in their order; None where no observation follows another.
+        """
+        cells = cells_of(observations, self.channels_last)
+        if cells.shape[1] > 1 and not len(self._usual):
+            self._usual = usual_cells(cells)
+        # Where a skill waits, it has changed its place for good, and has been in the place, too.
+        cells = np.concatenate([cells, self._apart(cells, trajectories)])
+        new = np.setdiff1d(cells, self._seen)
         self._seen = np.concatenate([self._seen, new])
         self._seen_in = np.concatenate([self._seen_in, np.full(len(new), generation)])
 
-    def reach(self, observations: np.ndarray, generation: int) -> None:
-        """Take note of what exploration from the last skill reached, ``(n, *shape)``."""
-        cells = np.unique(self._cells(observations))
+    def reach(
+        self, observations: np.ndarray, generation: int, trajectories: np.ndarray | None = None
+    ) -> None:
+        """Take note of what exploration from the last skill reached; arguments as of ``see``."""
+        cells = np.unique(self._cells(observations, trajectories))
         self._reached = np.concatenate([self._reached, cells])
         self._reached_in = np.concatenate([self._reached_in, np.full(len(cells), generation)])
 
-    def unseen(self, observations: np.ndarray) -> np.ndarray:
+    def unseen(
+        self, observations: np.ndarray, trajectories: np.ndarray | None = None
+    ) -> np.ndarray:
         """Find the observations in some of whose cells no skill was seen, ``(n,)``."""
-        return np.any(~np.isin(self._cells(observations), self._seen), axis=1)
+        return np.any(~np.isin(self._cells(observations, trajectories), self._seen), axis=1)
 
     def first_seen(
-        self, observations: np.ndarray, generation: int, rng: np.random.Generator
+        self,
+        observations: np.ndarray,
+        generation: int,
+        rng: np.random.Generator,
+        trajectories: np.ndarray | None = None,
     ) -> np.ndarray:
         """Choose one observation of each cell that was first seen in a generation.
 
@@ -58,12 +83,13 @@ class Frontier:
             observations: which were seen then, ``(n, *shape)``.
             generation: its number.
             rng: source of the choice among those of a cell.
+            trajectories: see ``see``.
 
         Returns:
             Their rows.
         """
         order = rng.permutation(len(observations))
-        found = self._cells(observations)[order]
+        found = self._cells(observations, trajectories)[order]
         cells, firsts = np.unique(found, return_index=True)
         new = np.isin(cells, self._seen[self._seen_in == generation])
         return np.unique(order[firsts[new] // found.shape[1]])
@@ -103,7 +129,7 @@ class Frontier:
         tensors, description = read_tensors(path)
         if description.get("format") != "frontier" or tensors.keys() != set(_NAMES):
             raise DamagedFileError(f"{path} holds no frontier.")
-        seen, seen_in, reached, reached_in = (tensors[name].numpy() for name in _NAMES)
+        seen, seen_in, reached, reached_in, usual = (tensors[name].numpy() for name in _NAMES)
         pairs = (seen, seen_in), (reached, reached_in)
         if any(array.dtype != np.int64 or array.ndim != 1 for pair in pairs for array in pair) or (
             any(len(cells) != len(generations) for cells, generations in pairs)
@@ -113,9 +139,15 @@ class Frontier:
         self._seen, self._seen_in = seen[kept], seen_in[kept]
         kept = reached_in < generation
         self._reached, self._reached_in = reached[kept], reached_in[kept]
+        self._usual = usual if generation > 0 else usual[:0]
 
-    def _cells(self, observations: np.ndarray) -> np.ndarray:
-        return cells_of(observations, self.channels_last)
+    def _cells(self, observations: np.ndarray, trajectories: np.ndarray | None) -> np.ndarray:
+        return self._apart(cells_of(observations, self.channels_last), trajectories)
+
+    def _apart(self, cells: np.ndarray, trajectories: np.ndarray | None) -> np.ndarray:
+        if trajectories is None or not len(self._usual):
+            return cells
+        return told_apart_by_changes(cells, trajectories, self._usual)
 
 
 def frontier_for(recipe: Recipe, reward: NeuralReward) -> Frontier | None:

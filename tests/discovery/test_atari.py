@@ -18,7 +18,7 @@ from skillrl.envs import RestartVectorWrapper
 from skillrl.envs.atari.processes import ProcessGames
 from skillrl.envs.atari.threads import ThreadGames
 
-GUIDED = small("montezuma", env_kwargs={"max_episode_steps": 30, "continue_game": True})
+GUIDED = small("montezuma", env_kwargs={"max_episode_steps": 30, "continue_game": False})
 GUIDED = dataclasses.replace(
     GUIDED,
     steps_per_skill=3 * 4 * 16,
@@ -35,7 +35,7 @@ RESTARTED = dataclasses.replace(
 )
 
 
-def test_a_game_is_played_in_threads_unless_episodes_restart(
+def test_a_game_is_played_in_threads_unless_episodes_restart_or_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     games: list[Any] = []
@@ -57,6 +57,14 @@ def test_a_game_is_played_in_threads_unless_episodes_restart(
     monkeypatch.setattr(RestartVectorWrapper, "step", watched_step)
     discover(dataclasses.replace(GUIDED, generations=1), tmp_path / "guided", num_threads=1)
     assert [type(each) for each in games] == [ThreadGames] * 3
+    assert begun == []
+
+    games.clear()
+    goes_on = dataclasses.replace(
+        GUIDED, generations=1, env_kwargs={**GUIDED.env_kwargs, "continue_game": True}
+    )
+    discover(goes_on, tmp_path / "goes-on", num_threads=1)
+    assert [type(each) for each in games] == [ProcessGames] * 3
     assert begun == []
 
     games.clear()

@@ -76,6 +76,38 @@ def test_images_are_in_cells() -> None:
     assert frontier.unseen(np.concatenate([light, dark])).tolist() == [True, False]
 
 
+def test_with_a_lasting_change_all_places_are_new(tmp_path: Path) -> None:
+    def walk(key: bool, *columns: int) -> np.ndarray:
+        pictures = np.full((30, 4, 84, 84), 40, np.uint8)
+        for step in range(30):
+            column = 7 * columns[step % len(columns)]
+            pictures[step, :, 56:70, column : column + 7] = 255
+        pictures[:, :, 7:14, 70:77] = 255 if key else 40
+        return pictures
+
+    together = np.zeros(30, int)
+    frontier = Frontier()
+    frontier.see(walk(True, 1, 2, 3), 0, together)
+    frontier.see(walk(True, 4, 5, 6), 1, together)
+    frontier.see(walk(False, 1, 2, 3), 2, together)
+    assert not frontier.unseen(walk(True, 1, 4), together).any()
+    assert not frontier.unseen(walk(False, 2, 3), together).any()
+    # Each looks as if it had been seen: the place with the key, and that it was taken elsewhere.
+    assert not frontier.unseen(walk(False, 4, 5)).any()
+    new = frontier.unseen(walk(False, 4, 2), together)
+    np.testing.assert_array_equal(new, [True, False] * 15)
+    frontier.reach(walk(False, 4, 2), 2, together)
+    assert frontier.parent([-1, 0]) == 1
+    # What is usual is known to a run that goes on.
+    frontier.save(tmp_path / "frontier.safetensors")
+    again = Frontier()
+    again.restore(tmp_path / "frontier.safetensors", 3)
+    np.testing.assert_array_equal(again.unseen(walk(False, 4, 2), together), new)
+    # Where a skill waits, it changes its place for good, and has been there all the same.
+    again.see(walk(True, 8), 3, together)
+    assert not again.unseen(walk(True, 8, 1), together).any()
+
+
 def test_later_generations_are_dropped_when_a_run_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "frontier.safetensors"
     whole = explored()
