@@ -10,8 +10,6 @@ import torch.nn.functional as F
 SIDE, SHADES, WINDOW = 12, 16, 2
 # Images that are turned into floats at once.
 _PIECE = 1_024
-# Steps for which a window that is not as usual must stay as it is to have changed for good.
-LASTING = 20
 # Cells are smaller numbers than two to this power.
 _CELL_BITS = 32
 
@@ -47,54 +45,21 @@ def cells_of(observations: np.ndarray, channels_last: bool = False) -> np.ndarra
     return np.concatenate([_windows(piece, channels_last).numpy() for piece in split])
 
 
-def usual_cells(cells: np.ndarray) -> np.ndarray:
-    """Return the most frequent cell of each window: what is there where nothing is.
-
-    Args:
-        cells: of images, ``(n, windows)``, n at least 1.
-
-    >>> usual_cells(np.array([[1, 5], [2, 5], [2, 6]]))
-    array([2, 5])
-    """
-    found = [np.unique(window, return_counts=True) for window in cells.T]
-    return np.array([contents[counts.argmax()] for contents, counts in found])
-
-
-def told_apart_by_changes(
-    cells: np.ndarray, trajectories: np.ndarray, usual: np.ndarray
-) -> np.ndarray:
-    """Tell cells apart by what has changed for good: where a key was taken, all places are new.
-
-    A window has changed for good while it stays as it is for ``LASTING`` steps of a trajectory and
-    is not as usual: by what an agent took or opened, or because it is in another room, where the
-    first such window tells in which one. What moves does not stay as it is, and there the cells of
-    one thing are not told apart by the places of another.
+def told_apart(cells: np.ndarray, changes: np.ndarray) -> np.ndarray:
+    """Tell cells apart by what has changed: where a key was taken, all places are new.
 
     Args:
         cells: of images, ``(n, windows)``.
-        trajectories: numbers of those that the images belong to, ``(n,)``; the images of each are
-            in their order.
-        usual: see ``usual_cells``.
+        changes: cells that are there since something has changed, in order.
 
     Returns:
-        Other numbers for the cells of images in which something has changed, ``(n, windows)``.
+        The cells, ``(n, windows)``, with other numbers in images that have one of the changes; of
+        more than one, the first tells which.
 
-    >>> seen = np.array([[1, 5]] * 3 + [[2, 5]] * 20 + [[1, 6]] * 3)
-    >>> apart = told_apart_by_changes(seen, np.zeros(26, int), usual=np.array([1, 5]))
-    >>> [row.tolist() for row in np.unique(apart != seen, axis=0)]
-    [[False, False], [True, True]]
-    >>> int((apart != seen).all(1).sum())
-    20
+    >>> told_apart(np.array([[1, 5], [2, 5]]), changes=np.array([2]))[:, 1] == 5
+    array([ True, False])
     """
-    order = np.argsort(trajectories, kind="stable")
-    ordered, owner = cells[order], trajectories[order]
-    begins = np.ones(ordered.shape, bool)
-    begins[1:] = (ordered[1:] != ordered[:-1]) | (owner[1:] != owner[:-1])[:, None]
-    # Numbers of the stretches in which a window stays as it is, one after the other.
-    stretches = begins.T.ravel().cumsum() - 1
-    lasts = np.bincount(stretches)[stretches].reshape(begins.T.shape).T >= LASTING
-    changed = np.empty_like(lasts)
-    changed[order] = lasts & (ordered != usual)
+    changed = np.isin(cells, changes)
     first = np.take_along_axis(cells, changed.argmax(1)[:, None], axis=1)
     change = np.where(changed.any(1, keepdims=True), first + 1, 0)
     return cells | change << _CELL_BITS

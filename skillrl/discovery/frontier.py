@@ -7,21 +7,22 @@ from pathlib import Path
 
 import numpy as np
 
-from skillrl.discovery.cells import cells_of, told_apart_by_changes, usual_cells
+from skillrl.discovery.cells import cells_of, told_apart
 from skillrl.discovery.settings import Recipe
 from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.files import read_tensors, write_tensors
 from skillrl.rewards import NeuralReward
 
-_NAMES = ("seen", "seen_in", "reached", "reached_in", "usual")
+_NAMES = ("seen", "seen_in", "reached", "reached_in", "changes", "changes_in")
 
 
 class Frontier:
     """Cells in which skills were seen, and those that exploration reached.
 
     A generation sees the skill before it, and explores from there. All cells are kept: of images
-    some thousand a generation. Those of images are told apart by what has changed for good since
-    the untrained policy was seen (``told_apart_by_changes``).
+    some thousand a generation. Where a game goes on after a life lost, they are told apart by what
+    has changed: by what the untrained policy was never seen with, and what stays as it is while a
+    later life begins.
 
     Args:
         channels_last: whether the channels of images come last.
@@ -33,49 +34,43 @@ class Frontier:
         # Cells, and the generations in which they were first seen, or reached.
         self._seen, self._seen_in = nothing, nothing
         self._reached, self._reached_in = nothing, nothing
-        # Of the windows of images, what was most frequent when the first were seen.
-        self._usual = nothing
+        self._changes, self._changes_in = nothing, nothing
 
     def see(
-        self, observations: np.ndarray, generation: int, trajectories: np.ndarray | None = None
+        self, observations: np.ndarray, generation: int, continued: np.ndarray | None = None
     ) -> None:
         """Take note of what the last skill was seen doing.
 
         Args:
             observations: what was seen, ``(n, *shape)``.
             generation: its number.
-            trajectories: numbers of those that the observations belong to, ``(n,)``, those of each
-                in their order; None where no observation follows another.
+            continued: rows of those with which later lives began, ``(lives, steps)``.
         """
-        cells = cells_of(observations, self.channels_last)
-        if cells.shape[1] > 1 and not len(self._usual):
-            self._usual = usual_cells(cells)
-        # Where a skill waits, it has changed its place for good, and has been in the place, too.
-        cells = np.concatenate([cells, self._apart(cells, trajectories)])
-        new = np.setdiff1d(cells, self._seen)
+        plain = cells_of(observations, self.channels_last)
+        if continued is not None and generation > 0:
+            begins = plain[continued]
+            stay = begins[:, 0][(begins == begins[:, :1]).all(1)]
+            usual = self._seen[self._seen_in == 0]
+            new = np.setdiff1d(stay, np.concatenate([usual, self._changes]))
+            self._changes = np.concatenate([self._changes, new])
+            self._changes_in = np.concatenate([self._changes_in, np.full(len(new), generation)])
+        # As they were reached before the change was known, too.
+        new = np.setdiff1d(np.concatenate([plain, self._told_apart(plain)]), self._seen)
         self._seen = np.concatenate([self._seen, new])
         self._seen_in = np.concatenate([self._seen_in, np.full(len(new), generation)])
 
-    def reach(
-        self, observations: np.ndarray, generation: int, trajectories: np.ndarray | None = None
-    ) -> None:
-        """Take note of what exploration from the last skill reached; arguments as of ``see``."""
-        cells = np.unique(self._cells(observations, trajectories))
+    def reach(self, observations: np.ndarray, generation: int) -> None:
+        """Take note of what exploration from the last skill reached, ``(n, *shape)``."""
+        cells = np.unique(self._cells(observations))
         self._reached = np.concatenate([self._reached, cells])
         self._reached_in = np.concatenate([self._reached_in, np.full(len(cells), generation)])
 
-    def unseen(
-        self, observations: np.ndarray, trajectories: np.ndarray | None = None
-    ) -> np.ndarray:
+    def unseen(self, observations: np.ndarray) -> np.ndarray:
         """Find the observations in some of whose cells no skill was seen, ``(n,)``."""
-        return np.any(~np.isin(self._cells(observations, trajectories), self._seen), axis=1)
+        return np.any(~np.isin(self._cells(observations), self._seen), axis=1)
 
     def first_seen(
-        self,
-        observations: np.ndarray,
-        generation: int,
-        rng: np.random.Generator,
-        trajectories: np.ndarray | None = None,
+        self, observations: np.ndarray, generation: int, rng: np.random.Generator
     ) -> np.ndarray:
         """Choose one observation of each cell that was first seen in a generation.
 
@@ -83,13 +78,12 @@ class Frontier:
             observations: which were seen then, ``(n, *shape)``.
             generation: its number.
             rng: source of the choice among those of a cell.
-            trajectories: see ``see``.
 
         Returns:
             Their rows.
         """
         order = rng.permutation(len(observations))
-        found = self._cells(observations, trajectories)[order]
+        found = self._cells(observations)[order]
         cells, firsts = np.unique(found, return_index=True)
         new = np.isin(cells, self._seen[self._seen_in == generation])
         return np.unique(order[firsts[new] // found.shape[1]])
@@ -129,25 +123,21 @@ class Frontier:
         tensors, description = read_tensors(path)
         if description.get("format") != "frontier" or tensors.keys() != set(_NAMES):
             raise DamagedFileError(f"{path} holds no frontier.")
-        seen, seen_in, reached, reached_in, usual = (tensors[name].numpy() for name in _NAMES)
-        pairs = (seen, seen_in), (reached, reached_in)
-        if any(array.dtype != np.int64 or array.ndim != 1 for pair in pairs for array in pair) or (
-            any(len(cells) != len(generations) for cells, generations in pairs)
+        arrays = [tensors[name].numpy() for name in _NAMES]
+        if any(array.dtype != np.int64 or array.ndim != 1 for array in arrays) or (
+            [*map(len, arrays[::2])] != [*map(len, arrays[1::2])]
         ):
             raise DamagedFileError(f"{path} is damaged: it should tell one generation a cell.")
-        kept = seen_in < generation
-        self._seen, self._seen_in = seen[kept], seen_in[kept]
-        kept = reached_in < generation
-        self._reached, self._reached_in = reached[kept], reached_in[kept]
-        self._usual = usual if generation > 0 else usual[:0]
+        for name, cells, generations in zip(_NAMES[::2], arrays[::2], arrays[1::2], strict=True):
+            kept = generations < generation
+            setattr(self, f"_{name}", cells[kept])
+            setattr(self, f"_{name}_in", generations[kept])
 
-    def _cells(self, observations: np.ndarray, trajectories: np.ndarray | None) -> np.ndarray:
-        return self._apart(cells_of(observations, self.channels_last), trajectories)
+    def _cells(self, observations: np.ndarray) -> np.ndarray:
+        return self._told_apart(cells_of(observations, self.channels_last))
 
-    def _apart(self, cells: np.ndarray, trajectories: np.ndarray | None) -> np.ndarray:
-        if trajectories is None or not len(self._usual):
-            return cells
-        return told_apart_by_changes(cells, trajectories, self._usual)
+    def _told_apart(self, cells: np.ndarray) -> np.ndarray:
+        return told_apart(cells, self._changes) if len(self._changes) else cells
 
 
 def frontier_for(recipe: Recipe, reward: NeuralReward) -> Frontier | None:

@@ -312,10 +312,10 @@ class Discovery:
         self.stop_if_asked()
         negatives, explored = followed.visited, None
         if self.frontier is not None:
-            self.frontier.see(negatives, self.generation, self._trajectories(negatives))
+            self.frontier.see(negatives, self.generation, followed.continued)
         if self.frontier is not None and self.recipe.parent == "frontier":
             explored = gather_positives(envs, self.previous, samples, followed, seed, score)
-            self.frontier.reach(explored[0], self.generation, explored[1])
+            self.frontier.reach(explored[0], self.generation)
             self.choose_parent()
         if self.parent is not self.previous:
             explored = None
@@ -346,7 +346,7 @@ class Discovery:
         kind = samples.asks_for[self.generation % len(samples.asks_for)]
         earlier = [self.library[index].record.asked or "" for index in range(self.generation)]
         earlier += self.progress.given_up
-        new = None if self.frontier is None else self.frontier.unseen(reached, explorations)
+        new = None if self.frontier is None else self.frontier.unseen(reached)
         wanted, asked = asked_for(kind, points, explorations, samples, rng, earlier, new)
         positives, others = reached, reached[~wanted]
         if len(others):  # images are not copied in vain
@@ -359,10 +359,6 @@ class Discovery:
         self.progress.asked = asked
         self.progress.seconds += time.monotonic() - started
         return positives, others
-
-    def _trajectories(self, negatives: np.ndarray) -> np.ndarray:
-        """Numbers of the environments that negatives are from."""
-        return np.arange(len(negatives)) % self.sample_env.num_envs
 
     def _own_score(self, index: int) -> Score | None:
         """What observations earn of a skill's own reward, in targets; None if none is asked for.
@@ -401,8 +397,7 @@ class Discovery:
         first: ArrayLike = ()
         if self.frontier is not None:
             # What the archive forgot a reward may ask for.
-            trajectories = self._trajectories(negatives)
-            first = self.frontier.first_seen(negatives, self.generation, rng, trajectories)
+            first = self.frontier.first_seen(negatives, self.generation, rng)
             self.frontier.save(self._frontier_path)
         self.archive.add(negatives, self.generation, rng, first)
         self.archive.save(self._archive_path)

@@ -20,6 +20,9 @@ from skillrl.envs.wrapping import TransparentVectorWrapper
 _ENOUGH = 0.01
 # A reward cannot be fitted to fewer.
 _FEWEST = 2
+# Steps with which a life begins that goes on with a game. The first observations of it are dark, as
+# they show pictures from before it, too.
+_BEGIN = range(4, 24)
 
 # Rewards ``(batch,)`` of observations ``(batch, *shape)``, as shares of the target.
 Score = Callable[[np.ndarray], np.ndarray]
@@ -58,6 +61,8 @@ class Followed(NamedTuple):
 
     visited: np.ndarray
     """All observations, ``(n, *shape)``; none where they were not kept."""
+    continued: np.ndarray
+    """Rows of ``visited`` with which each life began that went on with a game, ``(lives, 20)``."""
     lasts: int
     """Steps that the longest tenth of the episodes reach, those not over yet included."""
     moments: tuple[Moment, ...]
@@ -109,14 +114,18 @@ def gather_negatives(
     visited[:1] = observations
     starts, earned = np.ones(env.num_envs, bool), np.zeros(env.num_envs)
     lengths, ended, moments = np.zeros(env.num_envs, np.int64), [], []
+    continues, last_rows = np.zeros(env.num_envs, bool), []
     for step in range(steps):
         observations, _, terminations, truncations, infos = env.step(act(observations, starts))
         starts = terminations | truncations
         seen = _final_observations(observations, infos)
         visited[step + 1 : step + 2] = seen
         lengths += 1
+        begun = np.flatnonzero(continues & (lengths == _BEGIN[-1]))
+        last_rows.append((step + 1) * env.num_envs + begun)
         ended.append(lengths[starts])
         lengths[starts] = 0
+        continues = np.where(starts, infos.get("continued", np.False_), continues)
         if score is not None:
             earned = np.where(starts, 0.0, earned + score(seen))
         if step + 1 in moments_at:
@@ -124,7 +133,10 @@ def gather_negatives(
             state = env.get_state() if hasattr(env, "get_state") else None
             moments.append(Moment(step + 1, observations, earned, starts, memory, state))
     lasts = int(np.quantile(np.concatenate([*ended, lengths]), 0.9))
-    return Followed(visited.reshape(-1, *observations.shape[1:]), lasts, tuple(moments))
+    visited = visited.reshape(-1, *observations.shape[1:])
+    before = (np.array(_BEGIN) - _BEGIN[-1]) * env.num_envs
+    continued = np.concatenate(last_rows)[:, None] + before
+    return Followed(visited, continued, lasts, tuple(moments))
 
 
 def gather_positives(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from skillrl.discovery.cells import LASTING, cells_of, told_apart_by_changes, usual_cells
+from skillrl.discovery.cells import cells_of, told_apart
 
 
 def room(x: int, y: int, shade: int = 255) -> np.ndarray:
@@ -73,60 +73,28 @@ def test_there_are_sixteen_shades() -> None:
     assert len(np.unique(cells_of(greys)[:, 0])) == 16
 
 
-def walk(key: bool, steps: int) -> np.ndarray:
-    """Pictures of something that walks to and fro below a key, which is there or was taken."""
-    pictures = np.stack([room(7 + 7 * (step % 5), 56) for step in range(steps)])
+def walk(key: bool) -> np.ndarray:
+    """Pictures of something that walks below a key, which is there or was taken."""
+    pictures = np.stack([room(7 * step, 56) for step in range(5)])
     pictures[:, :, 7:14, 70:77] = 255 if key else 40
     return pictures
 
 
-USUAL = usual_cells(cells_of(walk(key=True, steps=50)))
+def test_where_something_has_changed_all_places_are_new() -> None:
+    with_key, without = cells_of(walk(key=True)), cells_of(walk(key=False))
+    # The four windows that show the square where the key was.
+    taken = np.setdiff1d(without, with_key)
+    assert len(taken) == 4
+    np.testing.assert_array_equal(told_apart(with_key, taken), with_key)
+    apart = told_apart(without, taken)
+    assert not np.isin(apart, with_key).any()
+    # Other places with the same change are as much alike as they were.
+    np.testing.assert_array_equal(apart[:, :, None] == apart.T, without[:, :, None] == without.T)
 
 
-def test_what_is_usual_is_what_nothing_moves_in_front_of() -> None:
-    still = room(0, 0, shade=40)
-    still[:, 7:14, 70:77] = 255
-    np.testing.assert_array_equal(USUAL, cells_of(still[None])[0])
-
-
-@pytest.mark.parametrize(
-    ("steps", "told_apart"), [(LASTING - 1, 0), (LASTING, LASTING), (LASTING + 9, LASTING + 9)]
-)
-def test_cells_are_told_apart_while_something_has_changed_for_good(
-    steps: int, told_apart: int
-) -> None:
-    with_key, without = cells_of(walk(key=True, steps=30)), cells_of(walk(key=False, steps=steps))
-    # Two trajectories at a time: in the one the key is taken, in the other it stays where it is.
-    cells = np.stack([np.concatenate([with_key, without]), np.resize(with_key, (30 + steps, 121))])
-    together = np.moveaxis(cells, 0, 1).reshape(-1, 121)
-    apart = told_apart_by_changes(together, np.arange(len(together)) % 2, USUAL)
-    differ = (apart != together).reshape(30 + steps, 2, 121)
-    assert not differ[:, 1].any()
-    assert not differ[:30, 0].any()
-    assert differ[30:, 0].all(1).sum() == told_apart
-    assert differ[30:, 0].any(1).sum() == told_apart
-    # All of them by the same change: in the same place they are in the same cells.
-    if told_apart:
-        np.testing.assert_array_equal(apart[2 * 30], apart[2 * 35])
-
-
-def test_what_changed_in_one_trajectory_did_not_change_in_the_next() -> None:
-    cells = cells_of(walk(key=False, steps=2 * LASTING - 2))
-    trajectories = np.repeat([4, 3], LASTING - 1)
-    np.testing.assert_array_equal(told_apart_by_changes(cells, trajectories, USUAL), cells)
-
-
-def test_another_room_is_told_by_the_first_window_that_differs() -> None:
-    light = walk(key=False, steps=LASTING)
-    light[:, :, :50] = 200
-    lighter = light.copy()
-    lighter[:, :, :50] = 230
-    seen = [
-        told_apart_by_changes(cells_of(pictures), np.zeros(LASTING, int), USUAL)
-        for pictures in (light, lighter)
-    ]
-    # The floor looks the same in both.
-    floor = cells_of(light)[0] == cells_of(lighter)[0]
-    assert floor.sum() > 20
-    assert (seen[0][0] != seen[1][0]).all()
-    assert len(np.unique(seen[0][:, floor][::5])) == floor.sum()
+def test_the_first_change_tells_which() -> None:
+    cells = np.array([[1, 5, 9], [2, 5, 9], [2, 6, 9], [1, 6, 9]])
+    *_, nine = told_apart(cells, np.array([2, 6])).T
+    assert nine[0] == 9
+    assert nine[1] == nine[2]
+    assert len({*nine.tolist()}) == 3

@@ -76,36 +76,57 @@ def test_images_are_in_cells() -> None:
     assert frontier.unseen(np.concatenate([light, dark])).tolist() == [True, False]
 
 
-def test_with_a_lasting_change_all_places_are_new(tmp_path: Path) -> None:
-    def walk(key: bool, *columns: int) -> np.ndarray:
-        pictures = np.full((30, 4, 84, 84), 40, np.uint8)
-        for step in range(30):
-            column = 7 * columns[step % len(columns)]
-            pictures[step, :, 56:70, column : column + 7] = 255
-        pictures[:, :, 7:14, 70:77] = 255 if key else 40
-        return pictures
+def walk(key: bool, *columns: int) -> np.ndarray:
+    """Thirty pictures of something that walks below a key, which is there or was taken."""
+    pictures = np.full((30, 4, 84, 84), 40, np.uint8)
+    for step in range(30):
+        column = 7 * columns[step % len(columns)]
+        pictures[step, :, 56:70, column : column + 7] = 255
+    pictures[:, :, 7:14, 70:77] = 255 if key else 40
+    return pictures
 
-    together = np.zeros(30, int)
+
+def test_where_a_later_life_begins_without_the_key_all_places_are_new(tmp_path: Path) -> None:
+    lives = np.arange(20) + np.array([[0], [7]])
     frontier = Frontier()
-    frontier.see(walk(True, 1, 2, 3), 0, together)
-    frontier.see(walk(True, 4, 5, 6), 1, together)
-    frontier.see(walk(False, 1, 2, 3), 2, together)
-    assert not frontier.unseen(walk(True, 1, 4), together).any()
-    assert not frontier.unseen(walk(False, 2, 3), together).any()
-    # Each looks as if it had been seen: the place with the key, and that it was taken elsewhere.
-    assert not frontier.unseen(walk(False, 4, 5)).any()
-    new = frontier.unseen(walk(False, 4, 2), together)
+    frontier.see(walk(True, 1, 2, 3), 0, lives)
+    frontier.see(walk(True, 4, 5, 6), 1, lives)
+    # It is known only where a life begins with it.
+    frontier.see(walk(False, 9), 2, lives[:0])
+    frontier.reach(walk(False, 8), 2)
+    assert not frontier.unseen(walk(False, 4)).any()
+    frontier.see(walk(False, 1, 2, 8), 3, lives)
+    assert not frontier.unseen(walk(True, 1, 4)).any()
+    assert not frontier.unseen(walk(False, 2)).any()
+    new = frontier.unseen(walk(False, 4, 2))
     np.testing.assert_array_equal(new, [True, False] * 15)
-    frontier.reach(walk(False, 4, 2), 2, together)
-    assert frontier.parent([-1, 0]) == 1
-    # What is usual is known to a run that goes on.
+    # What was reached before that is not sought any more.
+    assert frontier.parent([-1, 0, 1]) == 2
+    frontier.reach(walk(False, 4, 2), 2)
+    assert frontier.parent([-1, 0, 1, 2]) == 1
     frontier.save(tmp_path / "frontier.safetensors")
     again = Frontier()
+    again.restore(tmp_path / "frontier.safetensors", 4)
+    np.testing.assert_array_equal(again.unseen(walk(False, 4, 2)), new)
     again.restore(tmp_path / "frontier.safetensors", 3)
-    np.testing.assert_array_equal(again.unseen(walk(False, 4, 2), together), new)
-    # Where a skill waits, it changes its place for good, and has been there all the same.
-    again.see(walk(True, 8), 3, together)
-    assert not again.unseen(walk(True, 8, 1), together).any()
+    assert not again.unseen(walk(False, 4, 9)).any()
+
+
+def test_what_the_untrained_policy_was_seen_with_has_not_changed() -> None:
+    lives = np.arange(20)[None]
+    frontier = Frontier()
+    frontier.see(np.concatenate([walk(True, 1, 2), walk(False, 3)]), 0, lives)
+    frontier.see(walk(False, 4, 5), 1, lives)
+    assert not frontier.unseen(walk(True, 4)).any()
+
+
+def test_what_does_not_stay_while_a_life_begins_has_not_changed() -> None:
+    lives = np.arange(20)[None]
+    frontier = Frontier()
+    frontier.see(walk(True, 1, 2), 0, lives)
+    flickers = np.concatenate([walk(False, 4, 4)[:19], walk(True, 4, 4)[:1]])
+    frontier.see(flickers, 1, lives)
+    assert not frontier.unseen(walk(False, 1, 2)).any()
 
 
 def test_later_generations_are_dropped_when_a_run_goes_on(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ RECIPE = SampleRecipe(num_envs=4, negative_steps=3, positive_steps=4, positive_r
 
 
 def test_negatives_are_all_that_the_policy_visits(lines: MakeLines) -> None:
-    visited, _, (end,) = gather_negatives(lines(4), walker(1.0), RECIPE, seed=20)
+    visited, *_, (end,) = gather_negatives(lines(4), walker(1.0), RECIPE, seed=20)
     # Environment i starts at i and walks three steps of 1; the start is visited too.
     expected = [[i + step, step] for step in range(4) for i in range(4)]
     np.testing.assert_allclose(visited, expected, atol=1e-5)
@@ -31,12 +31,35 @@ def test_negatives_are_all_that_the_policy_visits(lines: MakeLines) -> None:
 
 def test_negatives_hold_what_an_episode_ended_with(lines: MakeLines) -> None:
     recipe = dataclasses.replace(RECIPE, negative_steps=7)
-    visited, _, (end,) = gather_negatives(lines(4, limit=3), walker(1.0), recipe, seed=20)
+    visited, *_, (end,) = gather_negatives(lines(4, limit=3), walker(1.0), recipe, seed=20)
     steps = visited[:, 1].reshape(8, 4)
     assert steps[:, 0].tolist() == [0, 1, 2, 3, 1, 2, 3, 1]
     assert visited[:, 0].reshape(8, 4)[3].tolist() == pytest.approx([3, 4, 5, 6])
     # The environments themselves have gone on to their third episode.
     assert end.observations[:, 1].tolist() == [1] * 4
+
+
+class Lives(TransparentVectorWrapper):
+    """Environments in which a game goes on after an episode: always, never, after the first."""
+
+    begun = 0
+
+    def step(self, actions: Any) -> Any:
+        """Step the environments, whose episodes end together."""
+        *outcome, infos = self.env.step(actions)
+        self.begun += outcome[3].all()
+        return (*outcome, {**infos, "continued": np.array([True, False, self.begun == 1])})
+
+
+def test_it_is_told_where_later_lives_begin(lines: MakeLines) -> None:
+    recipe = dataclasses.replace(RECIPE, num_envs=3, negative_steps=85)
+    env = Lives(lines(3, limit=23))
+    followed = gather_negatives(env, walker(1.0), recipe, seed=20)
+    # Lives of 23 steps began at steps 23, 46 and 69, the last of which is not old enough.
+    begins = followed.visited[followed.continued]
+    assert begins[..., 1].tolist() == [[*range(4, 24)]] * 3
+    assert (begins[..., 0] - begins[..., 1]).round().tolist() == [[0] * 20, [2] * 20, [0] * 20]
+    assert (followed.continued[:, 0] // 3).tolist() == [23 + 4, 23 + 4, 46 + 4]
 
 
 def test_half_of_the_negatives_are_without_noise(lines: MakeLines) -> None:
