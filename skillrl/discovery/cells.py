@@ -45,23 +45,24 @@ def cells_of(observations: np.ndarray, channels_last: bool = False) -> np.ndarra
     return np.concatenate([_windows(piece, channels_last).numpy() for piece in split])
 
 
-def told_apart(cells: np.ndarray, changes: np.ndarray) -> np.ndarray:
+def told_apart(cells: np.ndarray, changes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Tell cells apart by what has changed: where a key was taken, all places are new.
 
     Args:
         cells: of images, ``(n, windows)``.
-        changes: cells that are there since something has changed, in order.
+        changes: cells that are there since something has changed, ``(m,)``.
+        numbers: of what they show, from 1 on, ``(m,)``: one thing is seen in several windows.
 
     Returns:
         The cells, ``(n, windows)``, with other numbers in images that have one of the changes; of
-        more than one, the first tells which.
+        more than one, the highest number tells which.
 
-    >>> told_apart(np.array([[1, 5], [2, 5]]), changes=np.array([2]))[:, 1] == 5
+    >>> told_apart(np.array([[1, 5], [2, 5]]), np.array([2]), np.array([1]))[:, 1] == 5
     array([ True, False])
     """
-    changed = np.isin(cells, changes)
-    first = np.take_along_axis(cells, changed.argmax(1)[:, None], axis=1)
-    change = np.where(changed.any(1, keepdims=True), first + 1, 0)
+    change = np.zeros((len(cells), 1), np.int64)
+    for number in np.unique(numbers):
+        change[np.isin(cells, changes[numbers == number]).any(1)] = number
     return cells | change << _CELL_BITS
 
 

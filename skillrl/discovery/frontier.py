@@ -21,8 +21,9 @@ class Frontier:
 
     A generation sees the skill before it, and explores from there. All cells are kept: of images
     some thousand a generation. Where a game goes on after a life lost, they are told apart by what
-    has changed: by what the untrained policy was never seen with, and what stays as it is while a
-    later life begins.
+    has changed: by what the untrained policy was never seen with, and what stays as it is while
+    later lives begin. Of several changes the one that was noticed last tells which. So are all
+    places of another room, once lives begin in it.
 
     Args:
         channels_last: whether the channels of images come last.
@@ -31,7 +32,7 @@ class Frontier:
     def __init__(self, channels_last: bool = False) -> None:
         self.channels_last = channels_last
         nothing = np.empty(0, np.int64)
-        # Cells, and the generations in which they were first seen, or reached.
+        # Cells, and the generations in which they were first seen, reached, or noticed as changes.
         self._seen, self._seen_in = nothing, nothing
         self._reached, self._reached_in = nothing, nothing
         self._changes, self._changes_in = nothing, nothing
@@ -48,12 +49,7 @@ class Frontier:
         """
         plain = cells_of(observations, self.channels_last)
         if continued is not None and generation > 0:
-            begins = plain[continued]
-            stay = begins[:, 0][(begins == begins[:, :1]).all(1)]
-            usual = self._seen[self._seen_in == 0]
-            new = np.setdiff1d(stay, np.concatenate([usual, self._changes]))
-            self._changes = np.concatenate([self._changes, new])
-            self._changes_in = np.concatenate([self._changes_in, np.full(len(new), generation)])
+            self._notice(plain[continued], generation)
         # As they were reached before the change was known, too.
         new = np.setdiff1d(np.concatenate([plain, self._told_apart(plain)]), self._seen)
         self._seen = np.concatenate([self._seen, new])
@@ -137,7 +133,17 @@ class Frontier:
         return self._told_apart(cells_of(observations, self.channels_last))
 
     def _told_apart(self, cells: np.ndarray) -> np.ndarray:
-        return told_apart(cells, self._changes) if len(self._changes) else cells
+        return told_apart(cells, self._changes, self._changes_in)
+
+    def _notice(self, begins: np.ndarray, generation: int) -> None:
+        """Take note of what has changed where later lives begin, ``(lives, steps, windows)``."""
+        stay = begins[:, 0][(begins == begins[:, :1]).all(1)]
+        cells, lives = np.unique(stay, return_counts=True)
+        known = np.concatenate([self._seen[self._seen_in == 0], self._changes])
+        # Somebody stands still once.
+        new = np.setdiff1d(cells[lives > 1], known)
+        self._changes = np.concatenate([self._changes, new])
+        self._changes_in = np.concatenate([self._changes_in, np.full(len(new), generation)])
 
 
 def frontier_for(recipe: Recipe, reward: NeuralReward) -> Frontier | None:

@@ -29,7 +29,7 @@ class Places:
     """The skill's number; None for the untrained policy."""
     games: int
     """Games that it played, from ordinary resets to their end: a life lost, or all of them where a
-    game goes on after it."""
+    game goes on after it, or an episode's time limit."""
     steps: tuple[tuple[int, int, int, int], ...]
     """Room, x, y, and the steps spent there, of every place that was visited."""
     rooms: dict[int, int]

@@ -20,8 +20,8 @@ from skillrl.envs.wrapping import TransparentVectorWrapper
 _ENOUGH = 0.01
 # A reward cannot be fitted to fewer.
 _FEWEST = 2
-# Steps with which a life begins that goes on with a game. The first observations of it are dark, as
-# they show pictures from before it, too.
+# Steps with which a life begins that goes on with a game. Its first observations are dark: of the
+# pictures in them, those from before it are black.
 _BEGIN = range(4, 24)
 
 # Rewards ``(batch,)`` of observations ``(batch, *shape)``, as shares of the target.
@@ -62,7 +62,8 @@ class Followed(NamedTuple):
     visited: np.ndarray
     """All observations, ``(n, *shape)``; none where they were not kept."""
     continued: np.ndarray
-    """Rows of ``visited`` with which each life began that went on with a game, ``(lives, 20)``."""
+    """Rows, of all observations, with which each life began that went on with a game, ``(lives,
+    20)``."""
     lasts: int
     """Steps that the longest tenth of the episodes reach, those not over yet included."""
     moments: tuple[Moment, ...]

@@ -30,6 +30,7 @@ GUIDED = dataclasses.replace(
 )
 RESTARTED = dataclasses.replace(
     GUIDED,
+    env_kwargs={"max_episode_steps": 30, "continue_game": True},
     guide=dataclasses.replace(GUIDED.guide, max_steps=0),
     restarts=RestartRecipe(share=0.5, until=1.0),
 )

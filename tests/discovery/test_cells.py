@@ -85,16 +85,19 @@ def test_where_something_has_changed_all_places_are_new() -> None:
     # The four windows that show the square where the key was.
     taken = np.setdiff1d(without, with_key)
     assert len(taken) == 4
-    np.testing.assert_array_equal(told_apart(with_key, taken), with_key)
-    apart = told_apart(without, taken)
+    one = np.ones(4, int)
+    np.testing.assert_array_equal(told_apart(with_key, taken, one), with_key)
+    apart = told_apart(without, taken, one)
     assert not np.isin(apart, with_key).any()
     # Other places with the same change are as much alike as they were.
     np.testing.assert_array_equal(apart[:, :, None] == apart.T, without[:, :, None] == without.T)
 
 
-def test_the_first_change_tells_which() -> None:
-    cells = np.array([[1, 5, 9], [2, 5, 9], [2, 6, 9], [1, 6, 9]])
-    *_, nine = told_apart(cells, np.array([2, 6])).T
+def test_the_latest_change_tells_which() -> None:
+    cells = np.array([[1, 5, 9], [2, 5, 9], [2, 6, 9], [1, 6, 9], [3, 5, 9]])
+    # Two windows show one thing: where one of them is covered, the other one will do.
+    *_, nine = told_apart(cells, np.array([6, 2, 3]), np.array([8, 4, 4])).T
     assert nine[0] == 9
-    assert nine[1] == nine[2]
+    assert nine[1] == nine[4]
+    assert nine[2] == nine[3]
     assert len({*nine.tolist()}) == 3

@@ -116,17 +116,26 @@ def test_what_the_untrained_policy_was_seen_with_has_not_changed() -> None:
     lives = np.arange(20)[None]
     frontier = Frontier()
     frontier.see(np.concatenate([walk(True, 1, 2), walk(False, 3)]), 0, lives)
-    frontier.see(walk(False, 4, 5), 1, lives)
+    frontier.see(walk(False, 4, 5), 1, np.concatenate([lives, lives]))
     assert not frontier.unseen(walk(True, 4)).any()
 
 
 def test_what_does_not_stay_while_a_life_begins_has_not_changed() -> None:
-    lives = np.arange(20)[None]
+    lives = np.arange(20)[None] + np.zeros((2, 1), int)
     frontier = Frontier()
     frontier.see(walk(True, 1, 2), 0, lives)
-    flickers = np.concatenate([walk(False, 4, 4)[:19], walk(True, 4, 4)[:1]])
+    flickers = np.concatenate([walk(False, 4, 5)[:19], walk(True, 5)[:1]])
     frontier.see(flickers, 1, lives)
     assert not frontier.unseen(walk(False, 1, 2)).any()
+
+
+def test_who_stands_still_while_one_life_begins_has_changed_nothing() -> None:
+    lives = np.arange(20) + np.array([[0], [30]])
+    frontier = Frontier()
+    frontier.see(walk(True, 1, 2), 0, lives)
+    frontier.see(np.concatenate([walk(True, 4), walk(True, 1, 2)]), 1, lives)
+    # Or the second of two would be somewhere new.
+    assert not frontier.unseen(np.maximum(walk(True, 4), walk(True, 2))).any()
 
 
 def test_later_generations_are_dropped_when_a_run_goes_on(tmp_path: Path) -> None:

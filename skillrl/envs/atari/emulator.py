@@ -70,7 +70,8 @@ class Emulator:
         self._terminal_on_life_loss = terminal_on_life_loss
         self._continue_game = continue_game
         self._respawn_frames = known(game).respawn_frames
-        # Whether the last step ended the episode, yet not its game, and whether one before did.
+        # Whether the last step lost a life, but not the game, and whether the game went on with the
+        # present episode.
         self._life_lost, self._continued = False, False
         self._noop_max = noop_max
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
@@ -104,6 +105,7 @@ class Emulator:
             self._ale.act(ale_py.Action.NOOP)
             if self._ale.game_over():
                 self._ale.reset_game()
+                self._continued = False
         self._ale.getScreenGrayscale(self._screen)
         self._before[:] = 0
 

@@ -48,16 +48,24 @@ def replay(
         actions: the actions of one episode, or, with ``continue_game``, of one after the other.
         seed: what the environment was seeded with.
         noops: of a later episode than the first after seeding, the
-            ``"episode_frame_number"`` in the infos of its first observation.
+            ``"episode_frame_number"`` in the infos of its first observation. With
+            ``continue_game``, whose lives all draw their own, actions are replayed from the first
+            on.
         **settings: of :class:`AtariEnv`, where they were not its defaults.
 
     Raises:
-        InvalidValueError: if the episode ends before the actions do.
+        InvalidValueError: if the episode ends before the actions do, or with ``noops`` where the
+            game goes on.
 
     >>> again = replay("montezuma_revenge", [0, 0, 0], seed=0)
     >>> again.frames.shape, again.probe["room"].tolist()
     ((4, 210, 160, 3), [1, 1, 1, 1])
     """
+    if noops is not None and settings.get("continue_game"):
+        raise InvalidValueError(
+            f"noops={noops} is of one episode, but with continue_game each life begins with its "
+            "own. Replay the actions from the first episode after seeding on, without noops."
+        )
     actions = list(actions)
     env = AtariEnv(game, render_mode="rgb_array", **settings)
     observation, _ = env.reset(seed=seed, options=None if noops is None else {"noops": noops})

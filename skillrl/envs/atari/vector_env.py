@@ -32,9 +32,9 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
     """Copies of one of Atari's games, stepped together.
 
     They run in threads, in ALE's own :class:`ale_py.AtariVectorEnv`, which keeps their states to
-    itself; or, with ``saves_states``, in processes that each step their share, and then there are
-    ``get_state`` and ``set_state``. Both return what a ``gymnasium.vector.SyncVectorEnv`` of
-    :class:`AtariEnv` returns, to the last bit.
+    itself; or, with ``saves_states`` or ``continue_game``, in processes that each step their share,
+    and then there are ``get_state`` and ``set_state``. Both return what a
+    ``gymnasium.vector.SyncVectorEnv`` of :class:`AtariEnv` returns, to the last bit.
 
     Args:
         game: ALE's name, such as ``"montezuma_revenge"``.
@@ -239,7 +239,7 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         """Everything needed to go on exactly, in arrays with a row for each environment.
 
         Rows may be picked, and given to ``set_state`` of any environment of the same game: some
-        80 kB each. Only with ``saves_states``.
+        80 kB each. Only with ``saves_states`` or ``continue_game``.
         """
         self._needs_states("get_state")
         return self._get_state
@@ -250,7 +250,7 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
 
         ``state`` is what ``get_state`` returned, or some rows of all its arrays; ``where`` says
         which environments to set, one for each row: a mask ``(num_envs,)`` of type bool, or
-        indices; None for all. Only with ``saves_states``.
+        indices; None for all. Only with ``saves_states`` or ``continue_game``.
         """
         self._needs_states("set_state")
         return self._set_state

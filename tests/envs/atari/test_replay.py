@@ -61,3 +61,5 @@ def test_a_game_is_replayed_over_all_its_lives() -> None:
     again = replay("montezuma_revenge", actions, seed=0, continue_game=True)
     assert np.array_equal(again.observations, np.stack(seen))
     assert again.probe["lives"][[0, -1]].tolist() == [5, 2]
+    with pytest.raises(InvalidValueError, match="noops=7 is of one episode"):
+        replay("montezuma_revenge", actions, seed=0, noops=7, continue_game=True)
