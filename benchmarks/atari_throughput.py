@@ -12,8 +12,8 @@ game's own reward against Stable-Baselines3's with its Atari wrappers: equal env
 batch, epochs and network, whose convolutions are ours in bfloat16 where the CPU is made for it;
 each with the better of one and two torch threads, Stable-Baselines3 with the faster of its two
 vector environments, which a trial before the comparison decides. Beside them the loop of discovery,
-whose reward is a network, too, and the same in processes, which games that go on after a life lost
-need, as do episodes that restart from saved states.
+whose reward is a network, too, and the same in processes, which the recipe needs, because it skips
+what follows a death, as do episodes that restart from saved states.
 
     python benchmarks/atari_throughput.py            about 15 minutes on two cores
     python benchmarks/atari_throughput.py --quick    under 60 seconds
@@ -194,7 +194,7 @@ def loops(quick: bool) -> dict[str, Any]:
         agent = dataclasses.replace(recipe.agent, n_steps=8, batch_size=128, n_epochs=1)
         recipe = dataclasses.replace(recipe, agent=agent)
     in_threads = dataclasses.replace(
-        recipe, env_kwargs={**recipe.env_kwargs, "continue_game": False}
+        recipe, env_kwargs={"max_episode_steps": recipe.env_kwargs["max_episode_steps"]}
     )
     reward = NeuralReward((4, 84, 84), "image", target=recipe.target, hidden=recipe.reward.hidden)
     agents: dict[str, PPO] = {

@@ -1,7 +1,7 @@
 """Discovery from pixels: Montezuma's Revenge, and another game with the same recipe.
 
-Recorded of every skill of every seed: the reward it reached, and in how many of 10 games, each of
-up to six lives, it enters a room or picks something up, beside what as many games of the untrained
+Recorded of every skill of every seed: the reward it reached, and in how many of 10 episodes, of
+up to six lives each, it enters a room or picks something up, beside what as many of the untrained
 policy come to; all but the reward read from the console's memory, which agents never see.
 With --restarts half of the episodes begin from saved states on the way of the skill before, as long
 as the guide would lead, and there is no guide.
@@ -39,10 +39,10 @@ def restarted(recipe: Recipe) -> Recipe:
 
 
 def where(library: SkillLibrary) -> dict[str, Any]:
-    """Where the untrained policy goes, in as many games as all skills have, and each skill."""
-    games, skills = library.recipe.evaluation_episodes, range(len(library))
-    untrained, _ = places(library, None, games=games * len(library))
-    played = [places(library, skill, games=games)[0].to_json() for skill in skills]
+    """Where the untrained policy goes, in as many episodes as all skills have, and each skill."""
+    episodes, skills = library.recipe.evaluation_episodes, range(len(library))
+    untrained, _ = places(library, None, episodes=episodes * len(library))
+    played = [places(library, skill, episodes=episodes)[0].to_json() for skill in skills]
     return {"untrained": untrained.to_json(), "places": played}
 
 
@@ -72,8 +72,8 @@ def figures(runs: list[dict[str, Any]], recipe: Recipe) -> dict[str, Any]:
 
 
 def _played(each: dict[str, Any]) -> dict[str, Any]:
-    """Games, those in which a room was entered or something picked up, cells and score."""
-    return {key: each[key] for key in ("games", "rooms", "items", "cells", "score")}
+    """Episodes, those in which a room was entered or something picked up, cells and score."""
+    return {key: each[key] for key in ("episodes", "rooms", "items", "cells", "score")}
 
 
 def _cells(went: list[dict[str, Any]]) -> int:

@@ -26,14 +26,3 @@ def maze_policy() -> SkillPolicy:
     torch.manual_seed(0)
     space = spaces.Box(0, 31, (2,), np.int64)
     return SkillPolicy(space, spaces.Discrete(5), lambda _: 0.0, hidden=(4,))
-
-
-def presser(action: int) -> SkillPolicy:
-    """A policy that does one of Atari's 18 actions, whatever it sees."""
-    torch.manual_seed(0)
-    space = spaces.Box(0, 255, (4, 84, 84), np.uint8)
-    policy = SkillPolicy(space, spaces.Discrete(18), lambda _: 0.0, hidden=(4,))
-    with torch.no_grad():
-        policy.action_net.weight.zero_()
-        policy.action_net.bias.copy_(100 * torch.eye(18)[action])
-    return policy

@@ -149,7 +149,7 @@ def masked(results: dict[str, Any]) -> str:
 
 
 def atari(results: dict[str, Any]) -> str:
-    """What each skill of each seed does in its games, after the untrained policy."""
+    """What each skill of each seed does in its episodes, after the untrained policy."""
     rows = []
     for seed in results["seeds"]:
         rows.append([str(seed["seed"]), "untrained", "", "", "", "", *_went(seed["untrained"])])
@@ -171,10 +171,10 @@ def atari(results: dict[str, Any]) -> str:
 
 
 def _went(player: dict[str, Any]) -> list[str]:
-    """Cells, rooms and things with the games that they were reached in, and the score."""
-    games = player["games"]
+    """Cells, rooms and things with the episodes that they were reached in, and the score."""
+    episodes = player["episodes"]
     found = [
-        ", ".join(f"{name} ({count}/{games})" for name, count in player[key].items())
+        ", ".join(f"{name} ({count}/{episodes})" for name, count in player[key].items())
         for key in ("rooms", "items")
     ]
     return [str(player["cells"]), found[0], found[1] or "nothing", f"{player['score']:g}"]

@@ -225,8 +225,8 @@ class Map(Parsed):
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
-    games: int = 10
-    """Games that each skill plays."""
+    episodes: int = 10
+    """Episodes that each skill plays."""
     seed: int | None = None
     """Seed of the first one's reset; by default another one for each skill of each run."""
 
@@ -234,6 +234,6 @@ class Map(Parsed):
         """Write the map, and print what each skill did."""
         from skillrl.commands.map_places import map_places, table
 
-        path, visited = map_places(self.run, games=self.games, seed=self.seed)
+        path, visited = map_places(self.run, episodes=self.episodes, seed=self.seed)
         print(table(visited))
         print(path)

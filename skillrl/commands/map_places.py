@@ -21,12 +21,14 @@ from skillrl.files import write_json
 from skillrl.report.maps import plot_places
 
 
-def map_places(run: Path, *, games: int = 10, seed: int | None = None) -> tuple[Path, list[Places]]:
+def map_places(
+    run: Path, *, episodes: int = 10, seed: int | None = None
+) -> tuple[Path, list[Places]]:
     """Let the untrained policy and every skill play, and draw where they go.
 
     Args:
         run: the run's folder, which gets ``map.png`` and ``map.json``.
-        games: of each of them.
+        episodes: of each of them.
         seed: see ``places``.
 
     Returns:
@@ -45,7 +47,7 @@ def map_places(run: Path, *, games: int = 10, seed: int | None = None) -> tuple[
     pictures: dict[int, NDArray[np.uint8]] = {}
     players = [None, *range(len(library))]
     for player in track(players, "Playing", console=console, transient=True, disable=hidden):
-        found, seen = places(library, player, games=games, seed=seed)
+        found, seen = places(library, player, episodes=episodes, seed=seed)
         visited.append(found)
         pictures |= {room: picture for room, picture in seen.items() if room not in pictures}
     game = library[0].make_env().unwrapped
@@ -53,11 +55,11 @@ def map_places(run: Path, *, games: int = 10, seed: int | None = None) -> tuple[
     description = {
         "env": library.recipe.env,
         "seed": library.seed,
-        "games": games,
+        "episodes": episodes,
         "played": [each.to_json() for each in visited],
     }
     write_json(run / "map.json", description)
-    title = f"{library.recipe.env}, seed {library.seed}: {games} games each"
+    title = f"{library.recipe.env}, seed {library.seed}: {episodes} episodes each"
     path = run / "map.png"
     plot_places(path, visited, pictures, title=title, origin=known(game.game).origin)
     return path, visited
@@ -68,14 +70,14 @@ def table(visited: list[Places]) -> str:
 
     >>> where = (1, 77, 235, 4), (2, 5, 160, 1)
     >>> print(table([Places(0, 10, where, rooms={1: 10, 2: 1}, items={"key": 9}, score=90.0)]))
-    skill 0, in 10 games: room 1 (10), room 2 (1); picked up: key (9); score 90
+    skill 0, in 10 episodes: room 1 (10), room 2 (1); picked up: key (9); score 90
     """
     return "\n".join(
-        f"{each.player}, in {each.games} games: {_counted(each.rooms, 'room ')}; "
+        f"{each.player}, in {each.episodes} episodes: {_counted(each.rooms, 'room ')}; "
         f"picked up: {_counted(each.items) or 'nothing'}; score {each.score:g}"
         for each in visited
     )
 
 
-def _counted(games: Mapping[Any, int], kind: str = "") -> str:
-    return ", ".join(f"{kind}{name} ({count})" for name, count in games.items())
+def _counted(episodes: Mapping[Any, int], kind: str = "") -> str:
+    return ", ".join(f"{kind}{name} ({count})" for name, count in episodes.items())

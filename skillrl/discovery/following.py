@@ -61,13 +61,11 @@ def episodes(
 ) -> tuple[float, float]:
     """Run one episode in each environment from ordinary resets.
 
-    Where a game goes on after a life lost, the next life belongs to it.
-
     Args:
         env: environments with SAME_STEP autoreset and a learned reward.
         policy: acts in them.
         seed: of the environments.
-        max_steps: of each; what follows does not count.
+        max_steps: of an episode; what follows does not count.
         deterministic: whether the policy acts without noise.
 
     Returns:
@@ -83,7 +81,7 @@ def episodes(
         task_returns += np.where(running, infos["task_reward"], 0.0)
         steps += int(running.sum())
         starts = terminations | truncations
-        running &= ~starts | infos.get("continued", np.False_)
+        running &= ~starts
         if not running.any():
             break
     return float(rewards.sum() / steps), float(task_returns.mean())

@@ -38,18 +38,18 @@ class Frontier:
         self._changes, self._changes_in = nothing, nothing
 
     def see(
-        self, observations: np.ndarray, generation: int, continued: np.ndarray | None = None
+        self, observations: np.ndarray, generation: int, begins: np.ndarray | None = None
     ) -> None:
         """Take note of what the last skill was seen doing.
 
         Args:
             observations: what was seen, ``(n, *shape)``.
             generation: its number.
-            continued: rows of those with which later lives began, ``(lives, steps)``.
+            begins: rows of those with which later lives began, ``(lives, steps)``.
         """
         plain = cells_of(observations, self.channels_last)
-        if continued is not None and generation > 0:
-            self._notice(plain[continued], generation)
+        if begins is not None and generation > 0:
+            self._notice(plain[begins], generation)
         # As they were reached before the change was known, too.
         new = np.setdiff1d(np.concatenate([plain, self._told_apart(plain)]), self._seen)
         self._seen = np.concatenate([self._seen, new])

@@ -312,7 +312,7 @@ class Discovery:
         self.stop_if_asked()
         negatives, explored = followed.visited, None
         if self.frontier is not None:
-            self.frontier.see(negatives, self.generation, followed.continued)
+            self.frontier.see(negatives, self.generation, followed.begins)
         if self.frontier is not None and self.recipe.parent == "frontier":
             explored = gather_positives(envs, self.previous, samples, followed, seed, score)
             self.frontier.reach(explored[0], self.generation)

@@ -23,21 +23,20 @@ CELL = 8
 
 @dataclass(frozen=True)
 class Places:
-    """What a skill, or the untrained policy, did in some games."""
+    """What a skill, or the untrained policy, did in some episodes of a game."""
 
     skill: int | None
     """The skill's number; None for the untrained policy."""
-    games: int
-    """Games that it played, from ordinary resets to their end: a life lost, or all of them where a
-    game goes on after it, or an episode's time limit."""
+    episodes: int
+    """Episodes that it played, from ordinary resets."""
     steps: tuple[tuple[int, int, int, int], ...]
     """Room, x, y, and the steps spent there, of every place that was visited."""
     rooms: dict[int, int]
-    """Of each room that was visited, the games in which it was."""
+    """Of each room that was visited, the episodes in which it was."""
     items: dict[str, int]
-    """Of each thing that was picked up, the games in which it was."""
+    """Of each thing that was picked up, the episodes in which it was."""
     score: float
-    """What a game earned of its own reward, on average."""
+    """What an episode earned of the game's own reward, on average."""
 
     @property
     def player(self) -> str:
@@ -58,8 +57,8 @@ def places(
     library: SkillLibrary,
     skill: int | None,
     *,
-    games: int = 10,
-    steps: int = 3_000,
+    episodes: int = 10,
+    steps: int = 1_000,
     seed: int | None = None,
 ) -> tuple[Places, dict[int, NDArray[np.uint8]]]:
     """Let a skill play, and note where it goes.
@@ -67,8 +66,8 @@ def places(
     Args:
         library: a run in one of the games whose memory is known.
         skill: its number; None for the untrained policy, whose luck is no skill's.
-        games: number of games, as long as the run's environment has it.
-        steps: the most steps of each.
+        episodes: number of episodes.
+        steps: the most steps of an episode.
         seed: of the resets, and of the actions; None for another one for each skill of each run.
 
     Returns:
@@ -98,8 +97,8 @@ def places(
         pictures: dict[int, NDArray[np.uint8]] = {}
         score = 0.0
         with drawn_aside(seed):
-            for number in range(games):
-                observation, _ = env.reset(seed=seed + number)
+            for episode in range(episodes):
+                observation, _ = env.reset(seed=seed + episode)
                 had, state = game.probe().get("inventory", 0), None
                 entered, taken = set(), 0
                 for _ in range(steps):
@@ -107,7 +106,7 @@ def places(
                         observation, state, deterministic=policy.noiseless
                     )
                     observation, reward, terminated, truncated, _ = env.step(action[()])
-                    score += float(reward) / games
+                    score += float(reward) / episodes
                     found = game.probe()
                     visits[found["room"], found["x"], found["y"]] += 1
                     entered.add(found["room"])
@@ -115,15 +114,12 @@ def places(
                     if found["room"] not in pictures:
                         pictures[found["room"]] = np.asarray(env.render())
                     if terminated or truncated:
-                        observation, info = env.reset()
-                        state = None
-                        if not info["continued"]:
-                            break
+                        break
                 rooms.update(entered)
-                # A set: there are several keys, and it is games that are counted.
+                # A set: there are several keys, and it is episodes that are counted.
                 items.update({name for bit, name in enumerate(names) if taken >> bit & 1})
     finally:
         env.close()
     where = tuple(sorted((*place, count) for place, count in visits.items()))
     went = dict(sorted(rooms.items())), dict(sorted(items.items()))
-    return Places(skill, games, where, *went, score), pictures
+    return Places(skill, episodes, where, *went, score), pictures

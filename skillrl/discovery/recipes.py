@@ -103,11 +103,15 @@ MAZE = Recipe(
 )
 
 # The paper's settings where nothing else is said, but for fewer steps of training, which goes on
-# where little is earned, and a bounded archive; episodes end after 500 steps or with a life lost.
+# where little is earned, and a bounded archive; episodes end after 500 steps or with the game.
 MONTEZUMA = Recipe(
     env="skillrl/MontezumaRevenge-v5",
     # With the key that a life got, the next one can open a door.
-    env_kwargs={"max_episode_steps": 500, "continue_game": True},
+    env_kwargs={
+        "max_episode_steps": 500,
+        "terminal_on_life_loss": False,
+        "skip_deaths": True,
+    },
     steps_per_skill=150_000,
     extension=75_000,
     extensions=4,

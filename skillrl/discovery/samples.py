@@ -20,9 +20,8 @@ from skillrl.envs.wrapping import TransparentVectorWrapper
 _ENOUGH = 0.01
 # A reward cannot be fitted to fewer.
 _FEWEST = 2
-# Steps with which a life begins that goes on with a game. Its first observations are dark: of the
-# pictures in them, those from before it are black.
-_BEGIN = range(4, 24)
+# Steps with which a later life begins, from where observations show nothing from before it.
+_BEGIN = range(3, 23)
 
 # Rewards ``(batch,)`` of observations ``(batch, *shape)``, as shares of the target.
 Score = Callable[[np.ndarray], np.ndarray]
@@ -61,9 +60,9 @@ class Followed(NamedTuple):
 
     visited: np.ndarray
     """All observations, ``(n, *shape)``; none where they were not kept."""
-    continued: np.ndarray
-    """Rows, of all observations, with which each life began that went on with a game, ``(lives,
-    20)``."""
+    begins: np.ndarray
+    """Rows, of all observations, with which each life but the first of a game began, ``(lives,
+    20)``; none where infos do not tell ``"lives"``."""
     lasts: int
     """Steps that the longest tenth of the episodes reach, those not over yet included."""
     moments: tuple[Moment, ...]
@@ -97,7 +96,7 @@ def gather_negatives(
         keep: whether to return the observations on the way.
         until: the step to end with, for the moment that it leads to alone; None for all steps.
     """
-    observations, _ = env.reset(seed=seed)
+    observations, infos = env.reset(seed=seed)
     half = env.num_envs // 2 if policy.noiseless else env.num_envs
     noisy, noiseless = follow(policy), follow(policy, deterministic=True)
 
@@ -115,18 +114,19 @@ def gather_negatives(
     visited[:1] = observations
     starts, earned = np.ones(env.num_envs, bool), np.zeros(env.num_envs)
     lengths, ended, moments = np.zeros(env.num_envs, np.int64), [], []
-    continues, last_rows = np.zeros(env.num_envs, bool), []
+    lives, ages, last_rows = _lives(env, infos), np.full(env.num_envs, np.inf), []
     for step in range(steps):
         observations, _, terminations, truncations, infos = env.step(act(observations, starts))
         starts = terminations | truncations
         seen = _final_observations(observations, infos)
         visited[step + 1 : step + 2] = seen
         lengths += 1
-        begun = np.flatnonzero(continues & (lengths == _BEGIN[-1]))
-        last_rows.append((step + 1) * env.num_envs + begun)
         ended.append(lengths[starts])
         lengths[starts] = 0
-        continues = np.where(starts, infos.get("continued", np.False_), continues)
+        lost, lives = _lives(env, infos) < lives, _lives(env, infos)
+        ages = np.select([starts, lost], [np.inf, 0], ages + 1)
+        begun = np.flatnonzero(ages == _BEGIN[-1])
+        last_rows.append((step + 1) * env.num_envs + begun)
         if score is not None:
             earned = np.where(starts, 0.0, earned + score(seen))
         if step + 1 in moments_at:
@@ -136,8 +136,8 @@ def gather_negatives(
     lasts = int(np.quantile(np.concatenate([*ended, lengths]), 0.9))
     visited = visited.reshape(-1, *observations.shape[1:])
     before = (np.array(_BEGIN) - _BEGIN[-1]) * env.num_envs
-    continued = np.concatenate(last_rows)[:, None] + before
-    return Followed(visited, continued, lasts, tuple(moments))
+    begins = np.concatenate(last_rows)[:, None] + before
+    return Followed(visited, begins, lasts, tuple(moments))
 
 
 def gather_positives(
@@ -156,7 +156,7 @@ def gather_positives(
     alone whose episodes have earned ``recipe.earned``, whenever that was; otherwise after following
     the policy anew. What was reached counts once its episode has earned as much. Where less than a
     hundredth has, the best hundredth will do, of either. The last ``recipe.before_end``
-    observations before an episode terminates do not count.
+    observations before an episode terminates, or a life is lost, do not count.
 
     Args:
         env: environments in which the policy was followed.
@@ -185,19 +185,20 @@ def gather_positives(
         act = explore(policy, recipe, env.single_action_space, moment.memory)
         observations, earned = moment.observations, moment.earned
         alive, starts = np.ones(env.num_envs, bool), moment.starts
-        terminated_at, steps = np.full(env.num_envs, np.inf), []
-        for step in range(recipe.positive_steps):
-            observations, _, terminations, truncations, _ = env.step(act(observations, starts))
+        lives, losses, steps = np.zeros(env.num_envs), [], []
+        for _ in range(recipe.positive_steps):
+            observations, _, terminations, truncations, infos = env.step(act(observations, starts))
             starts = terminations | truncations
-            terminated_at[alive & terminations] = step
+            losses.append(alive & (terminations | (_lives(env, infos) < lives)))
+            lives = _lives(env, infos)
             alive &= ~starts
             if score is not None:
                 earned = earned + score(observations)
             reached.append(observations[alive])
             explorations.append(repeat * env.num_envs + np.flatnonzero(alive))
             earnings.append(earned[alive])
-            steps.append((step, alive.copy()))
-        left += [terminated_at[each] - step for step, each in steps]
+            steps.append(alive.copy())
+        left += [until[each] for until, each in zip(_until(losses), steps, strict=True)]
     points, numbers, had, until_end = map(np.concatenate, (reached, explorations, earnings, left))
     del reached  # of images, as much memory as the samples themselves
     count = until_end > recipe.before_end
@@ -230,6 +231,20 @@ def gather_states(
             saved.append(env.get_state())  # type: ignore[attr-defined]
     saved = saved or [env.get_state()]  # type: ignore[attr-defined]
     return {name: np.concatenate([state[name] for state in saved]) for name in saved[0]}
+
+
+def _lives(env: Envs, infos: dict[str, Any]) -> np.ndarray:
+    """Lives left, where the environments tell them, ``(num_envs,)``."""
+    return np.asarray(infos.get("lives", np.zeros(env.num_envs)))
+
+
+def _until(losses: list[np.ndarray]) -> list[np.ndarray]:
+    """For each step the number of steps until the next loss, infinite where none comes."""
+    until, left = [], np.full(losses[0].shape, np.inf)
+    for lost in reversed(losses):
+        until.append(left)
+        left = np.where(lost, 1, left + 1)
+    return until[::-1]
 
 
 def _moments(recipe: SampleRecipe, limit: int | None) -> tuple[list[int], int]:

@@ -102,8 +102,8 @@ class SampleRecipe(_Checked):
     out from the way there; where too few earn as much, what the best hundredth has earned will do.
     0 lets all count."""
     before_end: int = _at_least(0, 0)
-    """Observations before an exploration's episode terminates that do not count: in a game, a fall
-    is lost before it has ended."""
+    """Observations before an exploration's episode terminates, or a life is lost, that do not
+    count: in a game, a fall is lost before it has ended."""
     exploration: Literal["scaled-noise", "parameter-noise", "uniform"] = "scaled-noise"
     """How positives are explored. "scaled-noise": with the policy's own noise, shifted until its
     largest standard deviation is `exploration_std`, as in the paper. "parameter-noise": in each

@@ -43,7 +43,7 @@ def plot_places(
     FigureCanvasAgg(figure)
     axes = np.atleast_1d(figure.subplots(rows, columns)).flatten()
     for axis, (each, room, count) in zip(axes, panels, strict=False):
-        heading = f"{each.player}, room {room} ({count} of {each.games})"
+        heading = f"{each.player}, room {room} ({count} of {each.episodes})"
         axis.set_title(heading, fontsize="small")
         points = np.array([place for place in each.steps if place[0] == room])
         across, down, steps = points[:, 1], points[:, 2], points[:, 3]

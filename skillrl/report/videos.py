@@ -152,8 +152,7 @@ def watch(
         predict: the agent's; a recurrent agent is given its state back.
         label: to be written above the pictures.
         steps: the most steps to take, at least 1; None for an episode of at most ``STEPS``, and of
-            longer ones ``SECONDS`` of the environment's time. The episode may end earlier, and so
-            may a game that goes on after a life lost.
+            longer ones ``SECONDS`` of the environment's time. The episode may end earlier.
         seed: of the reset.
         deterministic: whether the agent acts without noise.
 
@@ -168,12 +167,11 @@ def watch(
         pictures = [_first_picture(env)]
         rewards: list[float | None] = [None]
         state = None
-        ended = True
         for step in range(1, (_steps(env, rate) if steps is None else steps) + 1):
             action, state = predict(
                 observation,
                 state=state,
-                episode_start=np.array([ended]),
+                episode_start=np.array([step == 1]),
                 deterministic=deterministic,
             )
             # The index makes a NumPy integer of a discrete action, and leaves others as they are.
@@ -183,9 +181,7 @@ def watch(
                 pictures.append(_picture(env))
                 rewards.append(float(reward))
             if ended:
-                observation, info = env.reset()
-                if not info.get("continued"):
-                    break
+                break
     finally:
         env.close()
     label = [(label, _TEXT)] if isinstance(label, str) else label

@@ -18,7 +18,7 @@ from skillrl.envs import RestartVectorWrapper
 from skillrl.envs.atari.processes import ProcessGames
 from skillrl.envs.atari.threads import ThreadGames
 
-GUIDED = small("montezuma", env_kwargs={"max_episode_steps": 30, "continue_game": False})
+GUIDED = small("montezuma", env_kwargs={"max_episode_steps": 30})
 GUIDED = dataclasses.replace(
     GUIDED,
     steps_per_skill=3 * 4 * 16,
@@ -30,7 +30,7 @@ GUIDED = dataclasses.replace(
 )
 RESTARTED = dataclasses.replace(
     GUIDED,
-    env_kwargs={"max_episode_steps": 30, "continue_game": True},
+    env_kwargs={**GUIDED.env_kwargs, "terminal_on_life_loss": False, "skip_deaths": True},
     guide=dataclasses.replace(GUIDED.guide, max_steps=0),
     restarts=RestartRecipe(share=0.5, until=1.0),
 )
@@ -61,9 +61,7 @@ def test_a_game_is_played_in_threads_unless_episodes_restart_or_go_on(
     assert begun == []
 
     games.clear()
-    goes_on = dataclasses.replace(
-        GUIDED, generations=1, env_kwargs={**GUIDED.env_kwargs, "continue_game": True}
-    )
+    goes_on = dataclasses.replace(GUIDED, generations=1, env_kwargs=RESTARTED.env_kwargs)
     discover(goes_on, tmp_path / "goes-on", num_threads=1)
     assert [type(each) for each in games] == [ProcessGames] * 3
     assert begun == []

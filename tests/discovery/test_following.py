@@ -7,9 +7,8 @@ from gymnasium.vector import SyncVectorEnv
 
 from skillrl.discovery.following import episode_limit, episodes, follow
 from skillrl.envs import NeuralRewardVectorWrapper
-from skillrl.envs.atari import AtariEnv, AtariVectorEnv
 from skillrl.errors import InvalidValueError
-from walkers import presser, walker
+from walkers import walker
 
 MakeLines = Callable[..., SyncVectorEnv]
 
@@ -35,36 +34,6 @@ def test_an_evaluation_counts_the_first_episode_only(lines: MakeLines) -> None:
     mean_reward, task_return = episodes(env, walker(0.0), 28, max_steps=99, deterministic=True)
     assert mean_reward == pytest.approx((1 + 2 + 3 + 4 + 5 + 6 + 1) / 7)
     assert task_return == pytest.approx((6 + 1) / 2)
-
-
-@pytest.mark.parametrize("continue_game", [True, False])
-def test_an_evaluation_goes_on_with_the_game_after_a_life_lost(continue_game: bool) -> None:
-    right = 3  # off the ledge
-    lengths = []
-    for seed in (0, 1):
-        env, steps = AtariEnv("montezuma_revenge", continue_game=continue_game), 0
-        env.reset(seed=seed)
-        continued = True
-        while continued:
-            steps += 1
-            if env.step(np.int64(right))[2]:
-                continued = env.reset()[1]["continued"]
-        lengths.append(steps)
-    games = AtariVectorEnv(
-        "montezuma_revenge", 2, autoreset_mode="SameStep", continue_game=continue_game
-    )
-    seen: list[int] = []
-
-    def reward(observations: np.ndarray) -> np.ndarray:
-        seen.append(len(observations))
-        return np.array([1.0, 3.0])
-
-    envs = NeuralRewardVectorWrapper(games, reward)
-    mean_reward, _ = episodes(envs, presser(right), 0, max_steps=999, deterministic=True)
-    assert len(seen) >= max(lengths)
-    assert mean_reward == pytest.approx((lengths[0] + 3 * lengths[1]) / sum(lengths))
-    assert (min(lengths) > 50) == continue_game
-    envs.close()
 
 
 def test_an_episode_without_an_end_is_evaluated_for_its_first_steps(lines: MakeLines) -> None:

@@ -40,26 +40,49 @@ def test_negatives_hold_what_an_episode_ended_with(lines: MakeLines) -> None:
 
 
 class Lives(TransparentVectorWrapper):
-    """Environments in which a game goes on after an episode: always, never, after the first."""
+    """Environments that lose a life every so many steps of an episode."""
 
-    begun = 0
+    def __init__(self, env: Any, *every: int) -> None:
+        super().__init__(env)
+        self.every, self.age = np.array(every), np.zeros(len(every), int)
+
+    def reset(self, **kwargs: Any) -> Any:
+        """Reset the environments."""
+        observations, infos = self.env.reset(**kwargs)
+        self.age[:] = 0
+        return observations, self._told(infos)
 
     def step(self, actions: Any) -> Any:
-        """Step the environments, whose episodes end together."""
+        """Step the environments."""
         *outcome, infos = self.env.step(actions)
-        self.begun += outcome[3].all()
-        return (*outcome, {**infos, "continued": np.array([True, False, self.begun == 1])})
+        self.age = np.where(outcome[2] | outcome[3], 0, self.age + 1)
+        return (*outcome, self._told(infos))
+
+    def _told(self, infos: dict[str, Any]) -> dict[str, Any]:
+        return {**infos, "lives": 6 - self.age // self.every}
 
 
 def test_it_is_told_where_later_lives_begin(lines: MakeLines) -> None:
     recipe = dataclasses.replace(RECIPE, num_envs=3, negative_steps=85)
-    env = Lives(lines(3, limit=23))
+    env = Lives(lines(3, limit=60), 25, 22, 99)
     followed = gather_negatives(env, walker(1.0), recipe, seed=20)
-    # Lives of 23 steps began at steps 23, 46 and 69, the last of which is not old enough.
-    begins = followed.visited[followed.continued]
-    assert begins[..., 1].tolist() == [[*range(4, 24)]] * 3
-    assert (begins[..., 0] - begins[..., 1]).round().tolist() == [[0] * 20, [2] * 20, [0] * 20]
-    assert (followed.continued[:, 0] // 3).tolist() == [23 + 4, 23 + 4, 46 + 4]
+    # Lives of 25 steps began at steps 25, 50 and, of the next episode, 85; others were too short,
+    # until their episode ended, or the only ones.
+    begins = followed.visited[followed.begins]
+    assert begins[..., 1].tolist() == [[*range(25 + 3, 25 + 23)]]
+    assert (begins[..., 0] - begins[..., 1]).round().tolist() == [[0] * 20]
+    assert (followed.begins[:, 0] // 3).tolist() == [25 + 3]
+
+
+def test_the_way_to_a_life_lost_does_not_count(lines: MakeLines) -> None:
+    recipe = dataclasses.replace(RECIPE, num_envs=2, positive_steps=9, before_end=2)
+    env = Lives(lines(2, limit=99), 8, 99)
+    followed = gather_negatives(env, walker(1.0), recipe, seed=20)
+    positives, explorations = gather_positives(env, walker(1.0), recipe, followed, seed=20)
+    # Of steps 4 to 12 the life is lost in the eighth.
+    first = positives[explorations == 0][:, 1]
+    assert first.tolist() == [4, 5, *range(8, 13)]
+    assert positives[explorations == 1][:, 1].tolist() == [*range(4, 13)]
 
 
 def test_half_of_the_negatives_are_without_noise(lines: MakeLines) -> None:

@@ -35,24 +35,21 @@ class Counter(gym.Env[np.ndarray, np.int64]):
         self,
         size: tuple[int, int] = (200, 100),
         length: int = 10,
-        lives: int = 1,
         fps: float | None = None,
         render_mode: str | None = None,
     ) -> None:
         self.render_mode, self.size, self.length = render_mode, size, length
-        self.lives, self.lost = lives, 0
         if fps is not None:
             self.metadata = {**self.metadata, "render_fps": fps}
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, Any]:
         super().reset(seed=seed)
         self.count = 0
-        return np.zeros(1, np.float32), {"continued": 0 < self.lost < self.lives}
+        return np.zeros(1, np.float32), {}
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         self.count += int(action)
         observation = np.full(1, self.count, np.float32)
-        self.lost += self.count == self.length
         return observation, 0.0, self.count == self.length, False, {}
 
     def render(self) -> np.ndarray:
@@ -135,12 +132,6 @@ def test_an_episode_of_few_steps_is_shown_to_its_end(tmp_path: Path) -> None:
     # 20 seconds of it.
     skill = make_skill(tmp_path / "0", "Limited-v0", fps=2, length=100)
     assert len(record(skill)) == 41
-
-
-def test_a_game_that_goes_on_is_shown_over_its_lives(tmp_path: Path) -> None:
-    recording = record(make_skill(tmp_path / "0", length=4, lives=3))
-    seen = [grey(recording.picture(index)) for index in range(len(recording))]
-    np.testing.assert_allclose(seen, [0, *[10, 20, 30, 40] * 3], atol=2)
 
 
 def test_fast_environments_are_drawn_at_every_few_steps(tmp_path: Path) -> None:

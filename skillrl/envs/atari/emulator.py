@@ -46,11 +46,11 @@ class Emulator:
         repeat_action_probability: how likely a frame repeats the action of the frame before
             ("sticky actions").
         terminal_on_life_loss: whether a life lost ends the episode.
-        continue_game: whether the game goes on in the episode after a life lost.
+        skip_deaths: whether the step that loses a life leads at once to where the next life begins.
         noop_max: an episode begins after fewer than so many frames without an action.
 
     Raises:
-        InvalidValueError: if games are to go on after a life lost that does not end the episode.
+        InvalidValueError: if ``skip_deaths`` is asked for where a life lost ends the episode.
 
     Attributes:
         actions: ALE's actions that do something in this game.
@@ -62,17 +62,13 @@ class Emulator:
         *,
         repeat_action_probability: float = 0.0,
         terminal_on_life_loss: bool = True,
-        continue_game: bool = False,
+        skip_deaths: bool = False,
         noop_max: int = NOOP_MAX,
     ) -> None:
         self._rom = rom_path(game)
-        check_lives(terminal_on_life_loss, continue_game)
+        check_lives(terminal_on_life_loss, skip_deaths)
         self._terminal_on_life_loss = terminal_on_life_loss
-        self._continue_game = continue_game
-        self._respawn_frames = known(game).respawn_frames
-        # Whether the last step lost a life, but not the game, and whether the game went on with the
-        # present episode.
-        self._life_lost, self._continued = False, False
+        self._skipped_frames = known(game).respawn_frames if skip_deaths else 0
         self._noop_max = noop_max
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self._ale = ale_py.ALEInterface()
@@ -85,27 +81,22 @@ class Emulator:
         self._before = np.zeros_like(self._screen)
 
     def reset(self, seed: int | None = None, noops: int | None = None) -> None:
-        """Begin a new game; without a seed, after a life lost, go on where games are to.
+        """Begin a new game.
 
         Args:
             seed: from 0 to 2³¹ − 1; None to go on with the present random numbers.
             noops: frames without an action at the begin; None to draw their number.
         """
-        self._continued = self._continue_game and self._life_lost and seed is None
-        self._life_lost = False
         if seed is not None:
             self._random = np.random.RandomState(seed)
             self._ale.setInt("random_seed", int(seed))
             self._ale.loadROM(self._rom)
-        if not self._continued:
-            self._ale.reset_game()
+        self._ale.reset_game()
         drawn = self._draw()
-        frames = drawn if noops is None else noops
-        for _ in range(frames + self._respawn_frames * self._continued):
+        for _ in range(drawn if noops is None else noops):
             self._ale.act(ale_py.Action.NOOP)
             if self._ale.game_over():
                 self._ale.reset_game()
-                self._continued = False
         self._ale.getScreenGrayscale(self._screen)
         self._before[:] = 0
 
@@ -134,10 +125,16 @@ class Emulator:
         reward, lives = 0, self._ale.lives()
         for left in reversed(range(FRAME_SKIP)):
             reward += self._ale.act(self.actions[action])
-            over = self._ale.game_over()
-            self._life_lost = not over and 0 < self._ale.lives() < lives
-            if over or (self._terminal_on_life_loss and self._life_lost):
+            life_lost = 0 < self._ale.lives() < lives
+            if self._ale.game_over() or (self._terminal_on_life_loss and life_lost):
                 ended = True
+                break
+            if life_lost and self._skipped_frames:
+                skipped = range(self._skipped_frames)
+                reward += sum(self._ale.act(ale_py.Action.NOOP) for _ in skipped)
+                ended = self._ale.game_over()
+                self._ale.getScreenGrayscale(self._screen)
+                self._before[:] = 0
                 break
             if left == 1:
                 self._ale.getScreenGrayscale(self._before)
@@ -153,11 +150,10 @@ class Emulator:
         return shrink(self._screen)
 
     def info(self) -> dict[str, int]:
-        """Lives, frames since the game began, and whether the game went on with this episode."""
+        """Lives, and frames since the game began."""
         return {
             "lives": self._ale.lives(),
             "episode_frame_number": self._ale.getEpisodeFrameNumber(),
-            "continued": self._continued,
         }
 
     def screen(self) -> NDArray[np.uint8]:
@@ -181,7 +177,6 @@ class Emulator:
             "console": saved,
             "screen": self._screen.copy(),
             "random": np.append(key, np.uint32(position)).astype(np.uint32),
-            "lives_lost": np.array([self._life_lost, self._continued]),
         }
 
     def set_state(self, state: State) -> None:
@@ -189,21 +184,20 @@ class Emulator:
         self._ale.restoreSystemState(ale_py.ALEState(state["console"].tobytes()))
         self._screen[:] = state["screen"]
         self._before[:] = 0  # of what the screen already holds
-        self._life_lost, self._continued = state["lives_lost"].tolist()
         *key, position = state["random"]
         self._random.set_state(("MT19937", np.array(key, np.uint32), int(position), 0, 0.0))
 
 
-def check_lives(terminal_on_life_loss: bool, continue_game: bool) -> None:
-    """Refuse games that are to go on after a life lost that does not end the episode.
+def check_lives(terminal_on_life_loss: bool, skip_deaths: bool) -> None:
+    """Refuse to skip deaths that end episodes.
 
     Raises:
-        InvalidValueError: if they are.
+        InvalidValueError: if they are to be skipped.
     """
-    if continue_game and not terminal_on_life_loss:
+    if skip_deaths and terminal_on_life_loss:
         raise InvalidValueError(
-            "continue_game=True: a game goes on in the next episode where a life lost ends the one "
-            "before; leave terminal_on_life_loss=True, or continue_game=False."
+            "skip_deaths=True: where a life lost ends the episode, nothing follows it that could "
+            "be skipped. Give terminal_on_life_loss=False, too."
         )
 
 

@@ -30,9 +30,10 @@ class AtariEnv(gym.Env[NDArray[np.uint8], np.int64]):
         repeat_action_probability: how likely a frame repeats the action of the frame before
             ("sticky actions").
         terminal_on_life_loss: whether a life lost ends the episode, and with it the game.
-        continue_game: whether, after a life lost, the next ``reset()`` without a seed goes on with
-            the game instead, with what was picked up, until no life is left, as Stable-Baselines3
-            and EnvPool do it. The info ``"continued"`` tells such episodes.
+        skip_deaths: whether, where a life lost does not end the episode, the step that loses it
+            leads at once to where the next life begins: without the frames in between, in which
+            nothing can be done, of the games of which their number is known
+            (:data:`skillrl.envs.atari.games.KNOWN`).
         noop_max: an episode begins after fewer than so many frames without an action, a random
             number; 1 for none.
         hide_status: whether the rows that show score, time and lives are black, where they are
@@ -41,7 +42,7 @@ class AtariEnv(gym.Env[NDArray[np.uint8], np.int64]):
 
     Raises:
         InvalidValueError: for an unknown game or render mode, a seed or an action out of range, or
-            a game that is to go on after a life lost that does not end the episode.
+            deaths that are to be skipped where they end the episode.
 
     >>> env = AtariEnv("montezuma_revenge")
     >>> observation, info = env.reset(seed=0)
@@ -60,7 +61,7 @@ class AtariEnv(gym.Env[NDArray[np.uint8], np.int64]):
         *,
         repeat_action_probability: float = 0.0,
         terminal_on_life_loss: bool = True,
-        continue_game: bool = False,
+        skip_deaths: bool = False,
         noop_max: int = NOOP_MAX,
         hide_status: bool = True,
         render_mode: str | None = None,
@@ -77,7 +78,7 @@ class AtariEnv(gym.Env[NDArray[np.uint8], np.int64]):
                 "repeat_action_probability", repeat_action_probability
             ),
             terminal_on_life_loss=terminal_on_life_loss,
-            continue_game=continue_game,
+            skip_deaths=skip_deaths,
             noop_max=arguments.positive_int("noop_max", noop_max),
         )
         self.observation_space = observation_space()
@@ -87,7 +88,7 @@ class AtariEnv(gym.Env[NDArray[np.uint8], np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        """Begin a new game, or go on with one; see ``continue_game``.
+        """Begin a new game.
 
         Args:
             seed: from 0 to 2³¹ − 1.

@@ -35,7 +35,7 @@ class ProcessGames:
         num_processes: number of processes.
         repeat_action_probability: see :class:`~skillrl.envs.atari.AtariEnv`, as are the others.
         terminal_on_life_loss: whether a life lost ends the episode.
-        continue_game: whether the game goes on in the next episode.
+        skip_deaths: whether the step that loses a life leads at once to the next one.
         noop_max: an episode begins after fewer than so many frames without an action.
     """
 
@@ -47,7 +47,7 @@ class ProcessGames:
         *,
         repeat_action_probability: float,
         terminal_on_life_loss: bool,
-        continue_game: bool = False,
+        skip_deaths: bool = False,
         noop_max: int,
     ) -> None:
         rom_path(game)  # raises what a user understands
@@ -55,7 +55,7 @@ class ProcessGames:
             "game": game,
             "repeat_action_probability": repeat_action_probability,
             "terminal_on_life_loss": terminal_on_life_loss,
-            "continue_game": continue_game,
+            "skip_deaths": skip_deaths,
             "noop_max": noop_max,
         }
         self._shares = np.array_split(np.arange(num_envs), num_processes)

@@ -15,7 +15,7 @@ from skillrl.errors import InvalidValueError
 
 @dataclass(frozen=True)
 class Replay:
-    """T actions of an episode, or of several where the game went on after a life lost.
+    """An episode of T actions.
 
     Attributes:
         frames: the console's pictures in colour, uint8 of shape (T + 1, height, width, 3).
@@ -45,34 +45,26 @@ def replay(
 
     Args:
         game: ALE's name, such as ``"montezuma_revenge"``.
-        actions: the actions of one episode, or, with ``continue_game``, of one after the other.
+        actions: the actions of one episode.
         seed: what the environment was seeded with.
         noops: of a later episode than the first after seeding, the
-            ``"episode_frame_number"`` in the infos of its first observation. With
-            ``continue_game``, whose lives all draw their own, actions are replayed from the first
-            on.
+            ``"episode_frame_number"`` in the infos of its first observation.
         **settings: of :class:`AtariEnv`, where they were not its defaults.
 
     Raises:
-        InvalidValueError: if the episode ends before the actions do, or with ``noops`` where the
-            game goes on.
+        InvalidValueError: if the episode ends before the actions do.
 
     >>> again = replay("montezuma_revenge", [0, 0, 0], seed=0)
     >>> again.frames.shape, again.probe["room"].tolist()
     ((4, 210, 160, 3), [1, 1, 1, 1])
     """
-    if noops is not None and settings.get("continue_game"):
-        raise InvalidValueError(
-            f"noops={noops} is of one episode, but with continue_game each life begins with its "
-            "own. Replay the actions from the first episode after seeding on, without noops."
-        )
     actions = list(actions)
     env = AtariEnv(game, render_mode="rgb_array", **settings)
     observation, _ = env.reset(seed=seed, options=None if noops is None else {"noops": noops})
     frames, observations, rewards, probes = [env.render()], [observation], [], [env.probe()]
     terminated = False
     for taken, action in enumerate(actions):
-        if terminated and not env.reset()[1]["continued"]:
+        if terminated:
             raise InvalidValueError(
                 f"The episode ends after {taken} of the {len(actions)} actions: they were recorded "
                 "with another seed, number of no-ops, or settings."

@@ -73,7 +73,7 @@ class ThreadGames:
         options = None if mask.all() else {"reset_mask": mask}
         observations, infos = self._envs.reset(seed=np.array(chosen), options=options)
         self._terminated = self._terminated & ~mask
-        return observations, self._told(infos)
+        return observations, {key: infos[key] for key in _KEYS}
 
     def step(self, actions: Array, resets: Array) -> tuple[Array, Array, Array, dict[str, Array]]:
         """Step games, or begin new episodes where ``resets`` is true.
@@ -85,14 +85,10 @@ class ThreadGames:
         # Where episodes had terminated, ALE has begun new ones; where they were truncated, not.
         truncated = resets & ~self._terminated
         self._terminated = terminations & ~resets
-        infos = self._told(infos)
+        infos = {key: infos[key] for key in _KEYS}
         if truncated.any():
             observations, infos = self.reset(truncated, [None] * len(resets))
         return observations, np.where(resets, 0.0, rewards), self._terminated.copy(), infos
-
-    def _told(self, infos: dict[str, Array]) -> dict[str, Array]:
-        # Here no game goes on with another episode.
-        return {**{key: infos[key] for key in _KEYS}, "continued": np.zeros_like(self._terminated)}
 
     def close(self) -> None:
         """End the threads."""

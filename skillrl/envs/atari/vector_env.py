@@ -32,7 +32,7 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
     """Copies of one of Atari's games, stepped together.
 
     They run in threads, in ALE's own :class:`ale_py.AtariVectorEnv`, which keeps their states to
-    itself; or, with ``saves_states`` or ``continue_game``, in processes that each step their share,
+    itself; or, with ``saves_states`` or ``skip_deaths``, in processes that each step their share,
     and then there are ``get_state`` and ``set_state``. Both return what a
     ``gymnasium.vector.SyncVectorEnv`` of :class:`AtariEnv` returns, to the last bit.
 
@@ -49,8 +49,8 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         saves_states: whether there are ``get_state`` and ``set_state``.
         repeat_action_probability: see :class:`AtariEnv`, as are those that follow.
         terminal_on_life_loss: whether a life lost ends the episode, and with it the game.
-        continue_game: whether the game goes on in the next episode instead; then the games run in
-            processes, because ALE's own environment can only begin new ones.
+        skip_deaths: whether the step that loses a life leads at once to the next one; then the
+            games run in processes, because ALE's own environment shows what is in between.
         noop_max: an episode begins after fewer than so many frames without an action.
         hide_status: whether the rows that show score, time and lives are black.
 
@@ -76,7 +76,7 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         saves_states: bool = False,
         repeat_action_probability: float = 0.0,
         terminal_on_life_loss: bool = True,
-        continue_game: bool = False,
+        skip_deaths: bool = False,
         noop_max: int = NOOP_MAX,
         hide_status: bool = True,
     ) -> None:
@@ -85,10 +85,10 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         self.max_episode_steps = arguments.episode_limit(max_episode_steps, MAX_EPISODE_STEPS)
         self.game = game
         self._hidden = hidden_rows(game, hide_status)
-        check_lives(terminal_on_life_loss, continue_game)
+        check_lives(terminal_on_life_loss, skip_deaths)
         kind: Callable[..., ProcessGames | ThreadGames] = ThreadGames
-        if saves_states or continue_game:
-            kind = partial(ProcessGames, continue_game=continue_game)
+        if saves_states or skip_deaths:
+            kind = partial(ProcessGames, skip_deaths=skip_deaths)
         self._games = kind(
             game,
             self.num_envs,
@@ -171,8 +171,7 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
 
         Returns:
             Observations ``(num_envs, 4, 84, 84)`` of type uint8; rewards, terminations and
-            truncations ``(num_envs,)``; infos: lives, frames since the game began, and
-            whether the game went on with this episode.
+            truncations ``(num_envs,)``; infos: lives and frames since the game began.
 
         Raises:
             InvalidValueError: if the actions do not fit.
@@ -239,7 +238,7 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         """Everything needed to go on exactly, in arrays with a row for each environment.
 
         Rows may be picked, and given to ``set_state`` of any environment of the same game: some
-        80 kB each. Only with ``saves_states`` or ``continue_game``.
+        80 kB each. Only with ``saves_states`` or ``skip_deaths``.
         """
         self._needs_states("get_state")
         return self._get_state
@@ -250,7 +249,7 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
 
         ``state`` is what ``get_state`` returned, or some rows of all its arrays; ``where`` says
         which environments to set, one for each row: a mask ``(num_envs,)`` of type bool, or
-        indices; None for all. Only with ``saves_states`` or ``continue_game``.
+        indices; None for all. Only with ``saves_states`` or ``skip_deaths``.
         """
         self._needs_states("set_state")
         return self._set_state

@@ -68,55 +68,6 @@ def test_a_life_lost_ends_the_episode_only_where_asked() -> None:
     assert ends == {True: True, False: False}
 
 
-def test_a_game_goes_on_after_a_life_lost_until_it_is_over() -> None:
-    env = AtariEnv("montezuma_revenge", continue_game=True)
-    off_the_ledge = np.int64(3)
-
-    def lose_a_life() -> tuple[np.ndarray, bool]:
-        for _ in range(200):
-            observation, _, terminated, _, _ = env.step(off_the_ledge)
-            if terminated:
-                return observation, env._emulator._ale.game_over()
-        raise AssertionError
-
-    _, info = env.reset(seed=0)
-    assert not info["continued"]
-    for lives in (5, 4, 3, 2, 1):
-        last, over = lose_a_life()
-        observation, info = env.reset()
-        assert (info["lives"], info["continued"], over) == (lives, True, False)
-        assert env.probe()["lives"] == lives - 1
-        # As a new game begins: where it did, and that alone is seen.
-        assert (env.probe()["x"], env.probe()["y"]) == (77, 235)
-        assert not observation[:-1].any()
-        assert not np.array_equal(observation[-1], last[-1])
-        x = env.probe()["x"]
-        for _ in range(4):
-            env.step(off_the_ledge)
-        assert env.probe()["x"] > x
-    assert lose_a_life()[1]
-    _, info = env.reset()
-    assert (info["lives"], info["continued"]) == (6, False)
-    lose_a_life()
-    _, info = env.reset(seed=3)
-    assert (info["lives"], info["continued"]) == (6, False)
-    env.step(off_the_ledge)
-    assert env.reset()[1]["lives"] == 6, "in the middle of a life, a new game begins"
-
-
-def test_what_was_picked_up_is_kept_for_the_next_life() -> None:
-    for continue_game in (True, False):
-        env = AtariEnv("montezuma_revenge", continue_game=continue_game)
-        env.reset(seed=0)
-        # The key, written into a console's memory.
-        env._emulator._ale.setRAM(known("montezuma_revenge").memory["inventory"], 2)
-        terminated = False
-        while not terminated:
-            terminated = env.step(np.int64(3))[2]
-        env.reset()
-        assert env.probe()["inventory"] == (2 if continue_game else 0)
-
-
 def test_registered_for_every_game_with_ales_limit() -> None:
     env = make_single("skillrl/Freeway-v5", render_mode="rgb_array", max_episode_steps=2)
     observation, _ = env.reset(seed=0)
@@ -132,10 +83,7 @@ def test_what_cannot_be_used_is_named() -> None:
         ({"repeat_action_probability": 2.0}, "repeat_action_probability=2.0: give a probability"),
         ({"repeat_action_probability": -1.0}, "repeat_action_probability=-1.0"),
         ({"noop_max": 0}, "noop_max=0: give a whole number, at least 1"),
-        (
-            {"terminal_on_life_loss": False, "continue_game": True},
-            "continue_game=True: a game goes on",
-        ),
+        ({"skip_deaths": True}, "skip_deaths=True: where a life lost ends the episode"),
     ):
         with pytest.raises(InvalidValueError, match=message):
             AtariEnv("pong", **changes)
@@ -152,3 +100,44 @@ def test_what_cannot_be_used_is_named() -> None:
     env.reset(seed=0)
     with pytest.raises(InvalidValueError, match="integer in 0 … 5, not 6"):
         env.step(np.int64(6))
+
+
+def test_skipped_deaths_lead_to_the_next_life_with_what_was_picked_up() -> None:
+    env = AtariEnv("montezuma_revenge", terminal_on_life_loss=False, skip_deaths=True)
+    off_the_ledge = np.int64(3)
+    _, info = env.reset(seed=0)
+    # The key, written into a console's memory.
+    env._emulator._ale.setRAM(known("montezuma_revenge").memory["inventory"], 2)
+    for left in (5, 4, 3, 2, 1):
+        for _ in range(200):
+            observation, _, terminated, _, info = env.step(off_the_ledge)
+            assert not terminated
+            if info["lives"] == left:
+                break
+        found = env.probe()
+        # As a game begins: where it did, and able to act.
+        assert (found["lives"], found["x"], found["y"]) == (left - 1, 77, 235)
+        assert found["inventory"] == 2
+        begun, _, _, _, info = env.step(off_the_ledge)
+        assert np.array_equal(begun[-2], observation[-1])
+        for _ in range(3):
+            env.step(off_the_ledge)
+        assert env.probe()["x"] > 77
+    terminated = False
+    while not terminated:
+        terminated = env.step(off_the_ledge)[2]
+    assert env.reset()[1]["lives"] == 6
+
+
+def test_what_follows_a_death_is_seen_unless_it_is_skipped() -> None:
+    lengths = []
+    for skip_deaths in (False, True):
+        env = AtariEnv("montezuma_revenge", terminal_on_life_loss=False, skip_deaths=skip_deaths)
+        env.reset(seed=0)
+        steps, terminated = 1, False
+        while not terminated:
+            terminated = env.step(np.int64(3))[2]
+            steps += 1
+        lengths.append(steps)
+    # Five times 53 frames.
+    assert 5 * (53 // 4) - 10 <= lengths[0] - lengths[1] <= 5 * (53 // 4) + 10

@@ -46,20 +46,3 @@ def test_actions_of_another_episode_are_noticed() -> None:
         steps += 1
     with pytest.raises(InvalidValueError, match=f"ends after {steps + 1} of the 400 actions"):
         replay("montezuma_revenge", [3] * 400, seed=0)
-
-
-def test_a_game_is_replayed_over_all_its_lives() -> None:
-    env = AtariEnv("montezuma_revenge", continue_game=True)
-    observation, info = env.reset(seed=0)
-    seen, actions = [observation], []
-    while info["lives"] > 3:
-        observation, _, terminated, _, info = env.step(np.int64(3))
-        seen.append(observation)
-        actions.append(3)
-        if terminated:
-            env.reset()
-    again = replay("montezuma_revenge", actions, seed=0, continue_game=True)
-    assert np.array_equal(again.observations, np.stack(seen))
-    assert again.probe["lives"][[0, -1]].tolist() == [5, 2]
-    with pytest.raises(InvalidValueError, match="noops=7 is of one episode"):
-        replay("montezuma_revenge", actions, seed=0, noops=7, continue_game=True)

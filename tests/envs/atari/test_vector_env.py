@@ -1,6 +1,5 @@
 """The vector environment, in threads and in processes."""
 
-from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -10,7 +9,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from skillrl.envs import NeuralRewardVectorWrapper, RestartVectorWrapper, SB3VecEnv, make_vec
-from skillrl.envs.atari import AtariVectorEnv
+from skillrl.envs.atari import AtariEnv, AtariVectorEnv
 from skillrl.envs.atari.games import available
 from skillrl.envs.registration import register_envs
 from skillrl.envs.testing import check_vector_env
@@ -79,56 +78,29 @@ def test_deaths_equal_those_of_single_environments(saves_states: bool) -> None:
     envs.close()
 
 
-@pytest.mark.parametrize("mode", AutoresetMode)
-def test_games_that_go_on_equal_single_ones(mode: AutoresetMode) -> None:
-    settings: dict[str, Any] = {"continue_game": True, "max_episode_steps": 40}
-    register_envs()
-    ours = AtariVectorEnv("montezuma_revenge", 2, autoreset_mode=mode, **settings)
-    make = partial(gym.make, MONTEZUMA, disable_env_checker=True, **settings)
-    theirs = SyncVectorEnv([make, make], autoreset_mode=mode)
-    # To the right and off the ledge; the second waits there for its time limit.
-    actions, both = np.array([3, 0]), (ours, theirs)
-    returned: list[Any] = [envs.reset(seed=5) for envs in both]
-    first, second = [], []
-    for _ in range(75):
-        assert all(map(np.array_equal, returned[0][:-1], returned[1][:-1]))
-        infos, expected = returned[0][-1], returned[1][-1]
-        assert {*infos} == {*expected}
-        for name in ("lives", "episode_frame_number", "continued"):
-            told = expected[f"_{name}"]
-            assert np.array_equal(infos[name][told], expected[name][told])
-        first.append(bool(infos["continued"][0]))
-        second.append(bool(infos["continued"][1]))
-        ended = np.logical_or(*returned[0][2:4]) if len(returned[0]) == 5 else np.zeros(2, bool)
-        if mode is AutoresetMode.DISABLED and ended.any():
-            returned = [envs.reset(options={"reset_mask": ended}) for envs in both]
-        else:
-            returned = [envs.step(actions) for envs in both]
-    # Five lives go on with the game of the first; the time limit begins a new one.
-    assert [*dict.fromkeys(first)] == [False, True]
-    assert first[-1] is False
-    assert not any(second)
-    ours.close()
-    theirs.close()
-
-
-def test_a_state_tells_that_a_game_goes_on() -> None:
-    settings: dict[str, Any] = {"continue_game": True, "autoreset_mode": "Disabled"}
-    one, other = (AtariVectorEnv("montezuma_revenge", **settings) for _ in "12")
-    one.reset(seed=0)
-    right = np.array([3])
-    while not one.step(right)[2][0]:
-        pass
-    other.set_state(one.get_state())
-    again = {"reset_mask": np.array([True])}
-    for envs in (one, other):
-        _, infos = envs.reset(options=again)
-        assert infos["continued"][0]
-        assert infos["lives"][0] == 5
-    other.set_state(one.get_state())
-    assert other.step(right)[4]["continued"][0]
-    one.close()
-    other.close()
+def test_skipped_deaths_equal_those_of_single_environments() -> None:
+    settings: dict[str, Any] = {"terminal_on_life_loss": False, "skip_deaths": True}
+    envs = AtariVectorEnv("montezuma_revenge", 2, autoreset_mode="SameStep", **settings)
+    single = AtariEnv("montezuma_revenge", **settings)
+    observations, _ = envs.reset(seed=4)
+    expected, _ = single.reset(seed=4)
+    assert np.array_equal(observations[0], expected)
+    lives: set[int] = set()
+    ways: list[list[np.ndarray]] = []
+    state = envs.get_state()
+    for _ in range(2):
+        envs.set_state(state)
+        ways.append([])
+        for _ in range(60):
+            observations, _, _, _, infos = envs.step(np.array([3, 0]))
+            ways[-1].append(observations)
+            lives.add(int(infos["lives"][0]))
+    assert np.array_equal(ways[0], ways[1])
+    assert min(lives) < 6
+    for seen in ways[0]:
+        expected, *_ = single.step(np.int64(3))
+        assert np.array_equal(seen[0], expected)
+    envs.close()
 
 
 def test_other_wrappers_go_with_it() -> None:
