@@ -48,7 +48,8 @@ class Frontier:
             begins: rows of those with which later lives began, ``(lives, steps)``.
         """
         plain = cells_of(observations, self.channels_last)
-        if begins is not None and generation > 0:
+        of_images = plain.shape[1] > 1
+        if begins is not None and of_images and generation > 0:
             self._notice(plain[begins], generation)
         # As they were reached before the change was known, too.
         new = np.setdiff1d(np.concatenate([plain, self._told_apart(plain)]), self._seen)

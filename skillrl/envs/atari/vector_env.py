@@ -335,6 +335,6 @@ def _masked(infos: Infos, mask: Array) -> Infos:
     """Gymnasium's form of infos: an array and a mask for each key, zero outside of the mask."""
     batched: Infos = {}
     for name, values in infos.items():
-        batched[name] = np.where(mask, values, values.dtype.type(0))
+        batched[name] = np.where(mask, values, 0)
         batched[f"_{name}"] = mask.copy()
     return batched
