@@ -20,8 +20,8 @@ from skillrl.envs.wrapping import TransparentVectorWrapper
 _ENOUGH = 0.01
 # A reward cannot be fitted to fewer.
 _FEWEST = 2
-# Steps with which a later life begins, from where observations show nothing from before it.
-_BEGIN = range(3, 23)
+# Steps with which a later life begins.
+_BEGIN = 20
 
 # Rewards ``(batch,)`` of observations ``(batch, *shape)``, as shares of the target.
 Score = Callable[[np.ndarray], np.ndarray]
@@ -125,7 +125,7 @@ def gather_negatives(
         lengths[starts] = 0
         lost, lives = _lives(env, infos) < lives, _lives(env, infos)
         ages = np.select([starts, lost], [np.inf, 0], ages + 1)
-        begun = np.flatnonzero(ages == _BEGIN[-1])
+        begun = np.flatnonzero(ages == _BEGIN - 1)
         last_rows.append((step + 1) * env.num_envs + begun)
         if score is not None:
             earned = np.where(starts, 0.0, earned + score(seen))
@@ -135,7 +135,7 @@ def gather_negatives(
             moments.append(Moment(step + 1, observations, earned, starts, memory, state))
     lasts = int(np.quantile(np.concatenate([*ended, lengths]), 0.9))
     visited = visited.reshape(-1, *observations.shape[1:])
-    before = (np.array(_BEGIN) - _BEGIN[-1]) * env.num_envs
+    before = np.arange(1 - _BEGIN, 1) * env.num_envs
     begins = np.concatenate(last_rows)[:, None] + before
     return Followed(visited, begins, lasts, tuple(moments))
 

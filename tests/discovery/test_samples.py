@@ -64,14 +64,14 @@ class Lives(TransparentVectorWrapper):
 
 def test_it_is_told_where_later_lives_begin(lines: MakeLines) -> None:
     recipe = dataclasses.replace(RECIPE, num_envs=3, negative_steps=85)
-    env = Lives(lines(3, limit=60), 25, 22, 99)
+    env = Lives(lines(3, limit=60), 25, 19, 99)
     followed = gather_negatives(env, walker(1.0), recipe, seed=20)
     # Lives of 25 steps began at steps 25, 50 and, of the next episode, 85; others were too short,
     # until their episode ended, or the only ones.
     begins = followed.visited[followed.begins]
-    assert begins[..., 1].tolist() == [[*range(25 + 3, 25 + 23)]]
+    assert begins[..., 1].tolist() == [[*range(25, 45)]]
     assert (begins[..., 0] - begins[..., 1]).round().tolist() == [[0] * 20]
-    assert (followed.begins[:, 0] // 3).tolist() == [25 + 3]
+    assert (followed.begins[:, 0] // 3).tolist() == [25]
 
 
 def test_the_way_to_a_life_lost_does_not_count(lines: MakeLines) -> None:

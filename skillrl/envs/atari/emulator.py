@@ -54,6 +54,8 @@ class Emulator:
 
     Attributes:
         actions: ALE's actions that do something in this game.
+        death_skipped: whether the last step did: then nothing that was seen before belongs to what
+            is seen now.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Emulator:
         check_lives(terminal_on_life_loss, skip_deaths)
         self._terminal_on_life_loss = terminal_on_life_loss
         self._skipped_frames = known(game).respawn_frames if skip_deaths else 0
+        self.death_skipped = False
         self._noop_max = noop_max
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self._ale = ale_py.ALEInterface()
@@ -122,7 +125,7 @@ class Emulator:
         Returns:
             What the score grew by, and whether the episode has ended.
         """
-        reward, lives = 0, self._ale.lives()
+        reward, lives, self.death_skipped = 0, self._ale.lives(), False
         for left in reversed(range(FRAME_SKIP)):
             reward += self._ale.act(self.actions[action])
             life_lost = 0 < self._ale.lives() < lives
@@ -132,7 +135,7 @@ class Emulator:
             if life_lost and self._skipped_frames:
                 skipped = range(self._skipped_frames)
                 reward += sum(self._ale.act(ale_py.Action.NOOP) for _ in skipped)
-                ended = self._ale.game_over()
+                ended, self.death_skipped = self._ale.game_over(), True
                 self._ale.getScreenGrayscale(self._screen)
                 self._before[:] = 0
                 break

@@ -31,9 +31,9 @@ class AtariEnv(gym.Env[NDArray[np.uint8], np.int64]):
             ("sticky actions").
         terminal_on_life_loss: whether a life lost ends the episode, and with it the game.
         skip_deaths: whether, where a life lost does not end the episode, the step that loses it
-            leads at once to where the next life begins: without the frames in between, in which
-            nothing can be done, of the games of which their number is known
-            (:data:`skillrl.envs.atari.games.KNOWN`).
+            leads at once to where the next life begins, which all four pictures then show: without
+            the frames in between, in which nothing can be done, of the games of which their number
+            is known (:data:`skillrl.envs.atari.games.KNOWN`).
         noop_max: an episode begins after fewer than so many frames without an action, a random
             number; 1 for none.
         hide_status: whether the rows that show score, time and lives are black, where they are
@@ -113,6 +113,8 @@ class AtariEnv(gym.Env[NDArray[np.uint8], np.int64]):
         reward, terminated = self._emulator.step(int(action))
         self._observation[:-1] = self._observation[1:]
         self._show()
+        if self._emulator.death_skipped:
+            self._observation[:] = self._observation[-1]
         return self._observation.copy(), reward, terminated, False, self._emulator.info()
 
     def _show(self) -> None:

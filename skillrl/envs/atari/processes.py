@@ -99,11 +99,12 @@ class ProcessGames:
             Observations (num_envs, 4, 84, 84), rewards, terminations, and infos.
         """
         answers = self._call("step", [(actions[share], resets[share]) for share in self._shares])
-        pictures, rewards, terminations, infos = map(_joined, zip(*answers, strict=True))
+        pictures, skipped, rewards, terminations, infos = map(_joined, zip(*answers, strict=True))
         observations = np.empty_like(self._observations)
         observations[:, :-1] = self._observations[:, 1:]
         observations[resets] = 0
         observations[:, -1] = pictures
+        observations[skipped] = pictures[skipped, None]
         self._observations = observations
         return observations.copy(), rewards, terminations, infos
 
@@ -178,7 +179,9 @@ class _Share:
             pictures.append(self._games[index].picture())
         return np.array(pictures, np.uint8).reshape(-1, SIZE, SIZE), self._info()
 
-    def step(self, actions: Array, resets: Array) -> tuple[Array, Array, Array, dict[str, Array]]:
+    def step(
+        self, actions: Array, resets: Array
+    ) -> tuple[Array, Array, Array, Array, dict[str, Array]]:
         rewards, terminations = np.zeros(len(actions)), np.zeros(len(actions), np.bool_)
         for index, game in enumerate(self._games):
             if resets[index]:
@@ -186,7 +189,8 @@ class _Share:
             else:
                 rewards[index], terminations[index] = game.step(int(actions[index]))
         pictures = np.stack([game.picture() for game in self._games])
-        return pictures, rewards, terminations, self._info()
+        skipped = np.array([game.death_skipped for game in self._games])
+        return pictures, skipped & ~resets, rewards, terminations, self._info()
 
     def get_state(self) -> dict[str, Array]:
         states = [game.get_state() for game in self._games]

@@ -114,6 +114,8 @@ def test_skipped_deaths_lead_to_the_next_life_with_what_was_picked_up() -> None:
             assert not terminated
             if info["lives"] == left:
                 break
+        # Nothing of the life before is seen.
+        assert (observation == observation[-1]).all()
         found = env.probe()
         # As a game begins: where it did, and able to act.
         assert (found["lives"], found["x"], found["y"]) == (left - 1, 77, 235)
