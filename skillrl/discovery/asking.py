@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.cluster.vq import kmeans2
 
-from skillrl.discovery.samples import enough
 from skillrl.discovery.settings import SampleRecipe
 
 # Components that persist less oscillate, and cannot be asked to go far for long; those that persist
@@ -22,6 +21,9 @@ OSCILLATION, POSTURE = 0.03, 0.1
 DIRECTIONS = {"directions": OSCILLATION, "velocities": POSTURE}
 # Standardised components that vary less than this have nowhere to go.
 STILL = 0.05
+# Share of what exploration reached that has to be new, if what is new alone is to be asked for: far
+# off the way a hundredth is seldom found, and of a few dozen pictures a reward learns the place.
+NEW = 0.002
 
 
 def asked_for(
@@ -54,7 +56,7 @@ def asked_for(
     if len(points) < 2 or kind == "all":
         return everything
     if kind == "new cells":
-        return (new, kind) if new is not None and new.sum() >= enough(len(new)) else everything
+        return (new, kind) if new is not None and new.sum() >= max(2, NEW * len(new)) else everything
     # Who falls goes far and is lively, but not for long.
     among = lasting(explorations)
     points, explorations = points[among], explorations[among]

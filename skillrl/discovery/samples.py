@@ -263,18 +263,10 @@ def _moments(recipe: SampleRecipe, limit: int | None) -> tuple[list[int], int]:
     return [steps], steps
 
 
-def enough(number: int) -> int:
-    """How many of a number of observations are enough to fit a reward to: a hundredth.
-
-    >>> enough(1_000), enough(50)
-    (10, 2)
-    """
-    return max(_FEWEST, math.ceil(_ENOUGH * number))
-
-
 def _bar(earned: np.ndarray, wanted: float) -> float:
     """What is wanted, or what enough of all have earned, if that is less."""
-    return min(wanted, np.sort(earned)[::-1][: enough(len(earned))][-1])
+    enough = max(_FEWEST, math.ceil(_ENOUGH * len(earned)))
+    return min(wanted, np.sort(earned)[::-1][:enough][-1])
 
 
 def _drawn(moments: tuple[Moment, ...], recipe: SampleRecipe) -> np.ndarray | None:

@@ -143,10 +143,11 @@ def test_velocities_are_not_of_what_turns_back_at_once() -> None:
 def test_what_is_new_is_asked_for_if_there_is_enough_of_it() -> None:
     points, explorations = moving()
     recipe, rng = SampleRecipe(), np.random.default_rng(0)
-    new = np.arange(len(points)) % 7 == 3
-    wanted, name = asked_for("new cells", points, explorations, recipe, rng, new=new)
-    assert name == "new cells"
-    np.testing.assert_array_equal(wanted, new)
+    # A seventh, or one in five hundred.
+    for new in (np.arange(len(points)) % 7 == 3, np.arange(len(points)) % 500 < 2):
+        wanted, name = asked_for("new cells", points, explorations, recipe, rng, new=new)
+        assert name == "new cells"
+        np.testing.assert_array_equal(wanted, new)
     # Hardly anything is, or vectors have no cells.
     for few in (np.arange(len(points)) == 3, None):
         wanted, name = asked_for("new cells", points, explorations, recipe, rng, new=few)
