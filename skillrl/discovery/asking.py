@@ -56,14 +56,15 @@ def asked_for(
     if len(points) < 2 or kind == "all":
         return everything
     if kind == "new cells":
-        return (new, kind) if new is not None and new.sum() >= max(2, NEW * len(new)) else everything
+        least = max(2, NEW * len(points))
+        return (new, kind) if new is not None and new.sum() >= least else everything
     # Who falls goes far and is lively, but not for long.
     among = lasting(explorations)
     points, explorations = points[among], explorations[among]
     wanted = np.zeros(len(among), bool)
     if kind in DIRECTIONS and points.ndim == 2 and points.dtype.kind == "f":
-        least = DIRECTIONS[kind]
-        directions = least_asked(points, explorations, recipe.extreme, earlier, least)
+        persistent = DIRECTIONS[kind]
+        directions = least_asked(points, explorations, recipe.extreme, earlier, persistent)
         if directions:
             wanted[among] = far(points, explorations, directions[0], recipe.extreme)
             return wanted, directions[0]
