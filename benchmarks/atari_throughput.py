@@ -12,8 +12,8 @@ game's own reward against Stable-Baselines3's with its Atari wrappers: equal env
 batch, epochs and network, whose convolutions are ours in bfloat16 where the CPU is made for it;
 each with the better of one and two torch threads, Stable-Baselines3 with the faster of its two
 vector environments, which a trial before the comparison decides. Beside them the loop of discovery,
-whose reward is a network, too, and the same in processes, which the recipe needs, because it skips
-what follows a death, as do episodes that restart from saved states.
+whose reward is a network, too; the same in processes, which restarts from saved states need; and
+that of the recipe, in processes, too, because it skips what follows a death.
 
     python benchmarks/atari_throughput.py            about 15 minutes on two cores
     python benchmarks/atari_throughput.py --quick    under 60 seconds
@@ -127,8 +127,10 @@ class PlainConvolutions(BaseFeaturesExtractor):
         return self.layers(observations)
 
 
-def our_agent(recipe: Recipe, reward: NeuralReward | None = None) -> SkillPPO:
-    envs = make_envs(recipe, NUM_ENVS, reward, NUM_THREADS)
+def our_agent(
+    recipe: Recipe, reward: NeuralReward | None = None, saves_states: bool = False
+) -> SkillPPO:
+    envs = make_envs(recipe, NUM_ENVS, reward, NUM_THREADS, saves_states)
     agent = make_agent(recipe, envs)
     assert isinstance(agent, SkillPPO)
     agent.start_from_reset(SEED)
@@ -193,14 +195,15 @@ def loops(quick: bool) -> dict[str, Any]:
     if quick:
         agent = dataclasses.replace(recipe.agent, n_steps=8, batch_size=128, n_epochs=1)
         recipe = dataclasses.replace(recipe, agent=agent)
-    in_threads = dataclasses.replace(
+    until_death = dataclasses.replace(
         recipe, env_kwargs={"max_episode_steps": recipe.env_kwargs["max_episode_steps"]}
     )
     reward = NeuralReward((4, 84, 84), "image", target=recipe.target, hidden=recipe.reward.hidden)
     agents: dict[str, PPO] = {
-        "skillrl": our_agent(in_threads),
-        "discovery": our_agent(in_threads, reward),
-        "discovery, processes": our_agent(recipe, reward),
+        "skillrl": our_agent(until_death),
+        "discovery": our_agent(until_death, reward),
+        "discovery, processes": our_agent(until_death, reward, saves_states=True),
+        "discovery, recipe": our_agent(recipe, reward),
         "sb3, DummyVecEnv": their_agent(recipe, DummyVecEnv),
     }
     if not quick:
@@ -214,7 +217,7 @@ def loops(quick: bool) -> dict[str, Any]:
     }
     theirs = max((key for key in trial if key[0].startswith("sb3")), key=lambda key: trial[key])
     chosen = {"sb3": theirs}
-    for name in ("skillrl", "discovery", "discovery, processes"):
+    for name in (name for name in agents if not name.startswith("sb3")):
         chosen[name] = max((k for k in trial if k[0] == name), key=lambda key: trial[key])
     speeds: dict[str, list[float]] = {name: [] for name in chosen}
     for _ in range(1 if quick else 3):
@@ -228,6 +231,7 @@ def loops(quick: bool) -> dict[str, Any]:
         "vs_sb3": medians["skillrl"] / medians["sb3"],
         "discovery_vs_sb3": medians["discovery"] / medians["sb3"],
         "discovery_processes_vs_threads": medians["discovery, processes"] / medians["discovery"],
+        "discovery_recipe_vs_sb3": medians["discovery, recipe"] / medians["sb3"],
         "loop_steps_per_second": medians,
         "acting_steps_per_second": acting(ours, 2.0 if quick else 20.0),
         "loop_raw": speeds,

@@ -66,6 +66,11 @@ def told_apart(cells: np.ndarray, changes: np.ndarray, numbers: np.ndarray) -> n
     return cells | change << _CELL_BITS
 
 
+def change_of(cells: np.ndarray) -> np.ndarray:
+    """The number of the change by which each cell was told apart, 0 for none."""
+    return cells >> _CELL_BITS
+
+
 def _windows(images: torch.Tensor, channels_last: bool) -> torch.Tensor:
     """A number for each window of each image, in which each of its squares has four bits."""
     brightness = images.float().mean(-1 if channels_last else 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skillrl.discovery.cells import cells_of, told_apart
+from skillrl.discovery.cells import cells_of, change_of, told_apart
 from skillrl.discovery.settings import Recipe
 from skillrl.errors import DamagedFileError, InvalidValueError
 from skillrl.files import read_tensors, write_tensors
@@ -22,8 +22,8 @@ class Frontier:
     A generation sees the skill before it, and explores from there. All cells are kept: of images
     some thousand a generation. Where a game goes on after a life lost, they are told apart by what
     has changed: by what the untrained policy was never seen with, and what stays as it is while
-    later lives begin. Of several changes the one that was noticed last tells which. So are all
-    places of another room, once lives begin in it.
+    later lives begin. Of several changes the one that was noticed last tells which. All places of
+    another room are told apart, too, once lives begin in it.
 
     Args:
         channels_last: whether the channels of images come last.
@@ -51,8 +51,10 @@ class Frontier:
         of_images = plain.shape[1] > 1
         if begins is not None and of_images and generation > 0:
             self._notice(plain[begins], generation)
-        # As they were reached before the change was known, too.
-        new = np.setdiff1d(np.concatenate([plain, self._told_apart(plain)]), self._seen)
+        # As they were reached before the latest changes were known, too.
+        before = [self._changes_in <= number for number in (0, *np.unique(self._changes_in))]
+        ways = [told_apart(plain, self._changes[b], self._changes_in[b]) for b in before]
+        new = np.setdiff1d(np.concatenate(ways), self._seen)
         self._seen = np.concatenate([self._seen, new])
         self._seen_in = np.concatenate([self._seen_in, np.full(len(new), generation)])
 
@@ -119,7 +121,9 @@ class Frontier:
         """
         tensors, description = read_tensors(path)
         if description.get("format") != "frontier" or tensors.keys() != set(_NAMES):
-            raise DamagedFileError(f"{path} holds no frontier.")
+            raise DamagedFileError(
+                f"{path} holds no frontier of this version: begin the run again, in another folder."
+            )
         arrays = [tensors[name].numpy() for name in _NAMES]
         if any(array.dtype != np.int64 or array.ndim != 1 for array in arrays) or (
             [*map(len, arrays[::2])] != [*map(len, arrays[1::2])]
@@ -138,11 +142,13 @@ class Frontier:
 
     def _notice(self, begins: np.ndarray, generation: int) -> None:
         """Take note of what has changed where later lives begin, ``(lives, steps, windows)``."""
-        stay = begins[:, 0][(begins == begins[:, :1]).all(1)]
-        cells, lives = np.unique(stay, return_counts=True)
-        known = np.concatenate([self._seen[self._seen_in == 0], self._changes])
-        # Somebody stands still once.
-        new = np.setdiff1d(cells[lives > 1], known)
+        first, stay = begins[:, 0], (begins == begins[:, :1]).all(1)
+        # A change that is seen bit by bit is one: what was seen with it when it was noticed belongs
+        # to it, as all that the untrained policy was seen with belongs to none.
+        belongs = self._seen[self._seen_in == change_of(self._seen)]
+        new = stay & ~np.isin(first, self._changes) & ~np.isin(self._told_apart(first), belongs)
+        cells, lives = np.unique(first[new], return_counts=True)
+        new = cells[lives > 1]  # somebody stands still once
         self._changes = np.concatenate([self._changes, new])
         self._changes_in = np.concatenate([self._changes_in, np.full(len(new), generation)])
 

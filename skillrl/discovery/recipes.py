@@ -172,7 +172,8 @@ def recipe_for(env: str) -> Recipe:
     An id without a version is given that of the recipe. Of the environments with a recipe, upper
     and lower case do not matter, and the first letters of a name, at least four, will do. An id
     that is registered with Gymnasium stays what it is, and so does one with its package in front.
-    Atari's games, such as ``"skillrl/Pong-v5"``, have that of Montezuma's Revenge.
+    Atari's games, such as ``"skillrl/Pong-v5"``, have that of Montezuma's Revenge, but a life lost
+    ends their episodes.
 
     >>> recipe_for("HalfCheetah-v5").steps_per_skill
     800000
@@ -191,7 +192,10 @@ def recipe_for(env: str) -> Recipe:
     if not found and len(name) >= SHORTEST_NAME and env not in gym.registry:
         found = [id for id in known if id.lower().rpartition("-v")[0].startswith(name)]
     if len(found) != 1:
-        return dataclasses.replace(MONTEZUMA, env=env) if _is_atari(env) else Recipe(env=env)
+        # How long deaths take is known of Montezuma's Revenge alone.
+        limit = {"max_episode_steps": MONTEZUMA.env_kwargs["max_episode_steps"]}
+        atari = dataclasses.replace(MONTEZUMA, env=env, env_kwargs=limit)
+        return atari if _is_atari(env) else Recipe(env=env)
     recipe = known[found[0]]
     full = recipe.env if recipe.env.startswith("skillrl/") else prefix + found[0]
     return dataclasses.replace(recipe, env=full)

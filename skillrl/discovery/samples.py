@@ -62,7 +62,7 @@ class Followed(NamedTuple):
     """All observations, ``(n, *shape)``; none where they were not kept."""
     begins: np.ndarray
     """Rows, of all observations, with which each life but the first of a game began, ``(lives,
-    20)``; none where infos do not tell ``"lives"``."""
+    20)``; none where infos do not tell ``"lives"``, of no use where none were kept."""
     lasts: int
     """Steps that the longest tenth of the episodes reach, those not over yet included."""
     moments: tuple[Moment, ...]
@@ -123,8 +123,8 @@ def gather_negatives(
         lengths += 1
         ended.append(lengths[starts])
         lengths[starts] = 0
-        lost, lives = _lives(env, infos) < lives, _lives(env, infos)
-        ages = np.select([starts, lost], [np.inf, 0], ages + 1)
+        before, lives = lives, _lives(env, infos)
+        ages = np.select([starts, lives < before], [np.inf, 0], ages + 1)
         begun = np.flatnonzero(ages == _BEGIN - 1)
         last_rows.append((step + 1) * env.num_envs + begun)
         if score is not None:
@@ -135,8 +135,8 @@ def gather_negatives(
             moments.append(Moment(step + 1, observations, earned, starts, memory, state))
     lasts = int(np.quantile(np.concatenate([*ended, lengths]), 0.9))
     visited = visited.reshape(-1, *observations.shape[1:])
-    before = np.arange(1 - _BEGIN, 1) * env.num_envs
-    begins = np.concatenate(last_rows)[:, None] + before
+    rows = np.arange(1 - _BEGIN, 1) * env.num_envs
+    begins = np.concatenate(last_rows)[:, None] + rows
     return Followed(visited, begins, lasts, tuple(moments))
 
 
@@ -189,8 +189,8 @@ def gather_positives(
         for _ in range(recipe.positive_steps):
             observations, _, terminations, truncations, infos = env.step(act(observations, starts))
             starts = terminations | truncations
-            losses.append(alive & (terminations | (_lives(env, infos) < lives)))
-            lives = _lives(env, infos)
+            before, lives = lives, _lives(env, infos)
+            losses.append(alive & (terminations | (~starts & (lives < before))))
             alive &= ~starts
             if score is not None:
                 earned = earned + score(observations)

@@ -172,8 +172,7 @@ class RestartRecipe(_Checked):
     """Episodes of training begin from saved states on the way of the skill's parent.
 
     An alternative to the guide, which takes as many steps as it leads. For environments that can
-    save and restore their state: MuJoCo's, the maze, and Atari's games, which then run in processes
-    in the place of threads.
+    save and restore their state: MuJoCo's, the maze, and Atari's games, in processes.
     """
 
     share: float = _in(0.0, 1.0, 0.0)

@@ -86,6 +86,12 @@ def walk(key: bool, *columns: int) -> np.ndarray:
     return pictures
 
 
+def door_open(pictures: np.ndarray) -> np.ndarray:
+    """The same with something bright in a corner."""
+    pictures[:, :, 7:14, 7:14] = 200
+    return pictures
+
+
 def test_where_a_later_life_begins_without_the_key_all_places_are_new(tmp_path: Path) -> None:
     lives = np.arange(20) + np.array([[0], [7]])
     frontier = Frontier()
@@ -110,6 +116,45 @@ def test_where_a_later_life_begins_without_the_key_all_places_are_new(tmp_path: 
     np.testing.assert_array_equal(again.unseen(walk(False, 4, 2)), new)
     again.restore(tmp_path / "frontier.safetensors", 3)
     assert not again.unseen(walk(False, 4, 9)).any()
+
+
+def test_a_change_is_noticed_once() -> None:
+    lives = np.arange(20) + np.array([[0], [7]])
+    frontier = Frontier()
+    frontier.see(walk(True, 1, 2, 3), 0, lives)
+    frontier.see(walk(False, 1, 2, 3), 1, lives)
+    frontier.see(walk(False, 4, 5, 6), 2, lives)
+    assert not frontier.unseen(walk(False, 1, 4)).any()
+    # Nor with another one, that was noticed without.
+    frontier.see(door_open(walk(True, 1, 2, 3)), 3, lives)
+    frontier.see(door_open(walk(False, 4, 5, 6)), 4, lives)
+    assert not frontier.unseen(walk(False, 1, 4)).any()
+    assert not frontier.unseen(door_open(walk(True, 1, 4))).any()
+
+
+def test_a_change_that_is_seen_bit_by_bit_is_one() -> None:
+    lives = np.arange(20) + np.array([[0], [7]])
+    frontier = Frontier()
+    frontier.see(walk(True, 1, 2, 3), 0, lives)
+    # One of the four windows that show the key's place is covered, now and then.
+    covered = walk(False, 1, 2, 3)
+    covered[::2, :, 14:21, 63:70] = 255
+    frontier.see(covered, 1, lives)
+    frontier.see(walk(False, 4, 5), 2, lives)
+    assert not frontier.unseen(walk(False, 1, 4)).any()
+
+
+def test_what_was_reached_before_another_change_is_not_sought_any_more() -> None:
+    lives = np.arange(20) + np.array([[0], [7]])
+    frontier = Frontier()
+    frontier.see(walk(True, 1, 2, 3), 0, lives)
+    frontier.see(walk(False, 1, 2, 3), 1, lives)
+    frontier.reach(walk(False, 8), 1)
+    assert frontier.parent([-1, 0]) == 0
+    frontier.see(door_open(walk(False, 8, 9)), 2, lives)
+    assert not frontier.unseen(walk(False, 8)).any()
+    assert frontier.unseen(door_open(walk(False, 1))).all()
+    assert frontier.parent([-1, 0]) == 1
 
 
 def test_what_the_untrained_policy_was_seen_with_has_not_changed() -> None:

@@ -85,6 +85,17 @@ def test_the_way_to_a_life_lost_does_not_count(lines: MakeLines) -> None:
     assert positives[explorations == 1][:, 1].tolist() == [*range(4, 13)]
 
 
+def test_a_time_limit_is_no_life_lost(lines: MakeLines) -> None:
+    recipe = SampleRecipe(
+        num_envs=1, negative_steps=3, positive_steps=9, positive_repeats=1, before_end=2
+    )
+    # A life is won every three steps, and the next episode begins with six again.
+    env = Lives(lines(1, limit=8), -3)
+    followed = gather_negatives(env, walker(1.0), recipe, seed=20)
+    positives, _ = gather_positives(env, walker(1.0), recipe, followed, seed=20)
+    assert positives[:, 1].tolist() == [4, 5, 6, 7]
+
+
 def test_half_of_the_negatives_are_without_noise(lines: MakeLines) -> None:
     recipe = dataclasses.replace(RECIPE, num_envs=8, negative_steps=10)
     visited = gather_negatives(lines(8), walker(0.5, noise=1.0), recipe, seed=0).visited

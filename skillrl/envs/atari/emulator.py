@@ -14,7 +14,7 @@ import ale_py
 import numpy as np
 from numpy.typing import NDArray
 
-from skillrl.envs.atari.games import known, rom_path
+from skillrl.envs.atari.games import KNOWN, known, rom_path
 from skillrl.errors import InvalidValueError
 
 FRAME_SKIP = 4
@@ -39,7 +39,7 @@ State = dict[str, NDArray[Any]]
 
 
 class Emulator:
-    """One game, as :class:`ale_py.AtariVectorEnv` plays it: equal to the last bit.
+    """One game, to the last bit as :class:`ale_py.AtariVectorEnv` plays it but for skipped deaths.
 
     Args:
         game: ALE's name, such as ``"montezuma_revenge"``.
@@ -50,7 +50,7 @@ class Emulator:
         noop_max: an episode begins after fewer than so many frames without an action.
 
     Raises:
-        InvalidValueError: if ``skip_deaths`` is asked for where a life lost ends the episode.
+        InvalidValueError: if deaths cannot be skipped (:func:`check_deaths`).
 
     Attributes:
         actions: ALE's actions that do something in this game.
@@ -68,7 +68,7 @@ class Emulator:
         noop_max: int = NOOP_MAX,
     ) -> None:
         self._rom = rom_path(game)
-        check_lives(terminal_on_life_loss, skip_deaths)
+        check_deaths(game, terminal_on_life_loss, skip_deaths)
         self._terminal_on_life_loss = terminal_on_life_loss
         self._skipped_frames = known(game).respawn_frames if skip_deaths else 0
         self.death_skipped = False
@@ -102,6 +102,7 @@ class Emulator:
                 self._ale.reset_game()
         self._ale.getScreenGrayscale(self._screen)
         self._before[:] = 0
+        self.death_skipped = False
 
     def _draw(self) -> int:
         """A number below ``noop_max``, as GCC's ``std::uniform_int_distribution`` draws it.
@@ -191,16 +192,24 @@ class Emulator:
         self._random.set_state(("MT19937", np.array(key, np.uint32), int(position), 0, 0.0))
 
 
-def check_lives(terminal_on_life_loss: bool, skip_deaths: bool) -> None:
-    """Refuse to skip deaths that end episodes.
+def check_deaths(game: str, terminal_on_life_loss: bool, skip_deaths: bool) -> None:
+    """Refuse to skip deaths that end episodes, or of which it is not known how long they take.
 
     Raises:
         InvalidValueError: if they are to be skipped.
     """
-    if skip_deaths and terminal_on_life_loss:
+    if not skip_deaths:
+        return
+    if terminal_on_life_loss:
         raise InvalidValueError(
             "skip_deaths=True: where a life lost ends the episode, nothing follows it that could "
-            "be skipped. Give terminal_on_life_loss=False, too."
+            "be skipped. Give terminal_on_life_loss=False, too, or skip_deaths=False."
+        )
+    if not known(game).respawn_frames:
+        names = ", ".join(name for name, each in KNOWN.items() if each.respawn_frames)
+        raise InvalidValueError(
+            f"skip_deaths=True: how long a death takes is not known of {game!r}, only of {names}. "
+            "Give skip_deaths=False."
         )
 
 

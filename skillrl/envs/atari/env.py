@@ -32,8 +32,8 @@ class AtariEnv(gym.Env[NDArray[np.uint8], np.int64]):
         terminal_on_life_loss: whether a life lost ends the episode, and with it the game.
         skip_deaths: whether, where a life lost does not end the episode, the step that loses it
             leads at once to where the next life begins, which all four pictures then show: without
-            the frames in between, in which nothing can be done, of the games of which their number
-            is known (:data:`skillrl.envs.atari.games.KNOWN`).
+            the frames in between, in which nothing can be done. For games of which their number is
+            known (:data:`skillrl.envs.atari.games.KNOWN`): Montezuma's Revenge.
         noop_max: an episode begins after fewer than so many frames without an action, a random
             number; 1 for none.
         hide_status: whether the rows that show score, time and lives are black, where they are

@@ -34,8 +34,8 @@ class Game:
         memory: addresses of the console's memory, 0 … 127, by what is there.
         origin: column and row of the screen where x = y = 0 puts the middle of the figure; y grows
             upwards.
-        respawn_frames: frames between a life lost and the next one, in which nothing can be done; 0
-            where their number is unknown.
+        respawn_frames: after so many frames from a life lost on at most, the next one can act; 0
+            where their number is unknown, or differs much.
         items: what the bits of the inventory stand for, from the lowest.
     """
 

@@ -190,7 +190,7 @@ class _Share:
                 rewards[index], terminations[index] = game.step(int(actions[index]))
         pictures = np.stack([game.picture() for game in self._games])
         skipped = np.array([game.death_skipped for game in self._games])
-        return pictures, skipped & ~resets, rewards, terminations, self._info()
+        return pictures, skipped, rewards, terminations, self._info()
 
     def get_state(self) -> dict[str, Array]:
         states = [game.get_state() for game in self._games]

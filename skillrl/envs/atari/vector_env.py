@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from skillrl.envs import arguments
-from skillrl.envs.atari.emulator import NOOP_MAX, check_lives
+from skillrl.envs.atari.emulator import NOOP_MAX, check_deaths
 from skillrl.envs.atari.env import check_seed, hidden_rows, observation_space
 from skillrl.envs.atari.processes import ProcessGames
 from skillrl.envs.atari.threads import ThreadGames
@@ -85,7 +85,7 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         self.max_episode_steps = arguments.episode_limit(max_episode_steps, MAX_EPISODE_STEPS)
         self.game = game
         self._hidden = hidden_rows(game, hide_status)
-        check_lives(terminal_on_life_loss, skip_deaths)
+        check_deaths(game, terminal_on_life_loss, skip_deaths)
         kind: Callable[..., ProcessGames | ThreadGames] = ThreadGames
         if saves_states or skip_deaths:
             kind = partial(ProcessGames, skip_deaths=skip_deaths)
@@ -262,7 +262,7 @@ class AtariVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         if not isinstance(self._games, ProcessGames):
             raise AttributeError(
                 f"{self} has no {name}: ALE's own vector environment keeps its states to itself. "
-                "Make it with saves_states=True."
+                "Make it with saves_states=True, or with skip_deaths=True."
             )
 
     def _get_state(self) -> dict[str, Array]:

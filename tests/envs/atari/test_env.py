@@ -84,6 +84,10 @@ def test_what_cannot_be_used_is_named() -> None:
         ({"repeat_action_probability": -1.0}, "repeat_action_probability=-1.0"),
         ({"noop_max": 0}, "noop_max=0: give a whole number, at least 1"),
         ({"skip_deaths": True}, "skip_deaths=True: where a life lost ends the episode"),
+        (
+            {"skip_deaths": True, "terminal_on_life_loss": False},
+            "not known of 'pong', only of montezuma_revenge",
+        ),
     ):
         with pytest.raises(InvalidValueError, match=message):
             AtariEnv("pong", **changes)

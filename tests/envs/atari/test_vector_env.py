@@ -103,6 +103,25 @@ def test_skipped_deaths_equal_those_of_single_environments() -> None:
     envs.close()
 
 
+def test_an_episode_that_is_cut_off_with_a_skipped_death_leaves_nothing_behind() -> None:
+    envs = AtariVectorEnv(
+        "montezuma_revenge",
+        terminal_on_life_loss=False,
+        skip_deaths=True,
+        max_episode_steps=9,
+    )
+    envs.reset(seed=0)
+    lives, truncated = [], False
+    while not truncated:
+        observations, _, _, (truncated,), infos = envs.step(np.array([3]))
+        lives += infos["lives"].tolist()
+    assert lives[-2:] == [6, 5]
+    assert (observations[0] == observations[0, -1]).all()
+    observations, *_ = envs.step(np.array([3]))
+    assert not observations[0, :3].any()
+    envs.close()
+
+
 def test_other_wrappers_go_with_it() -> None:
     envs: Any = make_vec(
         MONTEZUMA, 2, autoreset_mode="SameStep", saves_states=True, max_episode_steps=3
