@@ -33,6 +33,31 @@ def discovery_throughput(results: dict[str, Any]) -> str:
     return table(["skillrl", "Stable-Baselines3's PPO", "ratio", *shares], [row])
 
 
+def atari_throughput(results: dict[str, Any]) -> str:
+    """Steps per second of environments and of whole loops, and their ratios."""
+    alone, loops = results["env_steps_per_second"], results["loop_steps_per_second"]
+    vs_sb3 = {
+        "skillrl": ("PPO on the game's reward", results["vs_sb3"]),
+        "discovery": ("discovery", results["discovery_vs_sb3"]),
+        "discovery, recipe": ("discovery, deaths skipped", results["discovery_recipe_vs_sb3"]),
+    }
+    loop = [[name, f"{loops[key]:,.0f}", f"{ratio:.2f}×"] for key, (name, ratio) in vs_sb3.items()]
+    theirs = ["Stable-Baselines3's PPO", f"{loops['sb3']:,.0f}", "1.00×"]
+    environments = {
+        "skillrl, in threads": ("threads", 1.0),
+        "skillrl, in processes": ("processes", results["processes_vs_threads"]),
+        "ALE": ("ale", 1 / results["env_share_of_ale"]),
+        "EnvPool": ("envpool", 1 / results["env_vs_envpool"]),
+    }
+    env = [[n, f"{alone[key]:,.0f}", f"{ratio:.2f}×"] for n, (key, ratio) in environments.items()]
+    return "\n".join(
+        [
+            table(["environment", "steps per second", "vs threads"], env),
+            table(["whole loop", "steps per second", "vs Stable-Baselines3"], [*loop, theirs]),
+        ]
+    )
+
+
 METHODS = {
     "neural-rewards": "skillrl",
     "diayn": "DIAYN",
@@ -182,6 +207,7 @@ def _went(player: dict[str, Any]) -> list[str]:
 
 TABLES = {
     "ablations_half_cheetah": ablations,
+    "atari_throughput": atari_throughput,
     "discover_ant": discovery,
     "discover_half_cheetah": discovery,
     "discover_hopper": discovery,
